@@ -1,0 +1,125 @@
+//! What a driver drives: the closed set of inputs, and what to do in turn.
+//!
+//! The contract, in the order of one turn:
+//!
+//! 1. The driver hands over what happened: [`Machine::accept`], [`Machine::handle`].
+//! 2. It does what the machine asks: [`Machine::next_action`] until there is none, and again
+//!    before it accepts another connection, because a closed session's slot may be given anew.
+//! 3. It flushes: [`Machine::next_flush`] names a session and the bytes that wait for it, one
+//!    contiguous range; one `send` each, the outcome goes back as [`Input::Sent`].
+//! 4. It passes messages on to other shards, [`Machine::next_message`], as long as their queues
+//!    have room, and reports to the control thread, [`Machine::next_report`].
+//! 5. It sleeps until input or [`Machine::next_deadline`], unless [`Machine::has_work`].
+
+use std::{net::SocketAddr, time::Instant};
+
+use crate::message::{SessionRef, ShardId};
+
+/// A state machine that a driver can run: no sockets, no threads, no clock.
+pub trait Machine {
+    /// What shards say to each other.
+    type Message: Send + 'static;
+    /// What the control thread says to a shard.
+    type Command: Send + 'static;
+    /// What a shard says to the control thread.
+    type Report: Send + 'static;
+
+    /// A connection from `peer` was accepted. The slot of the returned session is the driver's
+    /// index for its socket.
+    fn accept(&mut self, now: Instant, peer: SocketAddr) -> SessionRef;
+
+    /// Takes one input. Never blocks; work that is not bounded by the input's size goes on at
+    /// [`Input::Proceed`].
+    fn handle(&mut self, now: Instant, input: Input<'_, Self::Message, Self::Command>);
+
+    /// Whether the session's socket shall be read. When it turns true again, an
+    /// [`Action::Resume`] says so.
+    fn wants_input(&self, session: SessionRef) -> bool;
+
+    /// The next thing to do, if any.
+    fn next_action(&mut self) -> Option<Action>;
+
+    /// The next session with bytes to send, and one contiguous range of them (never empty).
+    /// The driver sends and answers with [`Input::Sent`] or [`Input::Disconnected`] before it asks again.
+    fn next_flush(&mut self, now: Instant) -> Option<(SessionRef, &[u8])>;
+
+    /// The next message to `shard`, if any. Taken only when its queue has room.
+    fn next_message(&mut self, shard: ShardId) -> Option<Self::Message>;
+
+    /// Whether a message to `shard` waits.
+    fn has_message(&self, shard: ShardId) -> bool;
+
+    /// The next report to the control thread, if any.
+    fn next_report(&mut self) -> Option<Self::Report>;
+
+    /// Whether a slice of long work waits for [`Input::Proceed`].
+    fn has_work(&self) -> bool;
+
+    /// When [`Input::Deadline`] is due at the latest.
+    fn next_deadline(&self) -> Option<Instant>;
+
+    /// The machine's figures, in the order of its own table; the driver publishes them.
+    fn figures(&self) -> &[u64];
+}
+
+/// Everything that can happen to a machine, accepted connections apart.
+#[derive(Debug)]
+pub enum Input<'a, M, C> {
+    /// Bytes arrived, in order; the machine may change them in place.
+    Received {
+        /// Whose bytes.
+        session: SessionRef,
+        /// The bytes. What the machine cannot take yet it copies.
+        bytes: &'a mut [u8],
+    },
+    /// The kernel took the first `bytes` of the range that [`Machine::next_flush`] named.
+    Sent {
+        /// Whose bytes.
+        session: SessionRef,
+        /// How many. Fewer than offered means that the socket is full.
+        bytes: usize,
+    },
+    /// A socket that was full has room again.
+    Writable {
+        /// Which one.
+        session: SessionRef,
+    },
+    /// The peer sends nothing more, orderly or not.
+    Disconnected {
+        /// Which one.
+        session: SessionRef,
+    },
+    /// Another shard's message, in the order in which it sent them.
+    Message {
+        /// The sender.
+        from: ShardId,
+        /// What it says.
+        message: M,
+    },
+    /// A command of the control thread, in order.
+    Command(C),
+    /// The deadline is reached.
+    Deadline,
+    /// Do the next slice of long work.
+    Proceed,
+}
+
+/// What a machine asks of its driver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Read the session's socket again.
+    Resume(SessionRef),
+    /// Send FIN, but go on reading: everything has been written.
+    ShutdownWrite(SessionRef),
+    /// Close the socket. The session is gone, its slot may be given anew.
+    Close(SessionRef),
+    /// Hand the socket over to the control thread's HTTP server; the session is gone.
+    HandOff {
+        /// Which one.
+        session: SessionRef,
+        /// The bytes read so far.
+        head: Vec<u8>,
+    },
+    /// All sessions are closed after a shutdown: the driver can end.
+    Stop,
+}

@@ -1,0 +1,424 @@
+//! What shards say to each other and to the control thread.
+
+use std::{fmt, net::IpAddr, sync::Arc};
+
+use webrocket_wire::{ChannelKind, ChannelName, Rights, SingleAccessToken, UserName};
+
+use crate::vhost::{Vhost, VhostId};
+
+/// One shard of this process, counted from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ShardId(pub u16);
+
+impl ShardId {
+    /// As an index.
+    #[must_use]
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// Names a session. A late message to a session that is gone finds another generation and is
+/// ignored, never misdelivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SessionRef {
+    /// The shard that holds the session.
+    pub shard: ShardId,
+    /// Its slot there.
+    pub slot: u32,
+    /// Which session in that slot.
+    pub generation: u32,
+}
+
+/// Names one request of a session, so that its answer finds its place in the order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RequestRef {
+    /// The session that asked.
+    pub session: SessionRef,
+    /// Counted from 0 within the session, wrapping.
+    pub number: u32,
+}
+
+/// Names a channel at its owner: quicker than by name, and a closed channel's late messages
+/// reach no later channel of the same name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ChannelRef {
+    /// The owner's slot.
+    pub slot: u32,
+    /// Which channel in that slot.
+    pub generation: u32,
+}
+
+/// One encoded WebSocket frame, shared by all who deliver it.
+pub type Frame = Arc<[u8]>;
+
+/// A command of the control thread to one shard.
+#[derive(Debug)]
+pub enum Command {
+    /// A vhost was added or changed. Acts at once on live sessions. Result: [`Outcome::Done`].
+    PutVhost {
+        /// Names this command in its [`Report::Applied`].
+        ticket: Ticket,
+        /// The new snapshot.
+        vhost: Arc<Vhost>,
+    },
+    /// A vhost is gone: its sessions are closed with 4004, its channels removed. [`Outcome::Done`].
+    RemoveVhost {
+        /// Names this command in its [`Report::Applied`].
+        ticket: Ticket,
+        /// Which one.
+        vhost: VhostId,
+    },
+    /// Opens a channel; sent to its owner only. [`Outcome::Done`] (also when it was open),
+    /// [`Outcome::ChannelLimit`] or [`Outcome::VhostNotFound`].
+    OpenChannel {
+        /// Names this command in its [`Report::Applied`].
+        ticket: Ticket,
+        /// The channel's vhost.
+        vhost: VhostId,
+        /// Its name.
+        channel: ChannelName,
+    },
+    /// Closes a channel; sent to its owner only. [`Outcome::Done`] or [`Outcome::ChannelNotFound`].
+    CloseChannel {
+        /// Names this command in its [`Report::Applied`].
+        ticket: Ticket,
+        /// The channel's vhost.
+        vhost: VhostId,
+        /// Its name.
+        channel: ChannelName,
+    },
+    /// Asks for all channels of a vhost that this shard owns. [`Outcome::Channels`], by name.
+    ListChannels {
+        /// Names this command in its [`Report::Applied`].
+        ticket: Ticket,
+        /// The vhost.
+        vhost: VhostId,
+    },
+    /// Asks for one channel; sent to its owner only. [`Outcome::Channel`] or [`Outcome::ChannelNotFound`].
+    DescribeChannel {
+        /// Names this command in its [`Report::Applied`].
+        ticket: Ticket,
+        /// The channel's vhost.
+        vhost: VhostId,
+        /// Its name.
+        channel: ChannelName,
+    },
+    /// The answer to [`Report::VerifySecret`] or [`Report::ConsumeToken`].
+    Authenticated {
+        /// The request that asked.
+        request: RequestRef,
+        /// Who the session is now, or that the credentials are wrong.
+        identity: Result<Identity, InvalidCredentials>,
+    },
+    /// The answer to [`Report::OpenChannel`] or [`Report::CloseChannel`].
+    ChannelChanged {
+        /// The request that asked.
+        request: RequestRef,
+        /// What came of it.
+        outcome: Outcome,
+    },
+    /// Close all sessions with 1012, accept no more, then stop. Not reported as applied.
+    Shutdown,
+}
+
+/// Names a command, so that its report can be told from others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+/// The credentials are wrong, for whatever reason: the peer is not told which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InvalidCredentials;
+
+/// What came of a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was done.
+    Done,
+    /// There is no such vhost (any more).
+    VhostNotFound,
+    /// There is no such channel.
+    ChannelNotFound,
+    /// The vhost has as many channels as its settings allow.
+    ChannelLimit,
+    /// The change could not be stored; nothing changed.
+    StoreFailed,
+    /// One channel.
+    Channel(ChannelInfo),
+    /// Channels, by name.
+    Channels(Vec<ChannelInfo>),
+}
+
+/// A channel as operators see it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ChannelInfo {
+    /// Its name.
+    pub name: ChannelName,
+    /// Whether it was opened explicitly; otherwise it goes with its last subscriber.
+    pub opened: bool,
+    /// Sessions that subscribe it, over all shards.
+    pub subscribers: u64,
+    /// Presence channels only: the `uid`s of visible subscribers, in order of joining, at most 1,000.
+    pub members: Option<Vec<Arc<str>>>,
+}
+
+impl ChannelInfo {
+    /// The channel's type.
+    #[must_use]
+    pub fn kind(&self) -> ChannelKind {
+        self.name.kind()
+    }
+}
+
+/// Who a session is.
+#[derive(Clone, Default)]
+pub enum Identity {
+    /// Nobody (yet).
+    #[default]
+    Anonymous,
+    /// A user of the vhost.
+    User {
+        /// The user's name, also the session's `uid`.
+        name: UserName,
+        /// The user's generation when it authenticated.
+        generation: u64,
+    },
+    /// The holder of a single access token.
+    Token(Arc<TokenGrant>),
+}
+
+/// What a single access token grants.
+pub struct TokenGrant {
+    /// The `uid` for which it was issued.
+    pub uid: Arc<str>,
+    /// The channels on which it grants `READ` and `WRITE`, anchored at both ends.
+    pub channels: regex::Regex,
+}
+
+impl Identity {
+    /// The session's `uid`: of a token session the token's, of a user session the user's name.
+    #[must_use]
+    pub fn uid(&self) -> Option<Arc<str>> {
+        match self {
+            Self::Anonymous => None,
+            Self::User { name, .. } => Some(name.as_str().into()),
+            Self::Token(grant) => Some(Arc::clone(&grant.uid)),
+        }
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Anonymous => f.write_str("Anonymous"),
+            Self::User { name, .. } => write!(f, "User({name})"),
+            Self::Token(grant) => write!(f, "Token({:?})", grant.uid),
+        }
+    }
+}
+
+impl fmt::Debug for TokenGrant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TokenGrant({:?}, {})", self.uid, self.channels)
+    }
+}
+
+/// A secret as a peer presented it. Not shown in `Debug`, wiped when dropped.
+pub struct Secret(Vec<u8>);
+
+impl Secret {
+    /// Keeps `text` as a secret.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        Self(text.as_bytes().to_vec())
+    }
+
+    /// The secret itself.
+    #[must_use]
+    pub fn reveal(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        self.0.fill(0);
+        std::hint::black_box(&self.0);
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// A shard's word to the control thread. A session has at most one question open.
+#[derive(Debug)]
+pub enum Report {
+    /// A command was carried out.
+    Applied {
+        /// Which one.
+        ticket: Ticket,
+        /// What came of it.
+        outcome: Outcome,
+    },
+    /// Is this the user's secret? Answered by [`Command::Authenticated`].
+    VerifySecret {
+        /// The request that asks.
+        request: RequestRef,
+        /// The session's vhost.
+        vhost: VhostId,
+        /// The user, who exists and has a secret.
+        user: UserName,
+        /// What the peer presented.
+        secret: Secret,
+        /// The peer, for throttling.
+        peer: IpAddr,
+    },
+    /// Is this token valid? It is not, ever again. Answered by [`Command::Authenticated`].
+    ConsumeToken {
+        /// The request that asks.
+        request: RequestRef,
+        /// The session's vhost.
+        vhost: VhostId,
+        /// What the peer presented.
+        token: SingleAccessToken,
+    },
+    /// A session with MANAGE opens a channel. Answered by [`Command::ChannelChanged`].
+    OpenChannel {
+        /// The request that asks.
+        request: RequestRef,
+        /// The session's vhost.
+        vhost: VhostId,
+        /// The channel.
+        channel: ChannelName,
+    },
+    /// A session with MANAGE closes a channel. Answered by [`Command::ChannelChanged`].
+    CloseChannel {
+        /// The request that asks.
+        request: RequestRef,
+        /// The session's vhost.
+        vhost: VhostId,
+        /// The channel.
+        channel: ChannelName,
+    },
+}
+
+/// What one shard says to another. Requests go to the channel's owner, the rest comes from it;
+/// all of it in order between two shards.
+#[derive(Debug)]
+pub enum ShardMessage {
+    /// To the owner: a session subscribes.
+    Subscribe {
+        /// The request to answer.
+        request: RequestRef,
+        /// The channel's vhost.
+        vhost: VhostId,
+        /// Its name.
+        channel: ChannelName,
+        /// Whether the session may create the channel where it does not exist.
+        may_create: bool,
+        /// Who joins, on presence channels.
+        uid: Option<Arc<str>>,
+    },
+    /// To the owner: does the channel exist?
+    Find {
+        /// The request to answer.
+        request: RequestRef,
+        /// The channel's vhost.
+        vhost: VhostId,
+        /// Its name.
+        channel: ChannelName,
+    },
+    /// To the owner: order this broadcast and deliver it.
+    Publish {
+        /// The request to answer.
+        request: RequestRef,
+        /// The channel's vhost.
+        vhost: VhostId,
+        /// Its name.
+        channel: ChannelName,
+        /// What subscribers receive.
+        frame: Frame,
+    },
+    /// To the owner: one subscription of the sending shard is over.
+    Leave {
+        /// The channel.
+        channel: ChannelRef,
+        /// Who leaves, on presence channels.
+        uid: Option<Arc<str>>,
+    },
+    /// From the owner: the answer to a request.
+    Answer {
+        /// The request.
+        request: RequestRef,
+        /// What the owner says.
+        answer: Answer,
+    },
+    /// From the owner: deliver this to your subscribers of the channel.
+    Deliver {
+        /// The channel.
+        channel: ChannelRef,
+        /// What they receive.
+        frame: Frame,
+    },
+    /// From the owner: the channel is closed; its subscribers are no more.
+    Closed {
+        /// The channel.
+        channel: ChannelRef,
+    },
+}
+
+/// An owner's answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The session is counted as a subscriber; what follows from the owner is for it too.
+    Subscribed {
+        /// The channel.
+        channel: ChannelRef,
+        /// On presence channels: those present before, and how many there are in all.
+        present: Option<Present>,
+    },
+    /// The channel exists.
+    Found,
+    /// The broadcast has its place in the channel's order, and every shard concerned has room for it.
+    Published,
+    /// There is no such channel.
+    ChannelNotFound,
+    /// The vhost has as many channels as its settings allow.
+    ChannelLimit,
+}
+
+/// Who is present, at most 1,000 of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Present {
+    /// The visible `uid`s in order of joining.
+    pub uids: Vec<Arc<str>>,
+    /// How many visible `uid`s there are.
+    pub total: u64,
+}
+
+/// What an identity may do on a channel, given the vhost's anonymous rights.
+#[must_use]
+pub fn rights_on(
+    identity: &Identity,
+    user_rights: Rights,
+    anonymous: Rights,
+    channel: &str,
+) -> Rights {
+    match identity {
+        Identity::Anonymous => match ChannelName::kind_of(channel) {
+            ChannelKind::Open => anonymous,
+            ChannelKind::Private | ChannelKind::Presence => Rights::NONE,
+        },
+        Identity::User { .. } => user_rights,
+        Identity::Token(grant) => {
+            let granted = if grant.channels.is_match(channel) { Rights::READ_WRITE } else { Rights::NONE };
+            match ChannelName::kind_of(channel) {
+                ChannelKind::Open => granted.union(anonymous),
+                ChannelKind::Private | ChannelKind::Presence => granted,
+            }
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! Bytes and types of WebRocket's protocols.
+//!
+//! This crate turns bytes into types and back: [WebSocket frames](frame), the
+//! [opening handshake](handshake), the [names](name) of the domain, the messages of the
+//! [classic dialect](classic), the [events](event) that subscribers receive, and the one
+//! [table of statuses](status) that all protocols share. It keeps no state beyond one
+//! stream, does no I/O and knows no clock.
+//!
+//! Normative description: `docs/protocol.md`.
+
+#![forbid(unsafe_code)]
+
+pub mod classic;
+pub mod event;
+pub mod frame;
+pub mod handshake;
+pub mod message;
+pub mod name;
+pub mod rights;
+pub mod status;
+pub mod token;
+
+pub use name::{ChannelKind, ChannelName, EventName, NameError, UserName, VhostPath};
+pub use rights::Rights;
+pub use status::{CloseCode, Status};
+pub use token::{AccessToken, SingleAccessToken};

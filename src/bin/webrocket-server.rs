@@ -1,0 +1,6 @@
+//! The broker as a daemon.
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() {}

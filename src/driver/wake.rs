@@ -1,0 +1,70 @@
+//! Waking a shard that sleeps: one eventfd in its epoll set, written only if it sleeps.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd},
+    sync::atomic::{AtomicBool, Ordering, fence},
+};
+
+/// Wakes one shard from any thread.
+///
+/// The shard says that it is about to sleep ([`Wake::prepare`]), looks into its queues once
+/// more, and only then sleeps. A sender pushes first and wakes then. Between the two stands a
+/// full fence on both sides, so either the shard sees the push or the sender sees the sleeper.
+#[derive(Debug)]
+pub struct Wake {
+    event: OwnedFd,
+    sleeping: AtomicBool,
+}
+
+impl Wake {
+    /// Makes the eventfd.
+    ///
+    /// # Errors
+    /// The system has no file descriptor left.
+    pub fn new() -> io::Result<Self> {
+        // SAFETY: eventfd takes no pointers; the result is checked.
+        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the descriptor was just made and belongs to nobody else.
+        let event = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(Self { event, sleeping: AtomicBool::new(false) })
+    }
+
+    /// Says that the shard is about to sleep. Its queues must be looked at after this.
+    pub fn prepare(&self) {
+        self.sleeping.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    /// Says that the shard is awake.
+    pub fn awake(&self) {
+        self.sleeping.store(false, Ordering::Relaxed);
+    }
+
+    /// Wakes the shard if it sleeps. To be called after the push, once for a batch.
+    pub fn wake(&self) {
+        fence(Ordering::SeqCst);
+        if self.sleeping.load(Ordering::Relaxed) && self.sleeping.swap(false, Ordering::Relaxed) {
+            let one = 1u64.to_ne_bytes();
+            // SAFETY: writes 8 bytes from a live array. The only failure is a counter at its
+            // maximum, and then the shard is being woken already.
+            unsafe { libc::write(std::os::fd::AsRawFd::as_raw_fd(&self.event), one.as_ptr().cast(), one.len()) };
+        }
+    }
+
+    /// Makes the eventfd unreadable again after it woke the shard.
+    pub fn clear(&self) {
+        let mut count = [0u8; 8];
+        // SAFETY: reads 8 bytes into a live array; EAGAIN means that nobody wrote.
+        unsafe { libc::read(std::os::fd::AsRawFd::as_raw_fd(&self.event), count.as_mut_ptr().cast(), count.len()) };
+    }
+}
+
+impl AsFd for Wake {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.event.as_fd()
+    }
+}
