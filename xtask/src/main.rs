@@ -1,0 +1,38 @@
+//! The project's own commands: `cargo xtask test` is the whole gate, on a fresh machine too.
+//!
+//! [`stages`] says what is checked and in which order, [`install`] brings what a machine lacks for it.
+//! Nothing here knows what a test is about.
+
+mod install;
+mod shell;
+mod stages;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The project's own commands")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Check everything, stage by stage, and stop at the first that fails
+    Test(stages::Selection),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Test(selection) => stages::test(&selection),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

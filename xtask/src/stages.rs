@@ -1,0 +1,185 @@
+//! What is checked, in which order, and how a run is reported.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+
+use crate::install;
+use crate::shell::{cargo, command, root, run, succeeds, target};
+
+/// One stage of the gate. They run in the order in which they stand here: quick and telling ones first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Stage {
+    /// The formatting of all Rust sources
+    Format,
+    /// Clippy over all targets, warnings are errors
+    Clippy,
+    /// Licences, bans and sources of the dependencies
+    Deny,
+    /// Unit, model and integration tests in Rust
+    Rust,
+    /// The examples in the documentation
+    Doc,
+    /// The binaries that the process tests below start
+    Build,
+    /// Real server processes, driven from Python
+    Python,
+    /// Real server processes, driven from Node
+    Node,
+    /// Real server processes, driven by a browser
+    Browser,
+}
+
+/// Which stages of the gate to run, and against which binaries.
+#[derive(Args)]
+pub(crate) struct Selection {
+    /// Run only these stages (and the build, where they need the binaries)
+    #[arg(long, value_name = "STAGE", value_enum)]
+    only: Vec<Stage>,
+    /// Leave these stages out
+    #[arg(long, value_name = "STAGE", value_enum)]
+    skip: Vec<Stage>,
+    /// Print the stages and stop
+    #[arg(long)]
+    list: bool,
+    /// Let the process tests run the release binaries
+    #[arg(long)]
+    release: bool,
+    /// Also check the dependencies against the advisory database (fetched with git from the network)
+    #[arg(long)]
+    advisories: bool,
+}
+
+impl Stage {
+    fn name(self) -> String {
+        self.to_possible_value().expect("no stage is hidden").get_name().to_owned()
+    }
+
+    fn purpose(self) -> String {
+        let value = self.to_possible_value().expect("no stage is hidden");
+        value.get_help().expect("every stage says what it is").to_string()
+    }
+
+    /// Whether this stage starts the binaries that [`Stage::Build`] makes.
+    fn starts_binaries(self) -> bool {
+        matches!(self, Self::Python | Self::Node | Self::Browser)
+    }
+
+    fn check(self, selection: &Selection) -> Result<()> {
+        match self {
+            Self::Format => run(cargo().args(["fmt", "--all", "--check"])),
+            Self::Clippy => {
+                install::git()?;
+                run(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+            }
+            Self::Deny => deny(selection.advisories),
+            Self::Rust => rust(),
+            Self::Doc => run(cargo().args(["test", "--workspace", "--doc"])),
+            Self::Build => {
+                install::git()?;
+                run(cargo()
+                    .args(["build", "--workspace", "--bins"])
+                    .args(selection.release.then_some("--release")))
+            }
+            Self::Python => {
+                let python = install::python()?;
+                run(selection.with_binaries(command(python).args(["-m", "pytest", "tests/python"])))
+            }
+            Self::Node => node(selection, "", |name| !name.starts_with("browser")),
+            Self::Browser => {
+                let chromium = install::chromium()?;
+                node(selection, &chromium.to_string_lossy(), |name| name.starts_with("browser"))
+            }
+        }
+    }
+}
+
+impl Selection {
+    /// The stages to run, in their order.
+    fn stages(&self) -> Vec<Stage> {
+        let asked = |stage: Stage| {
+            let built_for = |only: &Stage| stage == Stage::Build && only.starts_binaries();
+            self.only.is_empty() || self.only.contains(&stage) || self.only.iter().any(built_for)
+        };
+        let all = Stage::value_variants().iter().copied();
+        all.filter(|&stage| asked(stage) && !self.skip.contains(&stage)).collect()
+    }
+
+    /// Tells the process tests where the binaries are.
+    fn with_binaries<'a>(&self, tests: &'a mut Command) -> &'a mut Command {
+        let profile = if self.release { "release" } else { "debug" };
+        tests.env("WEBROCKET_BIN", target().join(profile))
+    }
+}
+
+/// Runs the selected stages and stops at the first that fails; with `--list`, prints them instead.
+///
+/// # Errors
+/// Names the stage that failed.
+pub(crate) fn test(selection: &Selection) -> Result<()> {
+    let stages = selection.stages();
+    if selection.list {
+        for stage in stages {
+            println!("{:8} {}", stage.name(), stage.purpose());
+        }
+        return Ok(());
+    }
+    let mut taken = Vec::new();
+    for &stage in &stages {
+        println!("── {}: {}", stage.name(), stage.purpose());
+        let begun = Instant::now();
+        stage.check(selection).with_context(|| format!("stage {} failed", stage.name()))?;
+        let elapsed = begun.elapsed();
+        println!("── {} passed in {}", stage.name(), seconds(elapsed));
+        taken.push(format!("{} {}", stage.name(), seconds(elapsed)));
+    }
+    println!("── all {} stages passed: {}", stages.len(), taken.join(", "));
+    Ok(())
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{:.1} s", duration.as_secs_f64())
+}
+
+fn deny(advisories: bool) -> Result<()> {
+    let cargo_deny = install::cargo_deny()?;
+    let mut check = command(cargo_deny);
+    check.args(["check", "bans", "licenses", "sources"]);
+    run(check.args(advisories.then_some("advisories")))
+}
+
+fn rust() -> Result<()> {
+    install::git()?;
+    if succeeds(cargo().args(["nextest", "--version"])) {
+        run(cargo().args(["nextest", "run", "--workspace"]))
+    } else {
+        run(cargo().args(["test", "--workspace", "--lib", "--bins", "--tests", "--examples"]))
+    }
+}
+
+/// Runs the files of tests/node whose names `belongs` accepts.
+fn node(selection: &Selection, chromium: &str, belongs: fn(&str) -> bool) -> Result<()> {
+    let node = install::node()?;
+    let files = node_tests(belongs)?;
+    let mut tests = command(node);
+    tests.args(["--test", "--test-reporter=spec"]).args(files).env("WEBROCKET_CHROMIUM", chromium);
+    run(selection.with_binaries(&mut tests))
+}
+
+fn node_tests(belongs: fn(&str) -> bool) -> Result<Vec<PathBuf>> {
+    let folder = root().join("tests/node");
+    let mut files = Vec::new();
+    for entry in folder.read_dir().with_context(|| format!("could not read {}", folder.display()))? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.ends_with(".test.mjs") && belongs(&name) {
+            files.push(path);
+        }
+    }
+    anyhow::ensure!(!files.is_empty(), "no test file for this stage stands in {}", folder.display());
+    files.sort();
+    Ok(files)
+}
