@@ -1,1 +1,278 @@
-//! To come.
+//! What subscribers receive: one frame per broadcast, encoded once for everybody.
+//!
+//! `{"<event>":{<members of data>,"channel":"<channel>","sid":"<sender's sid>"}}`, where the
+//! members are the sender's own bytes, never re-serialised. Members of `data` called `channel`
+//! or `sid`, however escaped, are left out in favour of the server's.
+//!
+//! Source: docs/protocol.md, "What subscribers receive".
+
+use std::{fmt, sync::LazyLock};
+
+use memchr::memmem::Finder;
+use serde::{
+    Deserializer,
+    de::{MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use crate::{
+    frame::{self, Opcode},
+    message,
+    name::ChannelName,
+};
+
+/// A broadcast on its way to the wire.
+#[derive(Debug)]
+pub struct Delivery<'a> {
+    event: &'a str,
+    members: Members<'a>,
+    channel: &'a ChannelName,
+    sid: Option<Uuid>,
+}
+
+/// The members that `data` contributes, as slices of the sender's text.
+#[derive(Debug)]
+enum Members<'a> {
+    None,
+    /// All members of an object, as they stand.
+    All(&'a str),
+    /// The members that are left.
+    Some(Vec<&'a str>),
+    /// A value that is no object becomes the member `data`.
+    Value(&'a str),
+}
+
+impl<'a> Delivery<'a> {
+    /// Prepares a broadcast. `event` is a raw JSON string, quotes included, that was checked to be
+    /// an event name; `data` any JSON value; a backend has no `sid`.
+    #[must_use]
+    pub fn new(
+        event: &'a RawValue,
+        data: Option<&'a RawValue>,
+        channel: &'a ChannelName,
+        sid: Option<Uuid>,
+    ) -> Self {
+        Self { event: event.get(), members: members(data), channel, sid }
+    }
+
+    /// Appends the frame, header included.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let length = self.length();
+        out.reserve(length + 10);
+        frame::encode_header(out, Opcode::Text, length);
+        let start = out.len();
+        self.pieces(|piece| out.extend_from_slice(piece.as_bytes()));
+        debug_assert_eq!(out.len() - start, length);
+    }
+
+    fn length(&self) -> usize {
+        let mut length = 0;
+        self.pieces(|piece| length += piece.len());
+        length
+    }
+
+    fn pieces(&self, mut piece: impl FnMut(&str)) {
+        piece("{");
+        piece(self.event);
+        piece(":{");
+        match &self.members {
+            Members::None => {}
+            Members::All(members) => {
+                piece(members);
+                piece(",");
+            }
+            Members::Some(members) => {
+                for member in members {
+                    piece(member);
+                    piece(",");
+                }
+            }
+            Members::Value(value) => {
+                piece("\"data\":");
+                piece(value);
+                piece(",");
+            }
+        }
+        piece("\"channel\":\"");
+        piece(self.channel.as_str());
+        if let Some(sid) = &self.sid {
+            piece("\",\"sid\":\"");
+            let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+            piece(sid.hyphenated().encode_lower(&mut text));
+        }
+        piece("\"}}");
+    }
+}
+
+/// Whether `key`, a raw JSON string, is a member that belongs to the server.
+fn is_reserved(key: &RawValue) -> bool {
+    matches!(key.get(), "\"channel\"" | "\"sid\"")
+        || key.get().contains('\\')
+            && message::string(key).is_some_and(|name| matches!(&*name, "channel" | "sid"))
+}
+
+fn members(data: Option<&RawValue>) -> Members<'_> {
+    let Some(data) = data.map(RawValue::get) else {
+        return Members::None;
+    };
+    let Some(inner) = data.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) else {
+        return Members::Value(data);
+    };
+    if may_hold_reserved(data.as_bytes()) {
+        return match kept_members(data) {
+            kept if kept.is_empty() => Members::None,
+            kept => Members::Some(kept),
+        };
+    }
+    match inner.trim_ascii() {
+        "" => Members::None,
+        inner => Members::All(inner),
+    }
+}
+
+/// Whether a closer look is needed: a reserved name stands somewhere, or an escape might hide one.
+fn may_hold_reserved(data: &[u8]) -> bool {
+    static CHANNEL: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"channel\""));
+    static SID: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"sid\""));
+    memchr::memchr(b'\\', data).is_some() || SID.find(data).is_some() || CHANNEL.find(data).is_some()
+}
+
+/// The members of an object, each from its key to the end of its value, without reserved ones.
+fn kept_members(object: &str) -> Vec<&str> {
+    struct Kept<'a>(&'a str);
+
+    impl<'de> Visitor<'de> for Kept<'de> {
+        type Value = Vec<&'de str>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut kept = Vec::new();
+            while let Some((key, value)) = map.next_entry::<&RawValue, &RawValue>()? {
+                if !is_reserved(key) {
+                    let start = offset_in(self.0, key.get());
+                    let end = offset_in(self.0, value.get()) + value.get().len();
+                    kept.push(&self.0[start..end]);
+                }
+            }
+            Ok(kept)
+        }
+    }
+
+    serde_json::Deserializer::from_str(object)
+        .deserialize_map(Kept(object))
+        .expect("a raw value was checked to be JSON")
+}
+
+/// Where `part`, a slice of `whole`, begins in it.
+fn offset_in(whole: &str, part: &str) -> usize {
+    part.as_ptr().addr() - whole.as_ptr().addr()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Map, Value, json};
+
+    use super::*;
+
+    const SID: &str = "6d5f2f8e-5b8f-4c59-9b8f-3b1d5a0f6f4e";
+
+    fn encode(event: &str, data: Option<&str>, sid: Option<&str>) -> String {
+        let raw = |text: &str| RawValue::from_string(text.to_owned()).unwrap();
+        let channel = "world".parse().unwrap();
+        let data = data.map(raw);
+        let event = raw(&serde_json::to_string(event).unwrap());
+        let mut out = Vec::new();
+        Delivery::new(&event, data.as_deref(), &channel, sid.map(|sid| sid.parse().unwrap()))
+            .encode(&mut out);
+        let length = frame::encoded_length(&out);
+        assert_eq!(length, out.len());
+        let header = if out[1] < 126 {
+            2
+        } else if out[1] == 126 {
+            4
+        } else {
+            10
+        };
+        String::from_utf8(out.split_off(header)).unwrap()
+    }
+
+    #[test]
+    fn members_are_spliced_as_they_stand() {
+        assert_eq!(
+            encode("hello", Some(r#"{"x": 1.50, "y":[ {"sid":1} ]}"#), Some(SID)),
+            format!(r#"{{"hello":{{"x": 1.50,"y":[ {{"sid":1}} ],"channel":"world","sid":"{SID}"}}}}"#)
+        );
+        assert_eq!(
+            encode("hello", Some(r#"{ "x": 1.50, "y": 2 }"#), None),
+            r#"{"hello":{"x": 1.50, "y": 2,"channel":"world"}}"#
+        );
+    }
+
+    #[test]
+    fn scalars_become_data_and_nothing_adds_nothing() {
+        for scalar in ["1", "null", "\"s\"", "[1,2]", "true"] {
+            let expected = format!(r#"{{"e":{{"data":{scalar},"channel":"world"}}}}"#);
+            assert_eq!(encode("e", Some(scalar), None), expected);
+        }
+        assert_eq!(encode("e", None, None), r#"{"e":{"channel":"world"}}"#);
+        assert_eq!(encode("e", Some("{ }"), None), r#"{"e":{"channel":"world"}}"#);
+    }
+
+    #[test]
+    fn forged_members_are_dropped() {
+        for forged in [
+            r#"{"channel":"x"}"#,
+            r#"{"sid":1}"#,
+            r#"{"s\u0069d":1,"ch\u0061nnel":{}}"#,
+            r#"{"sid":1,"sid":2,"channel":3}"#,
+        ] {
+            assert_eq!(encode("e", Some(forged), None), r#"{"e":{"channel":"world"}}"#, "{forged}");
+        }
+        assert_eq!(
+            encode("e", Some(r#"{"a":"channel","sid":2,"\ud800":1}"#), None),
+            r#"{"e":{"a":"channel","\ud800":1,"channel":"world"}}"#
+        );
+    }
+
+    fn value_strategy() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            "\\PC{0,8}".prop_map(Value::from),
+        ];
+        let key = prop_oneof!["\\PC{0,6}", Just("sid".to_owned()), Just("channel".to_owned())];
+        leaf.prop_recursive(3, 24, 4, move |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                proptest::collection::btree_map(key.clone(), inner, 0..4)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn splicing_means_what_serde_json_says(
+            data in value_strategy(), event in "[a-z\"\\\\é]{1,8}", pretty in any::<bool>(), escape in any::<bool>(),
+        ) {
+            let mut text = if pretty { serde_json::to_string_pretty(&data) } else { serde_json::to_string(&data) }.unwrap();
+            if escape {
+                text = text.replace("\"sid\"", "\"s\\u0069d\"");
+            }
+            let mut members = match data {
+                Value::Object(members) => members,
+                other => Map::from_iter([("data".to_owned(), other)]),
+            };
+            members.insert("channel".to_owned(), json!("world"));
+            members.insert("sid".to_owned(), json!(SID));
+            let delivered: Value = serde_json::from_str(&encode(&event, Some(&text), Some(SID))).unwrap();
+            prop_assert_eq!(delivered, json!({ event: members }));
+        }
+    }
+}

@@ -193,12 +193,11 @@ fn check_vhost_path(path: &str) -> Result<(), NameError> {
         if segment.is_empty() {
             return Err(NameError::Empty);
         }
-        check_characters(segment, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')).map_err(
-            |error| match error {
+        check_characters(segment, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+            .map_err(|error| match error {
                 NameError::Character { at: within } => NameError::Character { at: at + within },
                 other => other,
-            },
-        )?;
+            })?;
         if segment.len() > VHOST_SEGMENT_MAX {
             return Err(NameError::TooLong { max: VHOST_SEGMENT_MAX });
         }
