@@ -1,1 +1,84 @@
-//! To come.
+//! Figures for operators: where shards leave theirs, and how all of them are written down.
+//!
+//! A shard's machine counts in plain integers; its driver copies them to the [`Board`] from time
+//! to time. Whoever reads the board sees each figure whole, but not all of them of one moment.
+
+mod exposition;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use webrocket_state::{
+    ShardId,
+    metrics::{FIGURE_COUNT, FIGURES},
+};
+
+pub use exposition::{Exposition, Kind};
+
+/// The latest figures of every shard.
+#[derive(Debug)]
+pub struct Board {
+    shards: Box<[Row]>,
+}
+
+/// One shard's figures, on cache lines of their own: a shard's stores disturb no other.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Row([AtomicU64; FIGURE_COUNT]);
+
+impl Board {
+    /// A board for `shards` shards, all figures 0.
+    #[must_use]
+    pub fn new(shards: u16) -> Self {
+        let row = || Row(std::array::from_fn(|_| AtomicU64::new(0)));
+        Self { shards: (0..shards).map(|_| row()).collect() }
+    }
+
+    /// Stores a shard's figures, in the order of [`FIGURES`].
+    ///
+    /// # Panics
+    /// If the board has no such shard or there are not [`FIGURE_COUNT`] figures.
+    pub fn publish(&self, shard: ShardId, figures: &[u64]) {
+        assert_eq!(figures.len(), FIGURE_COUNT, "a shard publishes all of its figures");
+        for (cell, &figure) in self.shards[shard.index()].0.iter().zip(figures) {
+            cell.store(figure, Ordering::Relaxed);
+        }
+    }
+
+    /// Writes all figures, one series a shard.
+    pub fn write(&self, exposition: &mut Exposition) {
+        for (index, info) in FIGURES.iter().enumerate() {
+            exposition.family(info.name, info.help, info.kind.into());
+            for (shard, row) in self.shards.iter().enumerate() {
+                let value = row.0[index].load(Ordering::Relaxed);
+                exposition.sample(info.name, &[("shard", &shard.to_string())], value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use webrocket_state::metrics::{Figure, Figures};
+
+    #[test]
+    fn every_shard_has_its_series() {
+        let board = Board::new(2);
+        let mut figures = Figures::default();
+        figures.add(Figure::Sessions, 7);
+        board.publish(ShardId(1), figures.values());
+        let mut exposition = Exposition::default();
+        board.write(&mut exposition);
+        let text = exposition.into_text();
+        let sessions: Vec<_> = text.lines().filter(|line| line.contains("webrocket_sessions")).collect();
+        assert_eq!(
+            sessions,
+            [
+                "# HELP webrocket_sessions Open WebSocket sessions.",
+                "# TYPE webrocket_sessions gauge",
+                "webrocket_sessions{shard=\"0\"} 0",
+                "webrocket_sessions{shard=\"1\"} 7",
+            ]
+        );
+    }
+}
