@@ -1,0 +1,119 @@
+"""A browser's connection in the classic dialect, spoken through the `websockets` package."""
+
+import itertools
+import json
+import time
+
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from process import PATIENCE
+
+_numbers = itertools.count(1)
+
+
+def fresh(prefix="c"):
+    """A name that no other test uses; consecutive ones land on all shards."""
+    return f"{prefix}-{next(_numbers)}"
+
+
+class Session:
+    """One connection. Texts go and come as they are, so that tests compare bytes and not meanings."""
+
+    def __init__(self, server, path, *, source="127.0.0.1", **options):
+        settings = {"compression": None, "ping_interval": None, "max_queue": None, "max_size": None, "proxy": None}
+        self._socket = connect(
+            server.websocket_url(path), source_address=(source, 0), open_timeout=PATIENCE, **settings | options
+        )
+
+    @property
+    def subprotocol(self):
+        return self._socket.subprotocol
+
+    def say(self, text):
+        self._socket.send(text)
+
+    def hear(self):
+        """The next message."""
+        return self._socket.recv(timeout=PATIENCE)
+
+    def ask(self, text):
+        """Says `text` and returns the next message."""
+        self.say(text)
+        return self.hear()
+
+    def hear_until(self, last):
+        """The messages up to and without `last`."""
+        return list(iter(self.hear, last))
+
+    def hear_close(self):
+        """The code of the server's close frame, which must be the next thing that comes."""
+        try:
+            unexpected = self.hear()
+        except ConnectionClosed as closed:
+            assert closed.rcvd is not None, "the connection broke without a close frame"
+            return closed.rcvd.code
+        raise AssertionError(f"expected the close, got {unexpected!r}")
+
+    def close(self):
+        self._socket.close()
+
+    # The requests that most tests need, each checked for its success
+
+    def authenticate(self, user, secret=None):
+        payload = {"user": user} if secret is None else {"user": user, "secret": secret}
+        assert self.ask(json.dumps({"authenticate": payload})) == f'{{"authenticated":"{user}"}}'
+
+    def subscribe(self, channel):
+        assert self.ask(f'{{"subscribe":{{"channel":"{channel}"}}}}') == f'{{"subscribed":"{channel}"}}'
+
+    def unsubscribe(self, channel):
+        assert self.ask(f'{{"unsubscribe":{{"channel":"{channel}"}}}}') == f'{{"unsubscribed":"{channel}"}}'
+
+    def open_channel(self, channel):
+        assert self.ask(f'{{"openChannel":{{"channel":"{channel}"}}}}') == f'{{"channelOpened":"{channel}"}}'
+
+    def broadcast(self, channel, event, data=None):
+        """`data` is JSON text. The session must not be subscribed to `channel` itself."""
+        assert self.ask(broadcast(channel, event, data)) == f'{{"broadcasted":"{channel}"}}'
+
+
+def broadcast(channel, event, data=None):
+    """The text of a broadcast request; `data` is JSON text and stands in it as it is."""
+    tail = "" if data is None else f',"data":{data}'
+    return f'{{"broadcast":{{"event":{json.dumps(event)},"channel":"{channel}"{tail}}}}}'
+
+
+def broadcast_until_gone(writer, channel):
+    """Returns once the channel is gone; every turn waits for an answer."""
+    deadline = time.monotonic() + PATIENCE
+    while writer.ask(broadcast(channel, "hello")) != '{"err":"CHANNEL_NOT_FOUND"}':
+        assert time.monotonic() < deadline, f"{channel} has no subscriber and stays"
+
+
+class Vhost:
+    """A vhost of a running server, and the sessions that a test opened on it."""
+
+    def __init__(self, server, path, *settings):
+        self.server = server
+        self.path = path
+        self.token = server.add_vhost(path, *settings)
+        self._sessions = []
+
+    def add_user(self, name, rights, secret=None):
+        self.server.add_user(self.path, name, rights, secret)
+
+    def issue_token(self, uid, channels, *more):
+        return self.server.issue_token(self.path, uid, channels, *more)
+
+    def connect(self, user=None, secret=None, **options):
+        """A session, authenticated where a user is named."""
+        session = Session(self.server, self.path, **options)
+        self._sessions.append(session)
+        if user is not None:
+            session.authenticate(user, secret)
+        return session
+
+    def close_sessions(self):
+        while self._sessions:
+            self._sessions.pop().close()
