@@ -1,7 +1,5 @@
 //! Where channels live.
 
-use std::hash::BuildHasher;
-
 use webrocket_wire::ChannelName;
 
 use crate::{message::ShardId, vhost::VhostId};

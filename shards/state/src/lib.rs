@@ -3,18 +3,42 @@
 //! A [`Shard`](shard::Shard) is a state machine: it is told what happened and the time, and says
 //! what to do. It owns no socket, starts no thread and reads no clock, so the whole broker,
 //! many shards of it, runs in one thread under a seed (`shards/sim`).
+//!
+//! | room | what lives there |
+//! | --- | --- |
+//! | [`machine`] | the contract with whatever drives a state machine |
+//! | [`shard`] | the broker's state machine: sessions on top, channels below |
+//! | [`connection`], [`outgoing`] | one WebSocket connection, its close, its own bytes |
+//! | [`session`], [`answers`], [`rate`] | one browser: identity, open requests in order, limits |
+//! | [`delivery`], [`log`] | fan-out: views, cursors, what is flushed next |
+//! | [`channels`], [`directory`] | channels at their owner, and who owns which |
+//! | [`link`] | the way to another shard, and who must wait for it |
+//! | [`vhost`], [`settings`] | what the control thread tells every shard |
 
 #![forbid(unsafe_code)]
 
+pub mod answers;
+pub mod channels;
+pub mod connection;
+pub mod deadlines;
+pub mod delivery;
 pub mod directory;
+pub mod link;
+pub mod log;
 pub mod machine;
 pub mod message;
 pub mod metrics;
+pub mod outgoing;
+pub mod rate;
+pub mod session;
 pub mod settings;
+pub mod shard;
+pub mod slots;
 pub mod vhost;
 
 pub use directory::Directory;
 pub use machine::{Action, Input, Machine};
 pub use message::{Command, Report, SessionRef, ShardId, ShardMessage};
 pub use settings::Settings;
+pub use shard::{Shard, ShardConfig};
 pub use vhost::{User, Vhost, VhostId};

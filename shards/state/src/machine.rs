@@ -36,6 +36,11 @@ pub trait Machine {
     /// [`Action::Resume`] says so.
     fn wants_input(&self, session: SessionRef) -> bool;
 
+    /// Whether so much waits to be sent that the driver shall flush before it reads more.
+    fn wants_flush(&self) -> bool {
+        false
+    }
+
     /// The next thing to do, if any.
     fn next_action(&mut self) -> Option<Action>;
 
@@ -59,7 +64,7 @@ pub trait Machine {
     fn next_deadline(&self) -> Option<Instant>;
 
     /// The machine's figures, in the order of its own table; the driver publishes them.
-    fn figures(&self) -> &[u64];
+    fn figures(&mut self) -> &[u64];
 }
 
 /// Everything that can happen to a machine, accepted connections apart.

@@ -355,6 +355,8 @@ pub enum ShardMessage {
         request: RequestRef,
         /// What the owner says.
         answer: Answer,
+        /// The bytes of the broadcast that is answered: they are not open any more.
+        bytes: usize,
     },
     /// From the owner: deliver this to your subscribers of the channel.
     Deliver {
@@ -377,6 +379,8 @@ pub enum Answer {
     Subscribed {
         /// The channel.
         channel: ChannelRef,
+        /// Who joined, on presence channels.
+        uid: Option<Arc<str>>,
         /// On presence channels: those present before, and how many there are in all.
         present: Option<Present>,
     },
@@ -401,12 +405,7 @@ pub struct Present {
 
 /// What an identity may do on a channel, given the vhost's anonymous rights.
 #[must_use]
-pub fn rights_on(
-    identity: &Identity,
-    user_rights: Rights,
-    anonymous: Rights,
-    channel: &str,
-) -> Rights {
+pub fn rights_on(identity: &Identity, user_rights: Rights, anonymous: Rights, channel: &str) -> Rights {
     match identity {
         Identity::Anonymous => match ChannelName::kind_of(channel) {
             ChannelKind::Open => anonymous,

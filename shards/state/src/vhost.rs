@@ -51,7 +51,9 @@ impl ChannelCount {
     /// Counts one more channel, unless there are `max` already.
     #[must_use]
     pub fn reserve(&self, max: u32) -> bool {
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| (count < max).then_some(count + 1)).is_ok()
+        self.0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| (count < max).then_some(count + 1))
+            .is_ok()
     }
 
     /// Counts one channel less.

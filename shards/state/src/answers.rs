@@ -1,0 +1,214 @@
+//! The open requests of one session: answers leave in the order of the requests, whichever shard
+//! gives them and whenever.
+
+use std::collections::VecDeque;
+
+use webrocket_wire::{ChannelName, UserName};
+
+use crate::message::ShardId;
+
+/// A request that waits for somebody's answer, with what its answer will need.
+#[derive(Debug)]
+pub enum Open {
+    /// At the channel's owner.
+    Subscribe(ChannelName),
+    /// At the channel's owner.
+    Unsubscribe(ChannelName),
+    /// At the channel's owner.
+    Broadcast {
+        /// Where to.
+        channel: ChannelName,
+        /// The length of its frame.
+        bytes: usize,
+    },
+    /// At the control thread; `None` for a token.
+    Authenticate(Option<UserName>),
+    /// At the control thread.
+    OpenChannel(ChannelName),
+    /// At the control thread.
+    CloseChannel(ChannelName),
+}
+
+impl Open {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Broadcast { bytes, .. } => *bytes,
+            Self::Subscribe(_)
+            | Self::Unsubscribe(_)
+            | Self::Authenticate(_)
+            | Self::OpenChannel(_)
+            | Self::CloseChannel(_) => 0,
+        }
+    }
+}
+
+/// Who answers a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answerer {
+    /// The owner, at once when it comes to the request: its answers arrive in order.
+    Owner(ShardId),
+    /// The owner, perhaps later than to requests behind this one.
+    Whenever,
+    /// The control thread.
+    Control,
+}
+
+#[derive(Debug)]
+enum Slot {
+    Waits(Open),
+    /// Encoded, waiting for those before it.
+    Ready(Vec<u8>),
+}
+
+/// The open requests of a session, oldest first.
+#[derive(Debug)]
+pub struct Answers {
+    /// The number of the oldest.
+    first: u32,
+    slots: VecDeque<Slot>,
+    bytes: usize,
+    /// The one owner that answers all of them in order, if there is one.
+    in_order: Option<ShardId>,
+    control: bool,
+}
+
+impl Answers {
+    /// No request is open; the next one is `number`.
+    #[must_use]
+    pub fn new(number: u32) -> Self {
+        Self { first: number, slots: VecDeque::new(), bytes: 0, in_order: None, control: false }
+    }
+
+    /// How many requests are open, those included whose answer waits for another's.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether no request is open.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// The bytes of open broadcasts.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether all open requests are answered by `owner` in order.
+    #[must_use]
+    pub fn are_in_order_at(&self, owner: ShardId) -> bool {
+        self.in_order == Some(owner)
+    }
+
+    /// Whether a request is open that changes what later ones may do.
+    #[must_use]
+    pub fn awaits_control(&self) -> bool {
+        self.control
+    }
+
+    /// How many subscriptions are being asked for.
+    #[must_use]
+    pub fn subscribes(&self) -> usize {
+        self.slots.iter().filter(|slot| matches!(slot, Slot::Waits(Open::Subscribe(_)))).count()
+    }
+
+    /// Opens a request; returns its number.
+    pub fn push(&mut self, open: Open, answerer: Answerer) -> u32 {
+        self.in_order = match answerer {
+            Answerer::Owner(owner) if self.is_empty() || self.in_order == Some(owner) => Some(owner),
+            Answerer::Owner(_) | Answerer::Whenever | Answerer::Control => None,
+        };
+        self.control |= answerer == Answerer::Control;
+        self.bytes += open.bytes();
+        self.slots.push_back(Slot::Waits(open));
+        self.first.wrapping_add(u32::try_from(self.slots.len() - 1).expect("requests are bounded"))
+    }
+
+    /// Queues an answer that is known already behind the open requests.
+    pub fn push_ready(&mut self, frames: Vec<u8>) {
+        assert!(!self.is_empty(), "with no request open, answers go straight to the peer");
+        self.slots.push_back(Slot::Ready(frames));
+    }
+
+    /// What request `number` asked; `None` if it is not open.
+    pub fn open(&mut self, number: u32) -> Option<&Open> {
+        match self.slots.get(self.index_of(number)?) {
+            Some(Slot::Waits(open)) => Some(open),
+            Some(Slot::Ready(_)) | None => None,
+        }
+    }
+
+    /// Puts the encoded answer of request `number` into its place.
+    pub fn complete(&mut self, number: u32, frames: Vec<u8>) {
+        let index = self.index_of(number).expect("an open request");
+        let Slot::Waits(open) = std::mem::replace(&mut self.slots[index], Slot::Ready(frames)) else {
+            panic!("a request was answered twice");
+        };
+        self.bytes -= open.bytes();
+    }
+
+    /// The next answer whose turn it is.
+    pub fn next_ready(&mut self) -> Option<Vec<u8>> {
+        let frames = match self.slots.front_mut()? {
+            Slot::Waits(_) => return None,
+            Slot::Ready(frames) => std::mem::take(frames),
+        };
+        self.slots.pop_front();
+        self.first = self.first.wrapping_add(1);
+        if self.is_empty() {
+            self.in_order = None;
+            self.control = false;
+        }
+        Some(frames)
+    }
+
+    /// The number after the youngest.
+    #[must_use]
+    pub fn next_number(&self) -> u32 {
+        self.first.wrapping_add(u32::try_from(self.slots.len()).expect("requests are bounded"))
+    }
+
+    fn index_of(&self, number: u32) -> Option<usize> {
+        let index = usize::try_from(number.wrapping_sub(self.first)).ok()?;
+        (index < self.slots.len()).then_some(index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn channel() -> ChannelName {
+        "a".parse().unwrap()
+    }
+
+    #[test]
+    fn answers_leave_in_the_order_of_requests() {
+        let mut answers = Answers::new(u32::MAX);
+        let first = answers.push(Open::Broadcast { channel: channel(), bytes: 10 }, Answerer::Whenever);
+        answers.push_ready(b"second".to_vec());
+        let third = answers.push(Open::Subscribe(channel()), Answerer::Owner(ShardId(1)));
+        assert_eq!((first, third, answers.bytes(), answers.subscribes()), (u32::MAX, 1, 10, 1));
+        answers.complete(third, b"third".to_vec());
+        assert_eq!(answers.next_ready(), None);
+        assert!(answers.open(third).is_none());
+        answers.complete(first, b"first".to_vec());
+        let left: Vec<_> = std::iter::from_fn(|| answers.next_ready()).collect();
+        assert_eq!(left, [b"first".to_vec(), b"second".to_vec(), b"third".to_vec()]);
+        assert!(answers.is_empty() && answers.next_number() == 2 && answers.bytes() == 0);
+    }
+
+    #[test]
+    fn one_owner_answers_in_order_until_somebody_else_is_asked() {
+        let mut answers = Answers::new(0);
+        assert!(!answers.are_in_order_at(ShardId(1)));
+        answers.push(Open::Subscribe(channel()), Answerer::Owner(ShardId(1)));
+        assert!(answers.are_in_order_at(ShardId(1)) && !answers.are_in_order_at(ShardId(2)));
+        answers.push(Open::Broadcast { channel: channel(), bytes: 1 }, Answerer::Whenever);
+        answers.push(Open::Subscribe(channel()), Answerer::Owner(ShardId(1)));
+        assert!(!answers.are_in_order_at(ShardId(1)));
+    }
+}

@@ -1,0 +1,516 @@
+//! From a channel's order to the bytes that each session is sent.
+//!
+//! A *view* is a channel as one shard sees it: its subscribers here and the log of what they have
+//! to take. A session with one subscription *follows* the view's log: a broadcast costs it nothing
+//! until the flush. A session with several *visits*: each broadcast tells it, so that it receives
+//! everything in the order in which it happened, whatever the channel.
+//!
+//! What a session receives is, in this order: the rest of a frame that was partly sent, its own
+//! bytes, then its tail, a range of one log. Before anything else is put behind a tail, the tail is
+//! settled: copied into the session's own bytes.
+//!
+//! Source: ARCHITECTURE.md, "Fan-out".
+
+use std::collections::VecDeque;
+
+use webrocket_wire::{ChannelName, frame};
+
+use crate::{
+    channels::ChannelKey,
+    log::{Cursor, Log, SparePool},
+    message::{ChannelRef, ShardId},
+    session::{Session, Subscription, Tail},
+    slots::Slots,
+};
+
+/// A tail is settled to make one contiguous range with the session's own bytes up to this length.
+const SETTLE_BYTES_MAX: u64 = 64 * 1024;
+
+/// A channel as one shard sees it.
+#[derive(Debug)]
+pub struct View {
+    /// Vhost and name.
+    pub key: ChannelKey,
+    /// The shard that owns the channel.
+    pub owner: ShardId,
+    /// The channel at its owner.
+    pub channel: ChannelRef,
+    log: Log,
+    followers: Vec<Entry>,
+    visitors: Vec<Entry>,
+    flush: ViewFlush,
+}
+
+/// A subscriber in a view's list, and which of its subscriptions that is.
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    session: u32,
+    back: u32,
+}
+
+/// Where the flush of a view's followers stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ViewFlush {
+    /// Nothing to flush.
+    Clean,
+    /// In the queue, not begun.
+    Queued,
+    /// Followers below this index are still to be flushed; something came since if `again`.
+    Running { below: usize, again: bool },
+}
+
+impl View {
+    /// Its channel's name.
+    #[must_use]
+    pub fn name(&self) -> &ChannelName {
+        &self.key.1
+    }
+
+    /// How many sessions of this shard subscribe it.
+    #[must_use]
+    pub fn subscribers(&self) -> usize {
+        self.followers.len() + self.visitors.len()
+    }
+
+    /// Some subscriber's slot.
+    #[must_use]
+    pub fn any_subscriber(&self) -> Option<u32> {
+        self.followers.last().or(self.visitors.last()).map(|entry| entry.session)
+    }
+
+    fn list(&mut self, cursor: Cursor) -> &mut Vec<Entry> {
+        match cursor {
+            Cursor::Follower => &mut self.followers,
+            Cursor::Visitor => &mut self.visitors,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum FlushItem {
+    Session(u32),
+    View(u32),
+}
+
+/// What to do next for the flush.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FlushStep {
+    /// Send what waits for the session in this slot.
+    Send(u32),
+    /// The session in this slot lags too far behind.
+    Condemn(u32),
+}
+
+/// The views of a shard, and the queue of what is to be flushed.
+#[derive(Debug, Default)]
+pub struct Delivery {
+    views: Slots<View>,
+    by_key: hashbrown::HashMap<ChannelKey, u32, ahash::RandomState>,
+    by_channel: hashbrown::HashMap<(ShardId, ChannelRef), u32, ahash::RandomState>,
+    pool: SparePool,
+    queue: VecDeque<FlushItem>,
+    /// Bytes appended or copied since the last flush.
+    fresh_bytes: usize,
+}
+
+impl Delivery {
+    /// Bytes appended or copied since the queue was last empty.
+    #[must_use]
+    pub fn fresh_bytes(&self) -> usize {
+        self.fresh_bytes
+    }
+
+    /// Whether anything is to be flushed.
+    #[must_use]
+    pub fn is_flushed(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// The bytes that all logs hold.
+    #[must_use]
+    pub fn log_bytes(&self) -> u64 {
+        self.pool.held_bytes()
+    }
+
+    /// The view in a slot.
+    #[must_use]
+    pub fn view(&self, view: u32) -> &View {
+        &self.views[view]
+    }
+
+    /// The view of a channel by name.
+    #[must_use]
+    pub fn find(&self, key: &ChannelKey) -> Option<u32> {
+        self.by_key.get(key).copied()
+    }
+
+    /// The view of a channel by its owner's reference.
+    #[must_use]
+    pub fn find_channel(&self, owner: ShardId, channel: ChannelRef) -> Option<u32> {
+        self.by_channel.get(&(owner, channel)).copied()
+    }
+
+    /// The view of a channel, made where there is none.
+    pub fn find_or_create(&mut self, key: &ChannelKey, owner: ShardId, channel: ChannelRef) -> u32 {
+        if let Some(view) = self.find_channel(owner, channel) {
+            return view;
+        }
+        let (view, _) = self.views.insert(View {
+            key: key.clone(),
+            owner,
+            channel,
+            log: Log::default(),
+            followers: Vec::new(),
+            visitors: Vec::new(),
+            flush: ViewFlush::Clean,
+        });
+        self.by_channel.insert((owner, channel), view);
+        self.by_key.insert(key.clone(), view);
+        view
+    }
+
+    /// Whether the slot still holds the view that had this generation.
+    #[must_use]
+    pub fn holds(&self, view: u32, generation: u32) -> bool {
+        self.views.peek(view, generation).is_some()
+    }
+
+    /// The generation of the view in a slot.
+    pub fn generation(&mut self, view: u32) -> u32 {
+        self.views.at(view).map(|(_, generation)| generation).expect("a used slot")
+    }
+
+    /// Takes a view out of the maps: new subscribers get a new one. It goes with its last subscriber.
+    pub fn detach(&mut self, view: u32) {
+        let View { key, owner, channel, .. } = &self.views[view];
+        if self.by_key.get(key) == Some(&view) {
+            self.by_key.remove(key);
+        }
+        self.by_channel.remove(&(*owner, *channel));
+    }
+
+    /// Whether the session subscribes the view's channel.
+    #[must_use]
+    pub fn subscribes(&self, session: &Session, view: u32) -> bool {
+        session.inbox.subscriptions.iter().any(|subscription| subscription.view == view)
+    }
+
+    /// Adds a subscription; the session receives everything that is appended from now on.
+    pub fn subscribe(&mut self, sessions: &mut Slots<Session>, slot: u32, view: u32) {
+        let session = &mut sessions[slot];
+        debug_assert!(!self.subscribes(session, view), "a session subscribes a channel once");
+        if session.inbox.subscriptions.is_empty() {
+            self.list_subscription(session, slot, view, Cursor::Follower);
+            return;
+        }
+        if session.inbox.subscriptions.len() == 1 {
+            self.become_visitor(sessions, slot);
+        }
+        self.list_subscription(&mut sessions[slot], slot, view, Cursor::Visitor);
+    }
+
+    fn list_subscription(&mut self, session: &mut Session, slot: u32, view: u32, cursor: Cursor) {
+        let inbox = &mut session.inbox;
+        let back = u32::try_from(inbox.subscriptions.len()).expect("subscriptions are bounded");
+        let list = self.views[view].list(cursor);
+        let at = u32::try_from(list.len()).expect("fewer than 2^32 sessions");
+        list.push(Entry { session: slot, back });
+        inbox.subscriptions.push(Subscription { view, at });
+        if cursor == Cursor::Follower {
+            inbox.tail = Some(Tail { view, position: self.views[view].log.follow() });
+        }
+    }
+
+    /// The session's only subscription is not the only one any more.
+    fn become_visitor(&mut self, sessions: &mut Slots<Session>, slot: u32) {
+        let Subscription { view, at } = sessions[slot].inbox.subscriptions[0];
+        self.unlist(sessions, view, Cursor::Follower, at);
+        let place = &mut self.views[view];
+        sessions[slot].inbox.subscriptions[0].at =
+            u32::try_from(place.visitors.len()).expect("fewer than 2^32 sessions");
+        place.visitors.push(Entry { session: slot, back: 0 });
+        let inbox = &mut sessions[slot].inbox;
+        let tail = inbox.tail.expect("a follower has a tail");
+        if tail.position == place.log.end() {
+            place.log.leave(Cursor::Follower, tail.position, &mut self.pool);
+            inbox.tail = None;
+        } else {
+            self.enqueue(&mut sessions[slot], slot);
+        }
+    }
+
+    /// One of the session's subscriptions is the only one now.
+    fn become_follower(&mut self, sessions: &mut Slots<Session>, slot: u32) {
+        let Subscription { view, at } = sessions[slot].inbox.subscriptions[0];
+        self.unlist(sessions, view, Cursor::Visitor, at);
+        let place = &mut self.views[view];
+        let inbox = &mut sessions[slot].inbox;
+        inbox.subscriptions[0].at = u32::try_from(place.followers.len()).expect("fewer than 2^32 sessions");
+        place.followers.push(Entry { session: slot, back: 0 });
+        // A visitor that waits goes on waiting where it is, now as a follower.
+        inbox.tail = Some(inbox.tail.unwrap_or_else(|| Tail { view, position: place.log.follow() }));
+        self.enqueue(&mut sessions[slot], slot);
+    }
+
+    /// Takes an entry out of a view's list and tells the one that moves into its place.
+    fn unlist(&mut self, sessions: &mut Slots<Session>, view: u32, cursor: Cursor, at: u32) {
+        let list = self.views[view].list(cursor);
+        list.swap_remove(at as usize);
+        if let Some(moved) = list.get(at as usize) {
+            sessions[moved.session].inbox.subscriptions[moved.back as usize].at = at;
+        }
+    }
+
+    /// Ends a subscription. What was appended before is still the session's.
+    /// `true` if the view has no subscriber any more; it is gone then.
+    pub fn unsubscribe(&mut self, sessions: &mut Slots<Session>, slot: u32, view: u32) -> bool {
+        let session = &mut sessions[slot];
+        if session.inbox.tail.is_some_and(|tail| tail.view == view) {
+            self.settle(session);
+        }
+        let count = session.inbox.subscriptions.len();
+        let index = session
+            .inbox
+            .subscriptions
+            .iter()
+            .rposition(|subscription| subscription.view == view)
+            .expect("only what was subscribed is unsubscribed");
+        let cursor = if count == 1 { Cursor::Follower } else { Cursor::Visitor };
+        let removed = session.inbox.subscriptions.swap_remove(index);
+        if cursor == Cursor::Follower {
+            let tail = session.inbox.tail.take().expect("a follower has a tail");
+            self.views[view].log.leave(Cursor::Follower, tail.position, &mut self.pool);
+        }
+        if let Some(moved) = sessions[slot].inbox.subscriptions.get(index).copied() {
+            self.views[moved.view].list(cursor)[moved.at as usize].back =
+                u32::try_from(index).expect("subscriptions are bounded");
+        }
+        self.unlist(sessions, view, cursor, removed.at);
+        if count == 2 {
+            self.become_follower(sessions, slot);
+        }
+        self.remove_if_empty(view)
+    }
+
+    fn remove_if_empty(&mut self, view: u32) -> bool {
+        if self.views[view].subscribers() > 0 {
+            return false;
+        }
+        self.detach(view);
+        let generation = self.generation(view);
+        self.views.remove(view, generation);
+        true
+    }
+
+    /// Appends a frame for all subscribers of the view. Returns how many there are.
+    pub fn append(
+        &mut self,
+        sessions: &mut Slots<Session>,
+        view: u32,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> usize {
+        let place = &mut self.views[view];
+        let position = place.log.append(&mut self.pool, write);
+        self.fresh_bytes += usize::try_from(place.log.end() - position).expect("a frame in memory");
+        match &mut place.flush {
+            ViewFlush::Running { again, .. } => *again = true,
+            ViewFlush::Queued => {}
+            flush @ ViewFlush::Clean => {
+                if !place.followers.is_empty() {
+                    *flush = ViewFlush::Queued;
+                    self.queue.push_back(FlushItem::View(view));
+                }
+            }
+        }
+        for index in 0..self.views[view].visitors.len() {
+            let slot = self.views[view].visitors[index].session;
+            self.tell(&mut sessions[slot], slot, view, position);
+        }
+        let place = &mut self.views[view];
+        place.log.trim(&mut self.pool);
+        place.subscribers()
+    }
+
+    /// Tells a visitor of a record at `position`.
+    fn tell(&mut self, session: &mut Session, slot: u32, view: u32, position: u64) {
+        match session.inbox.tail {
+            Some(tail) if tail.view == view => {
+                if session.connection.is_stalled() {
+                    // Only the flush sees whether it lags too far.
+                    self.enqueue(session, slot);
+                }
+                return;
+            }
+            Some(_) => self.settle(session),
+            None => {}
+        }
+        session.inbox.tail = Some(Tail { view, position });
+        self.views[view].log.visit(position);
+        self.enqueue(session, slot);
+    }
+
+    /// Copies what waits in the session's tail behind its own bytes.
+    pub fn settle(&mut self, session: &mut Session) {
+        let Some(tail) = session.inbox.tail else {
+            return;
+        };
+        let log = &mut self.views[tail.view].log;
+        let end = log.end();
+        self.fresh_bytes += usize::try_from(end - tail.position).expect("a log is in memory");
+        log.copy_to(tail.position, session.connection.out.frames());
+        Self::move_tail(log, &mut self.pool, session, tail, end);
+    }
+
+    /// Drops what waits in the session's tail.
+    pub fn drop_tail(&mut self, session: &mut Session) {
+        if let Some(tail) = session.inbox.tail {
+            let log = &mut self.views[tail.view].log;
+            let end = log.end();
+            Self::move_tail(log, &mut self.pool, session, tail, end);
+        }
+    }
+
+    fn move_tail(log: &mut Log, pool: &mut SparePool, session: &mut Session, tail: Tail, to: u64) {
+        let cursor = if session.inbox.subscriptions.len() == 1 { Cursor::Follower } else { Cursor::Visitor };
+        log.advance(cursor, tail.position, to, pool);
+        let gone = cursor == Cursor::Visitor && to == log.end();
+        session.inbox.tail = (!gone).then_some(Tail { position: to, ..tail });
+    }
+
+    /// Where to append frames for one session, behind everything that it already has to take.
+    pub fn frames<'a>(&mut self, session: &'a mut Session, slot: u32) -> &'a mut Vec<u8> {
+        self.settle(session);
+        self.enqueue(session, slot);
+        session.connection.out.frames()
+    }
+
+    /// Puts a session into the flush queue.
+    pub fn enqueue(&mut self, session: &mut Session, slot: u32) {
+        if !session.inbox.queued {
+            session.inbox.queued = true;
+            self.queue.push_back(FlushItem::Session(slot));
+        }
+    }
+
+    /// How many bytes wait for the session.
+    #[must_use]
+    pub fn lag(&self, session: &Session) -> u64 {
+        let tail = session.inbox.tail.map_or(0, |tail| self.views[tail.view].log.end() - tail.position);
+        session.connection.out.pending().len() as u64 + tail
+    }
+
+    /// The next step of the flush.
+    pub fn next_step(&mut self, sessions: &mut Slots<Session>) -> Option<FlushStep> {
+        while let Some(item) = self.queue.front().copied() {
+            let step = match item {
+                FlushItem::Session(slot) => {
+                    self.queue.pop_front();
+                    match sessions.at(slot) {
+                        Some((session, _)) if session.inbox.queued => {
+                            session.inbox.queued = false;
+                            self.judge(session, slot)
+                        }
+                        Some(_) | None => None,
+                    }
+                }
+                FlushItem::View(view) => self.next_follower(sessions, view),
+            };
+            if step.is_some() {
+                return step;
+            }
+        }
+        self.fresh_bytes = 0;
+        None
+    }
+
+    /// The next follower with something to send; at the end of the list the view leaves the queue.
+    fn next_follower(&mut self, sessions: &mut Slots<Session>, view: u32) -> Option<FlushStep> {
+        let Some((place, _)) = self.views.at(view) else {
+            self.queue.pop_front();
+            return None;
+        };
+        let (mut below, again) = match place.flush {
+            // The slot was given to another view meanwhile.
+            ViewFlush::Clean => {
+                self.queue.pop_front();
+                return None;
+            }
+            ViewFlush::Queued => (place.followers.len(), false),
+            ViewFlush::Running { below, again } => (below.min(place.followers.len()), again),
+        };
+        while below > 0 {
+            below -= 1;
+            let slot = self.views[view].followers[below].session;
+            if let Some(step) = self.judge(&mut sessions[slot], slot) {
+                self.views[view].flush = ViewFlush::Running { below, again };
+                return Some(step);
+            }
+        }
+        self.queue.pop_front();
+        self.views[view].flush = if again {
+            self.queue.push_back(FlushItem::View(view));
+            ViewFlush::Queued
+        } else {
+            ViewFlush::Clean
+        };
+        None
+    }
+
+    /// Whether the session has something to send, and may still be sent it.
+    fn judge(&mut self, session: &mut Session, slot: u32) -> Option<FlushStep> {
+        let lag = self.lag(session);
+        if lag == 0 {
+            return None;
+        }
+        if !session.connection.is_stalled() {
+            if !session.connection.out.is_empty() && lag <= SETTLE_BYTES_MAX {
+                self.settle(session);
+            }
+            return Some(FlushStep::Send(slot));
+        }
+        let max = session.vhost.as_ref().map_or(u64::MAX, |vhost| u64::from(vhost.settings.lag_bytes_max));
+        (lag > max && session.connection.is_open()).then_some(FlushStep::Condemn(slot))
+    }
+
+    /// What is to be sent next, one contiguous range.
+    #[must_use]
+    pub fn pending<'a>(&'a self, session: &'a Session) -> &'a [u8] {
+        let own = session.connection.out.pending();
+        match session.inbox.tail {
+            Some(tail) if own.is_empty() => self.views[tail.view].log.slice(tail.position),
+            Some(_) | None => own,
+        }
+    }
+
+    /// The first `bytes` of [`Delivery::pending`] were sent; returns whether that was all of it.
+    /// The session is queued again if more waits behind.
+    pub fn sent(&mut self, session: &mut Session, slot: u32, bytes: usize) -> bool {
+        let offered = self.pending(session).len();
+        let all = bytes == offered;
+        if session.connection.out.is_empty() {
+            if let Some(tail) = session.inbox.tail {
+                self.sent_from_log(session, tail, bytes);
+            }
+        } else {
+            session.connection.out.advance(bytes);
+        }
+        if all && self.lag(session) > 0 {
+            self.enqueue(session, slot);
+        }
+        all
+    }
+
+    /// Moves the tail behind what was sent; the rest of a frame that has begun becomes the
+    /// session's own, so that the tail stands at a frame boundary.
+    fn sent_from_log(&mut self, session: &mut Session, tail: Tail, bytes: usize) {
+        let log = &mut self.views[tail.view].log;
+        let slice = log.slice(tail.position);
+        let begun = if bytes == slice.len() { bytes..bytes } else { frame::frame_around(slice, bytes) };
+        let mut to = bytes;
+        if begun.start < bytes {
+            session.connection.out.push_opaque(&slice[bytes..begun.end]);
+            to = begun.end;
+        }
+        Self::move_tail(log, &mut self.pool, session, tail, tail.position + to as u64);
+    }
+}

@@ -1,0 +1,139 @@
+//! One shard's side of the way to another.
+//!
+//! Nothing blocks on a push: what the queue has no room for waits here. It stays bounded because
+//! those who cause messages are stopped, and only those: a session that would send a request
+//! waits while the link is congested or too many requests of this shard are open at the other,
+//! and a broadcast that adds to a congested link is acknowledged only when its message has left,
+//! so its publisher runs out of credits. Answers and farewells are never held back; there are no
+//! more of them than open requests and subscriptions.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::message::{RequestRef, SessionRef, ShardId, ShardMessage};
+
+/// With more messages waiting than this, the link is congested.
+pub const CONGESTED_MESSAGES: usize = 1024;
+
+/// The most requests of this shard that are open at the other.
+pub const OPEN_REQUESTS_MAX: usize = 8192;
+
+/// The most bytes of broadcasts in open requests.
+pub const OPEN_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// A broadcast's acknowledgement that waits until the broadcast has left.
+#[derive(Debug)]
+pub struct Deferred {
+    /// The broadcast's request.
+    pub request: RequestRef,
+    /// Other congested links on which it must have left too, with the message's number there.
+    pub others: Vec<(ShardId, u64)>,
+    /// The broadcast's bytes.
+    pub bytes: usize,
+}
+
+/// The way to one other shard.
+#[derive(Debug, Default)]
+pub struct Link {
+    waiting: VecDeque<ShardMessage>,
+    /// How many messages were ever pushed, and how many have left.
+    pushed: u64,
+    left: u64,
+    deferred: BTreeMap<(u64, u64), Deferred>,
+    open_requests: usize,
+    open_bytes: usize,
+    /// Sessions that are not read until there is room again.
+    stopped: Vec<SessionRef>,
+}
+
+impl Link {
+    /// Queues a message; returns its number.
+    pub fn push(&mut self, message: ShardMessage) -> u64 {
+        self.waiting.push_back(message);
+        self.pushed += 1;
+        self.pushed
+    }
+
+    /// The next message to hand over.
+    pub fn next_message(&mut self) -> Option<ShardMessage> {
+        let message = self.waiting.pop_front()?;
+        self.left += 1;
+        Some(message)
+    }
+
+    /// How many messages wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Whether no message waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Whether message `number` has left.
+    #[must_use]
+    pub fn has_left(&self, number: u64) -> bool {
+        self.left >= number
+    }
+
+    /// Whether so many messages wait that those who cause more must be stopped.
+    #[must_use]
+    pub fn is_congested(&self) -> bool {
+        self.waiting.len() > CONGESTED_MESSAGES
+    }
+
+    /// Whether a session of this shard may send a request.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        !self.is_congested() && self.open_requests < OPEN_REQUESTS_MAX && self.open_bytes < OPEN_BYTES_MAX
+    }
+
+    /// A request with a broadcast of `bytes` was sent.
+    pub fn request_opened(&mut self, bytes: usize) {
+        self.open_requests += 1;
+        self.open_bytes += bytes;
+    }
+
+    /// It was answered.
+    pub fn request_closed(&mut self, bytes: usize) {
+        self.open_requests -= 1;
+        self.open_bytes -= bytes;
+    }
+
+    /// `session` is not read until there is room.
+    pub fn stop(&mut self, session: SessionRef) {
+        self.stopped.push(session);
+    }
+
+    /// The sessions to read again, once there is room. Half of the bound must be free, so that
+    /// sessions are not stopped and started in turns.
+    pub fn take_resumed(&mut self) -> Vec<SessionRef> {
+        let has_room = self.waiting.len() <= CONGESTED_MESSAGES / 2
+            && self.open_requests <= OPEN_REQUESTS_MAX / 2
+            && self.open_bytes <= OPEN_BYTES_MAX / 2;
+        if has_room { std::mem::take(&mut self.stopped) } else { Vec::new() }
+    }
+
+    /// Whether sessions are stopped.
+    #[must_use]
+    pub fn has_stopped(&self) -> bool {
+        !self.stopped.is_empty()
+    }
+
+    /// Keeps an acknowledgement until message `number` has left.
+    pub fn defer(&mut self, number: u64, deferred: Deferred) {
+        let mut order = 0;
+        while self.deferred.contains_key(&(number, order)) {
+            order += 1;
+        }
+        self.deferred.insert((number, order), deferred);
+    }
+
+    /// The next acknowledgement whose message has left.
+    pub fn next_deferred(&mut self) -> Option<Deferred> {
+        let entry = self.deferred.first_entry()?;
+        (entry.key().0 <= self.left).then(|| entry.remove())
+    }
+}

@@ -1,0 +1,412 @@
+//! The broker's state machine: one shard.
+//!
+//! Holds its sessions, the channels that hash here, and its view of every channel that one of its
+//! sessions subscribes. `browser` turns what a browser sends into requests, `classic` carries
+//! them out, `owner` is the channel owner's half, `control` the control thread's word.
+//!
+//! Invariants:
+//!
+//! - Effects on a channel happen at its owner, in the order in which requests reach it; what the
+//!   owner says arrives at a shard in the order in which it said it.
+//! - A session's subscription begins exactly when its `subscribed` is put into its bytes, and ends
+//!   exactly when its `unsubscribed` is.
+//! - A session is removed in one place, [`Shard::end_session`], which tells every owner.
+
+mod browser;
+mod classic;
+mod control;
+mod owner;
+
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rand::{SeedableRng, rngs::StdRng};
+use webrocket_wire::{CloseCode, VhostPath};
+
+use crate::{
+    channels::Channels,
+    connection::{Due, Timeouts},
+    deadlines::Deadlines,
+    delivery::{Delivery, FlushStep},
+    directory::Directory,
+    link::Link,
+    machine::{Action, Input, Machine},
+    message::{Command, Report, SessionRef, ShardId, ShardMessage, Ticket},
+    metrics::{Figure, Figures},
+    session::Session,
+    settings::Settings,
+    slots::Slots,
+    vhost::{Vhost, VhostId},
+};
+
+/// With more of a session's own bytes waiting than this, it is not read.
+const OUTPUT_PAUSE_BYTES: usize = 64 * 1024;
+
+/// With more bytes than this appended since the last flush, the driver flushes before it reads on.
+const FRESH_BYTES_MAX: usize = 512 * 1024;
+
+/// How many sessions one slice of long work concerns.
+const SLICE_SESSIONS: usize = 256;
+
+/// What a shard is made of.
+#[derive(Debug, Clone)]
+pub struct ShardConfig {
+    /// Which one it is.
+    pub id: ShardId,
+    /// Where channels live; the same in all shards of the node.
+    pub directory: Directory,
+    /// Seeds the session identifiers.
+    pub seed: [u8; 32],
+    /// How long a request head may take.
+    pub handshake_timeout: Duration,
+    /// How long a peer may take for its half of a close.
+    pub close_timeout: Duration,
+}
+
+/// One shard.
+#[derive(Debug)]
+pub struct Shard {
+    config: ShardConfig,
+    sessions: Slots<Session>,
+    delivery: Delivery,
+    channels: Channels,
+    /// By shard; the one to itself stays empty.
+    links: Vec<Link>,
+    /// By id.
+    vhosts: Vec<Option<Arc<Vhost>>>,
+    paths: hashbrown::HashMap<VhostPath, VhostId, ahash::RandomState>,
+    deadlines: Deadlines,
+    actions: VecDeque<Action>,
+    reports: VecDeque<Report>,
+    /// Sessions that may be read again.
+    resumed: VecDeque<SessionRef>,
+    jobs: VecDeque<Job>,
+    random: StdRng,
+    figures: Figures,
+    stopping: bool,
+}
+
+/// Long work, done in slices between which other input is served.
+#[derive(Debug)]
+enum Job {
+    /// Tell the subscribers of a closed channel.
+    CloseView { view: u32, generation: u32 },
+    /// Apply a vhost's new snapshot to its sessions, from this slot on.
+    SweepVhost { ticket: Ticket, vhost: Arc<Vhost>, next: u32 },
+    /// Close a vhost's sessions, from this slot on.
+    CloseVhost { ticket: Ticket, vhost: VhostId, next: u32 },
+    /// Close all sessions, from this slot on.
+    Shutdown { next: u32 },
+}
+
+impl Shard {
+    /// A shard without vhosts.
+    #[must_use]
+    pub fn new(config: ShardConfig) -> Self {
+        let links = (0..config.directory.shards()).map(|_| Link::default()).collect();
+        Self {
+            random: StdRng::from_seed(config.seed),
+            config,
+            sessions: Slots::default(),
+            delivery: Delivery::default(),
+            channels: Channels::default(),
+            links,
+            vhosts: Vec::new(),
+            paths: hashbrown::HashMap::default(),
+            deadlines: Deadlines::default(),
+            actions: VecDeque::new(),
+            reports: VecDeque::new(),
+            resumed: VecDeque::new(),
+            jobs: VecDeque::new(),
+            figures: Figures::default(),
+            stopping: false,
+        }
+    }
+
+    /// How many messages wait for room in the queue to `shard`.
+    #[must_use]
+    pub fn waiting_messages(&self, shard: ShardId) -> usize {
+        self.links[shard.index()].len()
+    }
+
+    /// How many bytes wait for a session; 0 if it is gone.
+    #[must_use]
+    pub fn lag(&self, session: SessionRef) -> u64 {
+        self.sessions.peek(session.slot, session.generation).map_or(0, |entry| self.delivery.lag(entry))
+    }
+
+    fn reference(&mut self, slot: u32) -> SessionRef {
+        let (_, generation) = self.sessions.at(slot).expect("a used slot");
+        SessionRef { shard: self.config.id, slot, generation }
+    }
+
+    fn vhost(&self, id: VhostId) -> Option<&Arc<Vhost>> {
+        self.vhosts.get(id.0 as usize)?.as_ref()
+    }
+
+    fn timeouts(config: &ShardConfig, session: &Session) -> Timeouts {
+        let defaults = Settings::default();
+        let settings = session.vhost.as_ref().map_or(&defaults, |vhost| &vhost.settings);
+        let milliseconds = |value: u32| Duration::from_millis(u64::from(value));
+        Timeouts {
+            handshake: config.handshake_timeout,
+            close: config.close_timeout,
+            ping: milliseconds(settings.ping_interval_ms),
+            idle: milliseconds(settings.idle_timeout_ms),
+            stall: milliseconds(settings.stall_timeout_ms),
+        }
+    }
+
+    /// Enters the session's deadline if it is earlier than the one that stands.
+    fn schedule(&mut self, slot: u32) {
+        let (session, generation) = self.sessions.at(slot).expect("a used slot");
+        let at = session.connection.deadline(&Self::timeouts(&self.config, session));
+        if at < session.scheduled {
+            session.scheduled = at;
+            self.deadlines.push(at, slot, generation);
+        }
+    }
+
+    fn check_deadlines(&mut self, now: Instant) {
+        while let Some((at, slot, generation)) = self.deadlines.pop_due(now) {
+            let Some(session) = self.sessions.entry(slot, generation) else { continue };
+            if session.scheduled != at {
+                continue;
+            }
+            let due = session.connection.due(now, &Self::timeouts(&self.config, session));
+            match due {
+                Due::At(next) => {
+                    session.scheduled = next;
+                    self.deadlines.push(next, slot, generation);
+                    continue;
+                }
+                Due::Pinged => self.delivery.enqueue(session, slot),
+                Due::Handshake => {
+                    self.figures.add(Figure::HandshakeTimeouts, 1);
+                    self.end_session(slot);
+                    continue;
+                }
+                Due::CloseOverdue => {
+                    self.end_session(slot);
+                    continue;
+                }
+                Due::Idle => {
+                    self.figures.add(Figure::IdleTimeouts, 1);
+                    self.close_session(now, slot, CloseCode::IdleTimeout);
+                }
+                Due::Stalled => self.condemn(now, slot),
+            }
+            let Some(session) = self.sessions.entry(slot, generation) else { continue };
+            let next = session.connection.deadline(&Self::timeouts(&self.config, session));
+            session.scheduled = next;
+            self.deadlines.push(next, slot, generation);
+        }
+    }
+
+    /// Closes a session that takes its bytes too slowly: what has not begun is dropped.
+    fn condemn(&mut self, now: Instant, slot: u32) {
+        self.figures.add(Figure::SlowConsumers, 1);
+        let session = &mut self.sessions[slot];
+        self.delivery.drop_tail(session);
+        session.connection.out.drop_unbegun();
+        self.close_session(now, slot, CloseCode::SlowConsumer);
+    }
+
+    /// Begins the closing handshake; what waits is sent before.
+    fn close_session(&mut self, now: Instant, slot: u32, code: CloseCode) {
+        self.drop_subscriptions(slot);
+        let session = &mut self.sessions[slot];
+        if session.connection.is_open() {
+            let timeouts = Self::timeouts(&self.config, session);
+            session.connection.close(now, code, &timeouts);
+            self.delivery.enqueue(session, slot);
+            self.figures.subtract(Figure::Sessions, 1);
+            self.finish_requests(slot);
+        }
+    }
+
+    /// The session asks nothing more: what it still sends is read only to find its end, and if
+    /// that has come already, so has the session's.
+    fn finish_requests(&mut self, slot: u32) {
+        let session = &mut self.sessions[slot];
+        if let Some(answers) = session.answers.take() {
+            session.next_request = answers.next_number();
+        }
+        let was_paused = std::mem::take(&mut session.pause).any();
+        let ended = session.parked.take().is_some_and(|parked| parked.ended);
+        if ended {
+            return self.end_session(slot);
+        }
+        if was_paused {
+            let session = self.reference(slot);
+            self.actions.push_back(Action::Resume(session));
+        }
+        self.schedule(slot);
+    }
+
+    /// Removes a session: its subscriptions end, its socket is closed.
+    fn end_session(&mut self, slot: u32) {
+        let reference = self.remove_session(slot);
+        self.actions.push_back(Action::Close(reference));
+        self.check_stopped();
+    }
+
+    fn remove_session(&mut self, slot: u32) -> SessionRef {
+        let session = &mut self.sessions[slot];
+        self.delivery.drop_tail(session);
+        self.drop_subscriptions(slot);
+        let reference = self.reference(slot);
+        let session = self.sessions.remove(slot, reference.generation).expect("a used slot");
+        if session.connection.is_open() {
+            self.figures.subtract(Figure::Sessions, 1);
+        }
+        reference
+    }
+
+    fn check_stopped(&mut self) {
+        if self.stopping && self.sessions.is_empty() {
+            self.stopping = false;
+            self.actions.push_back(Action::Stop);
+        }
+    }
+
+    /// Does one slice of long work.
+    fn proceed(&mut self, now: Instant) {
+        for _ in 0..SLICE_SESSIONS {
+            let Some(session) = self.resumed.pop_front() else { break };
+            self.resume(now, session);
+        }
+        if let Some(job) = self.jobs.pop_front() {
+            self.run(now, job);
+        }
+    }
+
+    /// Runs a slice of a job; what is left goes to the end of the queue.
+    fn run(&mut self, now: Instant, job: Job) {
+        match job {
+            Job::CloseView { view, generation } => self.run_close_view(view, generation),
+            Job::SweepVhost { ticket, vhost, next } => self.run_sweep_vhost(now, ticket, vhost, next),
+            Job::CloseVhost { ticket, vhost, next } => self.run_close_vhost(now, ticket, vhost, next),
+            Job::Shutdown { next } => self.run_shutdown(now, next),
+        }
+    }
+
+    /// The next slice's slots, and where the one after it begins if there is one.
+    fn slice(&self, next: u32) -> (std::ops::Range<u32>, Option<u32>) {
+        let end = next.saturating_add(SLICE_SESSIONS as u32).min(self.sessions.capacity());
+        (next..end, (end < self.sessions.capacity()).then_some(end))
+    }
+
+    fn sent(&mut self, now: Instant, session: SessionRef, bytes: usize) {
+        let Some(entry) = self.sessions.entry(session.slot, session.generation) else { return };
+        self.figures.add(Figure::BytesSent, bytes as u64);
+        let all = self.delivery.sent(entry, session.slot, bytes);
+        let was_stalled = entry.connection.is_stalled();
+        entry.connection.sent(now, bytes, !all);
+        if !all && !was_stalled {
+            self.schedule(session.slot);
+        }
+        let entry = &mut self.sessions[session.slot];
+        if entry.pause.output && entry.connection.out.pending().len() <= OUTPUT_PAUSE_BYTES / 2 {
+            entry.pause.output = false;
+            self.resumed.push_back(session);
+        }
+        if entry.connection.take_shutdown() {
+            self.actions.push_back(Action::ShutdownWrite(session));
+        }
+    }
+
+    fn writable(&mut self, now: Instant, session: SessionRef) {
+        if let Some(entry) = self.sessions.entry(session.slot, session.generation)
+            && entry.connection.is_stalled()
+        {
+            // There is room again: the next send tells whether all of it goes.
+            entry.connection.sent(now, 0, false);
+            self.delivery.enqueue(entry, session.slot);
+        }
+    }
+}
+
+impl Machine for Shard {
+    type Message = ShardMessage;
+    type Command = Command;
+    type Report = Report;
+
+    fn accept(&mut self, now: Instant, peer: SocketAddr) -> SessionRef {
+        self.figures.add(Figure::Accepted, 1);
+        let at = now + self.config.handshake_timeout;
+        let (slot, generation) = self.sessions.insert(Session::new(now, peer.ip(), at));
+        self.deadlines.push(at, slot, generation);
+        SessionRef { shard: self.config.id, slot, generation }
+    }
+
+    fn handle(&mut self, now: Instant, input: Input<'_, ShardMessage, Command>) {
+        match input {
+            Input::Received { session, bytes } => self.received(now, session, bytes),
+            Input::Sent { session, bytes } => self.sent(now, session, bytes),
+            Input::Writable { session } => self.writable(now, session),
+            Input::Disconnected { session } => self.disconnected(session),
+            Input::Message { from, message } => self.message(from, message),
+            Input::Command(command) => self.command(now, command),
+            Input::Deadline => self.check_deadlines(now),
+            Input::Proceed => self.proceed(now),
+        }
+    }
+
+    fn wants_input(&self, session: SessionRef) -> bool {
+        self.sessions.peek(session.slot, session.generation).is_some_and(|entry| !entry.pause.any())
+    }
+
+    fn wants_flush(&self) -> bool {
+        self.delivery.fresh_bytes() > FRESH_BYTES_MAX
+    }
+
+    fn next_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    fn next_flush(&mut self, now: Instant) -> Option<(SessionRef, &[u8])> {
+        loop {
+            match self.delivery.next_step(&mut self.sessions)? {
+                FlushStep::Condemn(slot) => self.condemn(now, slot),
+                FlushStep::Send(slot) => {
+                    let session = self.reference(slot);
+                    return Some((session, self.delivery.pending(&self.sessions[slot])));
+                }
+            }
+        }
+    }
+
+    fn next_message(&mut self, shard: ShardId) -> Option<ShardMessage> {
+        self.take_message(shard)
+    }
+
+    fn has_message(&self, shard: ShardId) -> bool {
+        !self.links[shard.index()].is_empty()
+    }
+
+    fn next_report(&mut self) -> Option<Report> {
+        self.reports.pop_front()
+    }
+
+    fn has_work(&self) -> bool {
+        !self.resumed.is_empty() || !self.jobs.is_empty() || !self.delivery.is_flushed()
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.next()
+    }
+
+    fn figures(&mut self) -> &[u64] {
+        self.figures.set(Figure::Connections, self.sessions.len() as u64);
+        self.figures.set(Figure::Channels, self.channels.len() as u64);
+        self.figures.set(Figure::LogBytes, self.delivery.log_bytes());
+        let waiting: usize = self.links.iter().map(Link::len).sum();
+        self.figures.set(Figure::LinkMessages, waiting as u64);
+        self.figures.values()
+    }
+}

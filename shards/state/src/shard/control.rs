@@ -1,0 +1,255 @@
+//! The control thread's commands: vhosts and channels come, change and go; answers to questions.
+
+use std::{sync::Arc, time::Instant};
+
+use webrocket_wire::{
+    CloseCode, Rights, Status,
+    classic::{Limit, Reply},
+};
+
+use crate::{
+    answers::Open,
+    message::{Command, Identity, InvalidCredentials, Outcome, Report, RequestRef, Ticket, rights_on},
+    rate::Rate,
+    vhost::{Vhost, VhostId},
+};
+
+use super::{Job, Shard};
+
+impl Shard {
+    /// Carries out a command.
+    pub(super) fn command(&mut self, now: Instant, command: Command) {
+        match command {
+            Command::PutVhost { ticket, vhost } => self.put_vhost(now, ticket, vhost),
+            Command::RemoveVhost { ticket, vhost } => self.remove_vhost(now, ticket, vhost),
+            Command::OpenChannel { ticket, vhost, channel } => {
+                let outcome = self.open_channel(vhost, channel);
+                self.applied(ticket, outcome);
+            }
+            Command::CloseChannel { ticket, vhost, channel } => {
+                let outcome = match self.channels.find(&(vhost, channel)) {
+                    Some(channel) => {
+                        self.owner_close(channel);
+                        Outcome::Done
+                    }
+                    None => Outcome::ChannelNotFound,
+                };
+                self.applied(ticket, outcome);
+            }
+            Command::ListChannels { ticket, vhost } => {
+                let channels = self.channels.of_vhost(vhost);
+                let channels = channels
+                    .into_iter()
+                    .filter_map(|(_, channel)| self.channels.entry(channel).map(|entry| entry.info()))
+                    .collect();
+                self.applied(ticket, Outcome::Channels(channels));
+            }
+            Command::DescribeChannel { ticket, vhost, channel } => {
+                let found = self.channels.find(&(vhost, channel));
+                let info = found.and_then(|channel| self.channels.entry(channel)).map(|entry| entry.info());
+                self.applied(ticket, info.map_or(Outcome::ChannelNotFound, Outcome::Channel));
+            }
+            Command::Authenticated { request, identity } => self.authenticated(request, identity),
+            Command::ChannelChanged { request, outcome } => self.channel_changed(request, &outcome),
+            Command::Shutdown => {
+                self.stopping = true;
+                self.run_shutdown(now, 0);
+                self.check_stopped();
+            }
+        }
+    }
+
+    fn applied(&mut self, ticket: Ticket, outcome: Outcome) {
+        self.reports.push_back(Report::Applied { ticket, outcome });
+    }
+
+    fn put_vhost(&mut self, now: Instant, ticket: Ticket, vhost: Arc<Vhost>) {
+        let index = vhost.id.0 as usize;
+        if self.vhosts.len() <= index {
+            self.vhosts.resize(index + 1, None);
+        }
+        let is_new = self.vhosts[index].replace(Arc::clone(&vhost)).is_none();
+        if is_new {
+            self.paths.insert(vhost.path.clone(), vhost.id);
+            self.applied(ticket, Outcome::Done);
+        } else {
+            self.run_sweep_vhost(now, ticket, vhost, 0);
+        }
+    }
+
+    fn remove_vhost(&mut self, now: Instant, ticket: Ticket, id: VhostId) {
+        if let Some(vhost) = self.vhosts.get_mut(id.0 as usize).and_then(Option::take)
+            && self.paths.get(&vhost.path) == Some(&id)
+        {
+            self.paths.remove(&vhost.path);
+        }
+        // Every shard closes the vhost's sessions itself: nobody needs to be told.
+        for (_, channel) in self.channels.of_vhost(id) {
+            self.channels.remove(channel);
+        }
+        self.run_close_vhost(now, ticket, id, 0);
+    }
+
+    fn open_channel(&mut self, vhost: VhostId, channel: webrocket_wire::ChannelName) -> Outcome {
+        let Some(snapshot) = self.vhost(vhost).cloned() else {
+            return Outcome::VhostNotFound;
+        };
+        let key = (vhost, channel);
+        if let Some(found) = self.channels.find(&key) {
+            self.channels.entry(found).expect("just found").opened = true;
+            return Outcome::Done;
+        }
+        match self.channels.create(&snapshot, key.1, true) {
+            Ok(_) => Outcome::Done,
+            Err(_) => Outcome::ChannelLimit,
+        }
+    }
+
+    pub(super) fn run_sweep_vhost(&mut self, now: Instant, ticket: Ticket, vhost: Arc<Vhost>, next: u32) {
+        let (slots, rest) = self.slice(next);
+        for slot in slots {
+            let concerned = self
+                .sessions
+                .at(slot)
+                .is_some_and(|(session, _)| session.vhost.as_ref().is_some_and(|of| of.id == vhost.id));
+            if concerned {
+                self.apply_vhost(now, slot, &vhost);
+            }
+        }
+        match rest {
+            Some(next) => self.jobs.push_back(Job::SweepVhost { ticket, vhost, next }),
+            None => self.applied(ticket, Outcome::Done),
+        }
+    }
+
+    /// Applies a vhost's new snapshot to one session: it keeps what it still may.
+    fn apply_vhost(&mut self, now: Instant, slot: u32, vhost: &Arc<Vhost>) {
+        let session = &mut self.sessions[slot];
+        let before = session.vhost.replace(Arc::clone(vhost));
+        if before.is_none_or(|before| before.settings != vhost.settings) {
+            session.rate = Rate::new(&vhost.settings, now);
+        }
+        let anonymous = vhost.settings.anonymous.classic_rights();
+        let (identity, rights) = match &session.identity {
+            Identity::User { name, generation } => match vhost.users.get(name) {
+                Some(user) if user.generation == *generation => (None, user.rights),
+                Some(_) | None => (Some(Identity::Anonymous), anonymous),
+            },
+            Identity::Anonymous | Identity::Token(_) => (None, anonymous),
+        };
+        let next = identity.as_ref().unwrap_or(&session.identity);
+        let lost: Vec<u32> = session
+            .inbox
+            .subscriptions
+            .iter()
+            .map(|subscription| subscription.view)
+            .filter(|view| {
+                let name = self.delivery.view(*view).name();
+                !rights_on(next, rights, anonymous, name.as_str()).contains(Rights::READ)
+            })
+            .collect();
+        for view in lost {
+            let name = self.delivery.view(view).name().clone();
+            self.leave_view(slot, view);
+            self.tell_unsubscribed(slot, &name);
+        }
+        let session = &mut self.sessions[slot];
+        session.rights = rights;
+        if let Some(identity) = identity {
+            session.identity = identity;
+        }
+        self.schedule(slot);
+    }
+
+    pub(super) fn run_close_vhost(&mut self, now: Instant, ticket: Ticket, vhost: VhostId, next: u32) {
+        let (slots, rest) = self.slice(next);
+        for slot in slots {
+            let concerned = self
+                .sessions
+                .at(slot)
+                .is_some_and(|(session, _)| session.vhost.as_ref().is_some_and(|of| of.id == vhost));
+            if concerned {
+                self.close_session(now, slot, CloseCode::VhostClosed);
+            }
+        }
+        match rest {
+            Some(next) => self.jobs.push_back(Job::CloseVhost { ticket, vhost, next }),
+            None => self.applied(ticket, Outcome::Done),
+        }
+    }
+
+    pub(super) fn run_shutdown(&mut self, now: Instant, next: u32) {
+        let (slots, rest) = self.slice(next);
+        for slot in slots {
+            let Some((session, _)) = self.sessions.at(slot) else { continue };
+            if session.connection.is_open() {
+                self.close_session(now, slot, CloseCode::Restart);
+            } else if session.vhost.is_none() {
+                self.end_session(slot);
+            }
+        }
+        if let Some(next) = rest {
+            self.jobs.push_back(Job::Shutdown { next });
+        }
+    }
+
+    /// The session is somebody else now: it keeps no subscription.
+    pub(super) fn become_identity(&mut self, slot: u32, identity: Identity) {
+        self.drop_subscriptions(slot);
+        let session = &mut self.sessions[slot];
+        let Some(vhost) = &session.vhost else { return };
+        session.rights = match &identity {
+            Identity::User { name, .. } => vhost.users.get(name).map_or(Rights::NONE, |user| user.rights),
+            Identity::Anonymous | Identity::Token(_) => vhost.settings.anonymous.classic_rights(),
+        };
+        session.identity = identity;
+    }
+
+    fn authenticated(&mut self, request: RequestRef, identity: Result<Identity, InvalidCredentials>) {
+        let session = request.session;
+        let Some(entry) = self.sessions.entry(session.slot, session.generation) else { return };
+        let (Some(vhost), Some(answers)) = (&entry.vhost, &mut entry.answers) else { return };
+        let Some(Open::Authenticate(_)) = answers.open(request.number) else { return };
+        // The user may have gone, or been replaced, while the secret was verified.
+        let identity = identity.ok().filter(|identity| match identity {
+            Identity::User { name, generation } => {
+                vhost.users.get(name).is_some_and(|user| user.generation == *generation)
+            }
+            Identity::Token(_) => true,
+            Identity::Anonymous => false,
+        });
+        let Some(identity) = identity else {
+            return self.complete(request, &[Reply::Error(Status::InvalidCredentials)]);
+        };
+        self.become_identity(session.slot, identity.clone());
+        match &identity {
+            Identity::User { name, .. } => self.complete(request, &[Reply::Authenticated(name)]),
+            Identity::Token(grant) => self.complete(request, &[Reply::AuthenticatedUid(&grant.uid)]),
+            Identity::Anonymous => unreachable!("filtered above"),
+        }
+    }
+
+    fn channel_changed(&mut self, request: RequestRef, outcome: &Outcome) {
+        let session = request.session;
+        let Some(entry) = self.sessions.entry(session.slot, session.generation) else { return };
+        let Some(answers) = &mut entry.answers else { return };
+        let (name, opened) = match answers.open(request.number) {
+            Some(Open::OpenChannel(name)) => (name.clone(), true),
+            Some(Open::CloseChannel(name)) => (name.clone(), false),
+            Some(
+                Open::Subscribe(_) | Open::Unsubscribe(_) | Open::Broadcast { .. } | Open::Authenticate(_),
+            )
+            | None => return,
+        };
+        let reply = match outcome {
+            Outcome::Done if opened => Reply::ChannelOpened(&name),
+            Outcome::Done => Reply::ChannelClosed(&name),
+            Outcome::ChannelLimit => Reply::Limit(Limit::Channels),
+            Outcome::ChannelNotFound | Outcome::VhostNotFound => Reply::Error(Status::ChannelNotFound),
+            Outcome::StoreFailed | Outcome::Channel(_) | Outcome::Channels(_) => {
+                Reply::Error(Status::Internal)
+            }
+        };
+        self.complete(request, &[reply]);
+    }
+}
