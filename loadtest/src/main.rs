@@ -1,0 +1,76 @@
+//! Drives a WebRocket server with thousands of real connections and checks what comes back.
+//!
+//! One thread, one epoll set, plain sockets: see [`engine`]. What is done with the connections is a [`Scenario`]
+//! (`engine::Scenario`), one module each: [`fanout`] measures and verifies deliveries, [`idle`] weighs connections
+//! that do nothing. The server is started as a child process ([`server`]) or stands elsewhere (`--url`).
+//!
+//! Exit status: 0 when every guarantee held, 1 on a violation, a timeout or a failure, 2 on wrong usage.
+//!
+//! [`Scenario`]: engine::Scenario
+
+mod broadcast;
+mod clock;
+mod connection;
+mod engine;
+mod epoll;
+mod fanout;
+mod frames;
+mod handshake;
+mod idle;
+#[cfg(test)]
+mod mock;
+mod order;
+mod process;
+mod report;
+mod server;
+mod target;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Drives a WebRocket server with thousands of real connections and checks what comes back.
+///
+/// Without --url the server is started for the run (in memory, on free ports) and ended afterwards.
+#[derive(Parser)]
+#[command(name = "webrocket-loadtest", version, max_term_width = 110)]
+struct CommandLine {
+    #[command(subcommand)]
+    scenario: ScenarioCommand,
+}
+
+#[derive(Subcommand)]
+enum ScenarioCommand {
+    Fanout(fanout::Options),
+    Idle(idle::Options),
+}
+
+fn main() -> ExitCode {
+    let outcome = match CommandLine::parse().scenario {
+        ScenarioCommand::Fanout(options) => fanout::run(&options).map(|report| report.render(options.json)),
+        ScenarioCommand::Idle(options) => idle::run(&options).map(|report| report.render(options.json)),
+    };
+    match outcome {
+        Ok(text) => {
+            println!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("webrocket-loadtest: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::CommandLine::command().debug_assert();
+    }
+}

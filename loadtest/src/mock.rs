@@ -1,0 +1,198 @@
+//! A throw-away broker for tests: the classic dialect's subscribe and broadcast, one thread, another's WebSocket
+//! implementation, and a fault on demand.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tungstenite::protocol::frame::coding::CloseCode;
+use tungstenite::protocol::{CloseFrame, Message, WebSocket};
+use tungstenite::{Error, Utf8Bytes, accept};
+
+/// What the mock does wrong. Faults of delivery hit one connection, the second that was accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sabotage {
+    None,
+    /// The 20th delivery comes after the 21st.
+    Swap,
+    /// The 20th delivery does not come.
+    Lose,
+    /// The 20th delivery comes twice.
+    Double,
+    /// The delivery with this number does not come.
+    LoseLast(u32),
+    /// The delivery with this number comes twice.
+    DoubleLast(u32),
+    SwallowAcknowledgements,
+    /// The victim is closed with 4008 at its 20th delivery.
+    CloseSlow,
+    RefuseSubscriptions,
+}
+
+const FAULT_AT: u32 = 20;
+const VICTIM: usize = 1;
+
+/// A running mock; dropping it ends it.
+pub(crate) struct Mock {
+    address: SocketAddr,
+    stop: Arc<AtomicBool>,
+    closed_cleanly: Arc<AtomicU32>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Mock {
+    pub(crate) fn start(sabotage: Sabotage) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        listener.set_nonblocking(true).expect("a fresh socket");
+        let address = listener.local_addr().expect("bound");
+        let (stop, closed_cleanly) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
+        let (stopped, closed) = (stop.clone(), closed_cleanly.clone());
+        let thread = thread::spawn(move || {
+            let mut broker = Broker { listener, sabotage, peers: Vec::new(), closed };
+            while !stopped.load(Ordering::Relaxed) {
+                if !broker.turn() {
+                    thread::sleep(Duration::from_micros(200));
+                }
+            }
+        });
+        Self { address, stop, closed_cleanly, thread: Some(thread) }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("ws://{}/demo", self.address)
+    }
+
+    /// How many connections were ended with a close frame.
+    pub(crate) fn closed_cleanly(&self) -> u32 {
+        self.closed_cleanly.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Mock {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let ended = self.thread.take().expect("dropped once").join();
+        assert!(ended.is_ok() || thread::panicking(), "the mock must not panic");
+    }
+}
+
+struct Peer {
+    socket: WebSocket<TcpStream>,
+    gone: bool,
+    channel: Option<String>,
+    deliveries: u32,
+    /// A delivery that [`Sabotage::Swap`] holds back.
+    held: Option<Utf8Bytes>,
+}
+
+struct Broker {
+    listener: TcpListener,
+    sabotage: Sabotage,
+    peers: Vec<Peer>,
+    closed: Arc<AtomicU32>,
+}
+
+impl Broker {
+    /// Serves what has come. Returns whether anything has.
+    fn turn(&mut self) -> bool {
+        let mut busy = false;
+        while let Ok((stream, _)) = self.listener.accept() {
+            stream.set_nonblocking(false).expect("a fresh socket");
+            stream.set_nodelay(true).expect("a fresh socket");
+            let socket = accept(stream).expect("a valid handshake");
+            socket.get_ref().set_nonblocking(true).expect("an open socket");
+            self.peers.push(Peer { socket, gone: false, channel: None, deliveries: 0, held: None });
+            busy = true;
+        }
+        for index in 0..self.peers.len() {
+            while !self.peers[index].gone {
+                match self.peers[index].socket.read() {
+                    Ok(Message::Text(text)) => self.message(index, &text),
+                    Ok(_) => {}
+                    Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error) => {
+                        let clean = matches!(error, Error::ConnectionClosed);
+                        self.closed.fetch_add(u32::from(clean), Ordering::Relaxed);
+                        self.peers[index].gone = true;
+                        // A server ends the connection once the close frames are through.
+                        let _ = self.peers[index].socket.get_ref().shutdown(std::net::Shutdown::Both);
+                    }
+                }
+                busy = true;
+            }
+            if !self.peers[index].gone {
+                // What does not fit now is flushed on a later turn.
+                let _ = self.peers[index].socket.flush();
+            }
+        }
+        busy
+    }
+
+    fn message(&mut self, index: usize, text: &str) {
+        let request: serde_json::Value = serde_json::from_str(text).expect("the load test sends JSON");
+        if let Some(channel) = request["subscribe"]["channel"].as_str() {
+            if self.sabotage == Sabotage::RefuseSubscriptions {
+                return self.peers[index].send(r#"{"err":"ACCESS_DENIED"}"#.into());
+            }
+            self.peers[index].channel = Some(channel.to_owned());
+            return self.peers[index].send(format!(r#"{{"subscribed":"{channel}"}}"#).into());
+        }
+        let broadcast = &request["broadcast"];
+        let channel = broadcast["channel"].as_str().expect("a broadcast").to_owned();
+        let event = broadcast["event"].as_str().expect("a broadcast");
+        let (_, data) = text.split_once(r#""data":{"#).expect("a broadcast");
+        let members = data.strip_suffix("}}}").expect("data comes last");
+        let sid = format!("00000000-0000-4000-8000-{index:012x}");
+        let delivery: Utf8Bytes =
+            format!(r#"{{"{event}":{{{members},"channel":"{channel}","sid":"{sid}"}}}}"#).into();
+        for (index, peer) in self.peers.iter_mut().enumerate() {
+            if !peer.gone && peer.channel.as_deref() == Some(channel.as_str()) {
+                let sabotage = if index == VICTIM { self.sabotage } else { Sabotage::None };
+                peer.deliver(&delivery, sabotage);
+            }
+        }
+        if self.sabotage != Sabotage::SwallowAcknowledgements {
+            self.peers[index].send(format!(r#"{{"broadcasted":"{channel}"}}"#).into());
+        }
+    }
+}
+
+impl Peer {
+    fn deliver(&mut self, delivery: &Utf8Bytes, sabotage: Sabotage) {
+        self.deliveries += 1;
+        let copies = match sabotage {
+            Sabotage::Swap if self.deliveries == FAULT_AT => {
+                self.held = Some(delivery.clone());
+                0
+            }
+            Sabotage::Lose if self.deliveries == FAULT_AT => 0,
+            Sabotage::LoseLast(number) if self.deliveries == number => 0,
+            Sabotage::Double if self.deliveries == FAULT_AT => 2,
+            Sabotage::DoubleLast(number) if self.deliveries == number => 2,
+            Sabotage::CloseSlow if self.deliveries == FAULT_AT => {
+                let code = CloseCode::from(4008);
+                let _ = self.socket.close(Some(CloseFrame { code, reason: "slow consumer".into() }));
+                return;
+            }
+            _ => 1,
+        };
+        for _ in 0..copies {
+            self.send(delivery.clone());
+            if let Some(held) = self.held.take() {
+                self.send(held);
+            }
+        }
+    }
+
+    fn send(&mut self, text: Utf8Bytes) {
+        match self.socket.write(Message::Text(text)) {
+            Ok(()) => {}
+            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
+            // The load test has ended the run, or the victim was closed.
+            Err(_) => self.gone = true,
+        }
+    }
+}

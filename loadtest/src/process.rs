@@ -1,0 +1,126 @@
+//! What the kernel tells about a process: processor time, resident memory, file descriptors.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+
+/// A process's identifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ProcessId(pub(crate) u32);
+
+/// Processor time that a process has used since it began, all its threads together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ProcessorTime {
+    pub(crate) user: Duration,
+    pub(crate) system: Duration,
+}
+
+impl ProcessorTime {
+    /// User and system time together.
+    pub(crate) fn total(self) -> Duration {
+        self.user + self.system
+    }
+
+    /// What was used between `earlier` and `self`.
+    pub(crate) fn since(self, earlier: Self) -> Self {
+        Self {
+            user: self.user.saturating_sub(earlier.user),
+            system: self.system.saturating_sub(earlier.system),
+        }
+    }
+}
+
+/// Reads a process's processor time, in steps of the kernel's tick (usually 10 ms).
+pub(crate) fn processor_time(process: ProcessId) -> anyhow::Result<ProcessorTime> {
+    let path = format!("/proc/{}/stat", process.0);
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let (user, system) = parse_stat(&text).with_context(|| format!("{path} does not look as expected"))?;
+    // SAFETY: sysconf takes no pointers.
+    let ticks_per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    let tick_ns = 1_000_000_000 / u64::try_from(ticks_per_second).unwrap_or(100).max(1);
+    let duration = |ticks: u64| Duration::from_nanos(ticks * tick_ns);
+    Ok(ProcessorTime { user: duration(user), system: duration(system) })
+}
+
+/// The ticks of user and system time in a line of `/proc/<pid>/stat`. The command's name comes second, in
+/// parentheses, and may hold anything; `utime` and `stime` are the 14th and 15th field.
+fn parse_stat(text: &str) -> Option<(u64, u64)> {
+    let (_, after_name) = text.rsplit_once(')')?;
+    let mut fields = after_name.split_ascii_whitespace().skip(11);
+    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+}
+
+/// Reads a process's resident memory in bytes (`VmRSS`).
+pub(crate) fn resident_bytes(process: ProcessId) -> anyhow::Result<u64> {
+    let path = format!("/proc/{}/status", process.0);
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    parse_resident(&text).with_context(|| format!("{path} names no VmRSS: has the process ended?"))
+}
+
+fn parse_resident(text: &str) -> Option<u64> {
+    let value = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = value.trim().strip_suffix("kB")?.trim_end().parse().ok()?;
+    Some(kib * 1024)
+}
+
+/// File descriptors that the load test needs besides its connections.
+const SPARE_DESCRIPTORS: u64 = 64;
+
+/// Raises this process's limit on file descriptors to the hard one, and makes sure that `connections` fit.
+///
+/// A server that is started afterwards inherits the limit.
+pub(crate) fn raise_descriptor_limit(connections: u32) -> anyhow::Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid, writable rlimit for the duration of the call.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } < 0 {
+        return Err(std::io::Error::last_os_error()).context("cannot read the limit on file descriptors");
+    }
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: the kernel only reads `limit` during the call.
+    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } < 0 {
+        return Err(std::io::Error::last_os_error()).context("cannot raise the limit on file descriptors");
+    }
+    let needed = u64::from(connections) + SPARE_DESCRIPTORS;
+    if needed > limit.rlim_max {
+        bail!(
+            "{connections} connections need {needed} file descriptors, but the hard limit is {} (ulimit -Hn): \
+             ask for at most {} connections or raise the limit",
+            limit.rlim_max,
+            limit.rlim_max.saturating_sub(SPARE_DESCRIPTORS),
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processor_time_is_found_behind_any_name() {
+        let line = "4242 (a) b (c) S 1 4242 4242 0 -1 4194560 9 0 0 0 123 45 0 0 20 0 4 0 1000 1 2 3";
+        assert_eq!(parse_stat(line), Some((123, 45)));
+        assert_eq!(parse_stat("4242 (a"), None);
+    }
+
+    #[test]
+    fn resident_memory_is_in_bytes() {
+        assert_eq!(parse_resident("VmPeak:\t  9 kB\nVmRSS:\t    1234 kB\n"), Some(1234 * 1024));
+        assert_eq!(parse_resident("VmPeak:\t  9 kB\n"), None);
+    }
+
+    #[test]
+    fn this_process_can_be_measured() {
+        let process = ProcessId(std::process::id());
+        assert!(resident_bytes(process).expect("this process is alive") > 0);
+        processor_time(process).expect("this process is alive");
+    }
+
+    #[test]
+    fn too_many_connections_are_a_clear_sentence() {
+        let error = raise_descriptor_limit(u32::MAX).expect_err("nobody has so many");
+        assert!(error.to_string().contains("file descriptors, but the hard limit is"), "{error}");
+        raise_descriptor_limit(10).expect("a few always fit");
+    }
+}
