@@ -7,4 +7,3 @@ pub mod driver;
 pub mod metrics;
 pub mod server;
 pub mod store;
-
