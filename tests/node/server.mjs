@@ -39,20 +39,21 @@ export async function within(promise, what) {
 /**
  * Starts a server and resolves once it has said that it is ready.
  *
- * `args` are appended to the command line, so they win over the defaults here.
+ * `args` are options for its command line; they take the place of the defaults here.
  * `websocketUrl` and `httpUrl` are the same port in two spellings, without a vhost path.
  * `ctl(...args)` runs webrocket-ctl against it and resolves to what it printed.
  */
 export async function startServer({ args = [], shards = 2, io = 'auto' } = {}) {
   const dataDir = mkdtempSync(path.join(tmpdir(), 'webrocket-node-'));
+  const defaults = {
+    '--websocket-addr': '127.0.0.1:0', '--control-addr': '127.0.0.1:0',
+    '--exchange-addr': '127.0.0.1:0', '--stream-addr': '127.0.0.1:0',
+    '--data-dir': dataDir, '--node-name': 'test', '--shards': String(shards), '--io': io,
+    '--log-format': 'json', '--log-level': 'info',
+  };
   const child = spawn(
     path.join(binaries, 'webrocket-server'),
-    [
-      '--websocket-addr', '127.0.0.1:0', '--control-addr', '127.0.0.1:0',
-      '--exchange-addr', '127.0.0.1:0', '--stream-addr', '127.0.0.1:0',
-      '--data-dir', dataDir, '--node-name', 'test', '--shards', String(shards), '--io', io,
-      '--log-format', 'json', '--log-level', 'info', ...args,
-    ],
+    [...Object.entries(defaults).filter(([option]) => !args.includes(option)).flat(), ...args],
     { stdio: ['ignore', 'ignore', 'pipe'] },
   );
   running.add(child);

@@ -36,20 +36,19 @@ def run(program, *arguments, input=""):
 
 
 class Server:
-    """A webrocket-server on free ports of the loopback. `arguments` win over the defaults here."""
+    """A webrocket-server on free ports of the loopback. `arguments` take the place of the defaults here."""
 
     def __init__(self, data_dir, *arguments, shards=2, io="auto", log_level="info"):
         self.data_dir = pathlib.Path(data_dir)
         self.log = []
         self._process = None
-        self._command = [
-            _BINARIES / "webrocket-server",
-            *("--websocket-addr", "127.0.0.1:0", "--control-addr", "127.0.0.1:0"),
-            *("--exchange-addr", "127.0.0.1:0", "--stream-addr", "127.0.0.1:0"),
-            *("--data-dir", str(data_dir), "--node-name", "test", "--shards", str(shards), "--io", io),
-            *("--log-format", "json", "--log-level", log_level),
-            *map(str, arguments),
-        ]
+        own = {
+            **{f"--{port}-addr": "127.0.0.1:0" for port in ("websocket", "control", "exchange", "stream")},
+            **{"--data-dir": data_dir, "--node-name": "test", "--shards": shards, "--io": io},
+            **{"--log-format": "json", "--log-level": log_level},
+        }
+        kept = [word for option in own.items() if option[0] not in arguments for word in option]
+        self.arguments = [str(word) for word in (*kept, *arguments)]
 
     # What it is and says
 
@@ -83,7 +82,11 @@ class Server:
     def start(self):
         """Starts the process and returns once it has said that it is ready."""
         self._process = subprocess.Popen(
-            self._command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            [_BINARIES / "webrocket-server", *self.arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         heard = queue.Queue()
         self._reader = threading.Thread(target=self._read_log, args=(self._process.stderr, heard), daemon=True)

@@ -1,5 +1,6 @@
 """A browser's connection in the classic dialect, spoken through the `websockets` package."""
 
+import contextlib
 import itertools
 import json
 import time
@@ -22,8 +23,10 @@ class Session:
 
     def __init__(self, server, path, *, source="127.0.0.1", **options):
         settings = {"compression": None, "ping_interval": None, "max_queue": None, "max_size": None, "proxy": None}
-        self._socket = connect(
-            server.websocket_url(path), source_address=(source, 0), open_timeout=PATIENCE, **settings | options
+        address = {"source_address": (source, 0), "open_timeout": PATIENCE, "legacy": False}
+        self._closing = contextlib.ExitStack()
+        self._socket = self._closing.enter_context(
+            connect(server.websocket_url(path), **address, **settings | options)
         )
 
     @property
@@ -56,7 +59,7 @@ class Session:
         raise AssertionError(f"expected the close, got {unexpected!r}")
 
     def close(self):
-        self._socket.close()
+        self._closing.close()
 
     # The requests that most tests need, each checked for its success
 

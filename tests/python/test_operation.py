@@ -47,9 +47,8 @@ def says_why(finished, about):
 
 
 def start_in_vain(tmp_path, *arguments):
-    """Runs a server that must end by itself; the last of doubled options wins."""
-    server = Server(tmp_path / "other", *arguments)
-    return run(server._command[0].name, *server._command[1:])
+    """Runs a server that must end by itself."""
+    return run("webrocket-server", *Server(tmp_path / "other", *arguments).arguments)
 
 
 @pytest.mark.parametrize("port", ["websocket", "control"])

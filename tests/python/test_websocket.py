@@ -103,11 +103,15 @@ def test_a_head_that_is_no_http_is_refused(raw):
 
 
 def test_an_endless_head_is_refused(raw, path):
-    raw.send(handshake(path)[:-2])
-    with pytest.raises((ConnectionResetError, BrokenPipeError)):
-        # Far beyond any sensible bound; the server must hang up within.
-        for _ in range(10_000):
+    try:
+        raw.send(handshake(path)[:-2])
+        for _ in range(2000):
             raw.send(b"X-Filler: " + b"x" * 1000 + b"\r\n")
+        raw.send(b"\r\n")
+    except (BrokenPipeError, ConnectionResetError):
+        pass
+    # A last word, such as 431, is welcome; an upgrade is not.
+    assert b" 101 " not in raw.rest()
 
 
 @pytest.mark.parametrize(
@@ -156,19 +160,21 @@ def test_everything_byte_by_byte(raw, path):
     raw.send_byte_by_byte(handshake(path))
     assert raw.response()[0] == 101
     long = f'{{"{"d" * 300}":1}}'
-    raw.send_byte_by_byte(frame(TEXT, ASK) + frame(PING, "p") + frame(TEXT, long))
+    raw.send_byte_by_byte(frame(TEXT, ASK))
     assert raw.text() == ANSWER
+    raw.send_byte_by_byte(frame(PING, "p"))
     assert raw.frame() == (PONG, b"p")
+    raw.send_byte_by_byte(frame(TEXT, long[:200], final=False) + frame(CONTINUATION, long[200:]))
     assert json.loads(raw.text())["event"] == "d" * 300
 
 
 def test_everything_at_once(raw, path):
     raw.send(handshake(path) + frame(TEXT, ASK) * 100 + frame(PING, "p") + frame(TEXT, ASK))
     assert raw.response()[0] == 101
-    for _ in range(100):
-        assert raw.text() == ANSWER
-    # A pong may overtake answers, but here all is answered in one go.
-    assert {raw.frame(), raw.frame()} == {(PONG, b"p"), (TEXT, ANSWER.encode())}
+    # A pong may overtake answers.
+    received = [raw.frame() for _ in range(102)]
+    received.remove((PONG, b"p"))
+    assert received == [(TEXT, ANSWER.encode())] * 101
 
 
 def test_fragments_with_a_ping_between(opened):
