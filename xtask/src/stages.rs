@@ -147,7 +147,7 @@ fn seconds(duration: Duration) -> String {
 fn deny(advisories: bool) -> Result<()> {
     let cargo_deny = install::cargo_deny()?;
     let mut check = command(cargo_deny);
-    check.args(["check", "bans", "licenses", "sources"]);
+    check.args(["check", "--hide-inclusion-graph", "bans", "licenses", "sources"]);
     run(check.args(advisories.then_some("advisories")))
 }
 
