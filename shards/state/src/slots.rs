@@ -1,9 +1,14 @@
 //! Slots with generations: small indexes that are given anew, and references that notice it.
 
+/// How many slots are allocated at once. Growing moves nothing, so it never takes long.
+const CHUNK: usize = 256;
+
 /// A slab whose entries are named by slot and generation.
 #[derive(Debug)]
 pub struct Slots<T> {
-    slots: Vec<Slot<T>>,
+    chunks: Vec<Box<[Slot<T>; CHUNK]>>,
+    /// How many slots were ever given.
+    given: usize,
     free: Vec<u32>,
 }
 
@@ -15,44 +20,64 @@ struct Slot<T> {
 
 impl<T> Default for Slots<T> {
     fn default() -> Self {
-        Self { slots: Vec::new(), free: Vec::new() }
+        Self { chunks: Vec::new(), given: 0, free: Vec::new() }
     }
 }
 
 impl<T> Slots<T> {
     /// Puts an entry into a free slot; returns the slot and its generation.
     pub fn insert(&mut self, entry: T) -> (u32, u32) {
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot { generation: 0, entry: None });
-            u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 slots")
-        });
-        let place = &mut self.slots[slot as usize];
+        let slot = self.free.pop().unwrap_or_else(|| self.give());
+        let place = self.place_mut(slot).expect("a given slot");
         place.entry = Some(entry);
         (slot, place.generation)
     }
 
+    fn give(&mut self) -> u32 {
+        if self.given == self.chunks.len() * CHUNK {
+            let chunk: Vec<Slot<T>> = (0..CHUNK).map(|_| Slot { generation: 0, entry: None }).collect();
+            let Ok(chunk) = chunk.into_boxed_slice().try_into() else {
+                unreachable!("made with that length")
+            };
+            self.chunks.push(chunk);
+        }
+        self.given += 1;
+        u32::try_from(self.given - 1).expect("fewer than 2^32 slots")
+    }
+
+    fn place(&self, slot: u32) -> Option<&Slot<T>> {
+        let slot = slot as usize;
+        self.chunks.get(slot / CHUNK).map(|chunk| &chunk[slot % CHUNK])
+    }
+
+    fn place_mut(&mut self, slot: u32) -> Option<&mut Slot<T>> {
+        let slot = slot as usize;
+        self.chunks.get_mut(slot / CHUNK).map(|chunk| &mut chunk[slot % CHUNK])
+    }
+
     /// The entry, unless it is gone.
     pub fn entry(&mut self, slot: u32, generation: u32) -> Option<&mut T> {
-        let place = self.slots.get_mut(slot as usize)?;
+        let place = self.place_mut(slot)?;
         if place.generation == generation { place.entry.as_mut() } else { None }
     }
 
     /// The entry, unless it is gone.
     #[must_use]
     pub fn peek(&self, slot: u32, generation: u32) -> Option<&T> {
-        let place = self.slots.get(slot as usize)?;
+        let place = self.place(slot)?;
         if place.generation == generation { place.entry.as_ref() } else { None }
     }
 
     /// Whatever stands in the slot now.
     pub fn at(&mut self, slot: u32) -> Option<(&mut T, u32)> {
-        let place = self.slots.get_mut(slot as usize)?;
-        place.entry.as_mut().map(|entry| (entry, place.generation))
+        let place = self.place_mut(slot)?;
+        let generation = place.generation;
+        place.entry.as_mut().map(|entry| (entry, generation))
     }
 
     /// Takes the entry out; its slot may be given anew.
     pub fn remove(&mut self, slot: u32, generation: u32) -> Option<T> {
-        let place = self.slots.get_mut(slot as usize)?;
+        let place = self.place_mut(slot)?;
         if place.generation != generation {
             return None;
         }
@@ -65,13 +90,13 @@ impl<T> Slots<T> {
     /// How many slots there are, free ones included.
     #[must_use]
     pub fn capacity(&self) -> u32 {
-        u32::try_from(self.slots.len()).expect("fewer than 2^32 slots")
+        u32::try_from(self.given).expect("fewer than 2^32 slots")
     }
 
     /// How many entries there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.slots.len() - self.free.len()
+        self.given - self.free.len()
     }
 
     /// Whether there is none.
@@ -85,13 +110,13 @@ impl<T> std::ops::Index<u32> for Slots<T> {
     type Output = T;
 
     fn index(&self, slot: u32) -> &T {
-        self.slots[slot as usize].entry.as_ref().expect("a used slot")
+        self.place(slot).and_then(|place| place.entry.as_ref()).expect("a used slot")
     }
 }
 
 impl<T> std::ops::IndexMut<u32> for Slots<T> {
     fn index_mut(&mut self, slot: u32) -> &mut T {
-        self.slots[slot as usize].entry.as_mut().expect("a used slot")
+        self.place_mut(slot).and_then(|place| place.entry.as_mut()).expect("a used slot")
     }
 }
 
