@@ -1,4 +1,42 @@
 //! Runs machines: one pinned host per shard, one epoll set each, queues between them.
+//!
+//! [`start`] binds one listener per shard to the same address, starts the shards' threads, and gives back
+//! the ways in and out: a [`Mailbox`] into each shard, one channel with what they report and hand over.
+//! The machine decides everything; this module reads, sends, accepts and closes for it.
+//!
+//! | module | owns |
+//! | --- | --- |
+//! | `start` | the shards' threads and what they are given |
+//! | `shard` | a turn: what happens between two sleeps, and the bounds on it |
+//! | `host` | how a shard sleeps: glommio on io_uring, or a plain thread on epoll |
+//! | `poller`, `connections`, `listener`, `socket` | the epoll set and the sockets in it |
+//! | `queues`, `mailbox`, `control`, `wake` | the ways between threads, all bounded |
+//! | `probe` | whether io_uring can be used |
+//! | `affinity` | which CPU a shard is pinned to |
+//!
+//! Invariants: a turn never blocks; nothing ever blocks on a push; each connection belongs to one
+//! shard until it is closed or handed over; a late event or action of a session that is gone finds
+//! another generation and is ignored. There are no locks, and no TLS yet.
 
+pub mod affinity;
+mod connections;
+mod control;
+mod error;
+mod host;
+mod listener;
 pub mod mailbox;
+mod options;
+mod poller;
+mod probe;
+mod queues;
+mod shard;
+mod socket;
+mod start;
 pub mod wake;
+
+pub use error::DriverError;
+pub use mailbox::{FromShard, HandOff, Mailbox};
+pub use options::{DriverOptions, Io, IoMode};
+pub use probe::UringRefusal;
+pub use shard::Publish;
+pub use start::{Running, Threads, start};

@@ -1,8 +1,10 @@
 //! Waking a shard that sleeps: one eventfd in its epoll set, written only if it sleeps.
+//!
+//! It is never read: with edges each write is an event of its own.
 
 use std::{
     io,
-    os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     sync::atomic::{AtomicBool, Ordering, fence},
 };
 
@@ -51,20 +53,39 @@ impl Wake {
             let one = 1u64.to_ne_bytes();
             // SAFETY: writes 8 bytes from a live array. The only failure is a counter at its
             // maximum, and then the shard is being woken already.
-            unsafe { libc::write(std::os::fd::AsRawFd::as_raw_fd(&self.event), one.as_ptr().cast(), one.len()) };
+            unsafe { libc::write(self.event.as_raw_fd(), one.as_ptr().cast(), one.len()) };
         }
-    }
-
-    /// Makes the eventfd unreadable again after it woke the shard.
-    pub fn clear(&self) {
-        let mut count = [0u8; 8];
-        // SAFETY: reads 8 bytes into a live array; EAGAIN means that nobody wrote.
-        unsafe { libc::read(std::os::fd::AsRawFd::as_raw_fd(&self.event), count.as_mut_ptr().cast(), count.len()) };
     }
 }
 
 impl AsFd for Wake {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.event.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_sleeper_is_woken_and_only_once() {
+        let wake = Wake::new().unwrap();
+        let wakes = || {
+            let mut count = [0; 8];
+            // SAFETY: reads 8 bytes into a live array.
+            let read = unsafe { libc::read(wake.event.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
+            if read < 0 { 0 } else { u64::from_ne_bytes(count) }
+        };
+        wake.wake();
+        assert_eq!(wakes(), 0, "awake");
+        wake.prepare();
+        wake.wake();
+        wake.wake();
+        assert_eq!(wakes(), 1);
+        wake.prepare();
+        wake.awake();
+        wake.wake();
+        assert_eq!(wakes(), 0, "it had not slept after all");
     }
 }

@@ -1,0 +1,76 @@
+//! The two hosts of a shard: a glommio executor on io_uring, and a plain thread on epoll.
+//!
+//! Both run the same [`Driver`] over the same epoll set and differ only in how they wait for it.
+//! glommio 0.9 has no public call that waits for a file descriptor, but its streams arm a poll of
+//! theirs when they are made: a stream over the epoll set that is read ends with `ENOTSOCK` as soon as
+//! the set has events. It is made anew for each wait and never dropped, for the set is not its own.
+
+use std::{
+    future::poll_fn,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd},
+    pin::Pin,
+    time::Duration,
+};
+
+use futures_io::AsyncRead;
+use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, net::TcpStream};
+use webrocket_state::Machine;
+
+use super::{
+    poller::Wait,
+    shard::{Driver, Next},
+};
+
+/// Entries of each of the executor's rings: a shard has one wait and a few timers in flight.
+const RING_DEPTH: usize = 32;
+
+/// Memory registered for the executor's own I/O, which shards do not use: the least that it takes.
+const IO_MEMORY: usize = 64 * 1024;
+
+/// How often the executor looks at its rings while a shard is busy without end.
+const PREEMPT_EVERY: Duration = Duration::from_millis(100);
+
+/// Runs a shard to its end in this thread, sleeping in `epoll_wait`.
+pub(super) fn run_on_epoll<M: Machine>(mut driver: Driver<M>) {
+    loop {
+        match driver.turn() {
+            Next::Turn => driver.poll(Wait::No),
+            Next::Sleep => driver.poll(Wait::Forever),
+            Next::Stop => return,
+        }
+    }
+}
+
+/// An executor in this thread, pinned to `cpu` if given. Of each executor that has run, glommio 0.9
+/// keeps an eventfd open until the process ends.
+pub(super) fn executor(cpu: Option<usize>) -> glommio::Result<LocalExecutor, ()> {
+    LocalExecutorBuilder::new(cpu.map_or(Placement::Unbound, Placement::Fixed))
+        .ring_depth(RING_DEPTH)
+        .io_memory(IO_MEMORY)
+        .preempt_timer(PREEMPT_EVERY)
+        .make()
+}
+
+/// Runs a shard to its end in `executor`.
+pub(super) fn run_on_uring<M: Machine>(executor: &LocalExecutor, mut driver: Driver<M>) {
+    executor.run(async move {
+        loop {
+            match driver.turn() {
+                Next::Turn => glommio::yield_if_needed().await,
+                Next::Sleep => readable(driver.as_fd()).await,
+                Next::Stop => return,
+            }
+            driver.poll(Wait::No);
+        }
+    });
+}
+
+/// Waits until the epoll set has events.
+async fn readable(epoll: BorrowedFd<'_>) {
+    // SAFETY: the stream is forgotten before anything else can close the descriptor, and as it
+    // is no socket, nothing is read from it.
+    let mut stream = unsafe { TcpStream::from_raw_fd(epoll.as_raw_fd()) };
+    let result = poll_fn(|context| Pin::new(&mut stream).poll_read(context, &mut [0])).await;
+    std::mem::forget(stream);
+    debug_assert_eq!(result.err().and_then(|error| error.raw_os_error()), Some(libc::ENOTSOCK));
+}

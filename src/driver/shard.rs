@@ -1,0 +1,347 @@
+//! One shard's driver: what a turn does.
+//!
+//! A turn takes what happened, gives it to the machine, does what the machine asks, and sends.
+//! It never blocks, and each of its steps is bounded, so that none starves the others:
+//! what is left over makes the next turn follow at once. Which thread calls it, and how that sleeps
+//! between turns, is the [host](super::host)'s business.
+
+use std::{
+    collections::VecDeque,
+    net::TcpStream,
+    ops::ControlFlow,
+    os::fd::{AsFd, BorrowedFd},
+    sync::{Arc, atomic::AtomicU64},
+    time::Instant,
+};
+
+use crossbeam::queue::ArrayQueue;
+use webrocket_state::{Action, Input, Machine, SessionRef, ShardId};
+
+use super::{
+    connections::Connections,
+    control::ControlLine,
+    listener::Listener,
+    mailbox::HandOff,
+    poller::{Event, Poller, Timer, Token, Wait},
+    queues::Port,
+    socket,
+};
+
+/// The one read buffer; also the most that a session is read in a turn.
+const READ_BUFFER_BYTES: usize = 64 * 1024;
+
+/// The most bytes that one turn reads, over all sessions.
+const READ_BYTES_PER_TURN: usize = 4 * 1024 * 1024;
+
+/// The most commands of the control thread that one turn takes.
+const COMMANDS_PER_TURN: usize = 256;
+
+/// The most connections that one turn accepts.
+const ACCEPTS_PER_TURN: usize = 64;
+
+/// The most sends of one turn.
+const SENDS_PER_TURN: usize = 4096;
+
+/// What the host shall do after a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Take the next turn at once: work is left.
+    Turn,
+    /// Sleep until the epoll set has events.
+    Sleep,
+    /// End: the machine has stopped.
+    Stop,
+}
+
+/// Where a shard's figures go after each turn.
+pub type Publish = Arc<dyn Fn(ShardId, &[u64]) + Send + Sync>;
+
+/// What a shard is made of, apart from its machine; made before its thread.
+pub(super) struct Parts<M: Machine> {
+    pub(super) id: ShardId,
+    pub(super) poller: Poller,
+    pub(super) timer: Timer,
+    pub(super) listener: Listener,
+    pub(super) port: Port<M::Message>,
+    pub(super) mailbox: Arc<ArrayQueue<M::Command>>,
+    pub(super) control: ControlLine<M::Report>,
+    pub(super) publish: Publish,
+    pub(super) accept_pauses: Arc<AtomicU64>,
+}
+
+/// Drives one machine.
+pub(super) struct Driver<M: Machine> {
+    parts: Parts<M>,
+    machine: M,
+    connections: Connections,
+    /// Sessions to read in this turn or the next. Each stands here at most once.
+    ready: VecDeque<SessionRef>,
+    buffer: Box<[u8]>,
+    /// The last flush was cut short.
+    has_more_to_send: bool,
+}
+
+impl<M: Machine> Driver<M> {
+    /// A driver of `machine`.
+    pub(super) fn new(parts: Parts<M>, machine: M) -> Self {
+        Self {
+            parts,
+            machine,
+            connections: Connections::default(),
+            ready: VecDeque::new(),
+            buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
+            has_more_to_send: false,
+        }
+    }
+
+    /// Takes events for the next turn.
+    pub(super) fn poll(&mut self, wait: Wait) {
+        self.parts.poller.poll(wait);
+    }
+
+    /// One turn. After [`Next::Sleep`] the shard counts as asleep: whoever pushes to its queues wakes it.
+    pub(super) fn turn(&mut self) -> Next {
+        self.parts.port.awake();
+        let now = Instant::now();
+        self.take_events(now);
+        self.read_ready(now);
+        self.take_messages(now);
+        self.take_commands(now);
+        self.work(now);
+        if self.act() || self.accept(now) {
+            return self.stop();
+        }
+        // What other shards wait for need not wait for our sends.
+        self.parts.port.send_from(now, &mut self.machine);
+        self.flush(Instant::now());
+        self.parts.port.send_from(now, &mut self.machine);
+        self.parts.control.report_from(&mut self.machine);
+        if self.act() {
+            return self.stop();
+        }
+        (self.parts.publish)(self.parts.id, self.machine.figures());
+        self.next(now)
+    }
+
+    fn take_events(&mut self, now: Instant) {
+        for index in 0..self.parts.poller.taken() {
+            let event = self.parts.poller.event(index);
+            match event.token {
+                Token::Session { slot, generation } => {
+                    let session = SessionRef { shard: self.parts.id, slot, generation };
+                    self.take_event(now, session, event);
+                }
+                Token::Listener => self.parts.listener.note_waiting(),
+                Token::Wake => {}
+                Token::Timer => self.parts.timer.fired(),
+            }
+        }
+    }
+
+    fn take_event(&mut self, now: Instant, session: SessionRef, event: Event) {
+        let Some(connection) = self.connections.find(session) else { return };
+        if event.is_readable() && connection.note_readable(event.is_hangup()) {
+            self.ready.push_back(session);
+        }
+        if event.is_writable() && connection.is_full {
+            connection.is_full = false;
+            self.machine.handle(now, Input::Writable { session });
+        }
+    }
+
+    /// Reads each session of the ready list once, in turn; what that leaves is read in the next turn.
+    fn read_ready(&mut self, now: Instant) {
+        let mut budget = READ_BYTES_PER_TURN;
+        for _ in 0..self.ready.len() {
+            let Some(session) = self.ready.pop_front() else { break };
+            let read = self.read(now, session);
+            let Some(left) = budget.checked_sub(read) else { break };
+            budget = left;
+            if self.machine.wants_flush() {
+                break;
+            }
+        }
+    }
+
+    /// Reads one session, at most a buffer full; how many bytes came.
+    fn read(&mut self, now: Instant, session: SessionRef) -> usize {
+        let Some(connection) = self.connections.find(session) else { return 0 };
+        connection.is_listed = false;
+        if !self.machine.wants_input(session) {
+            // It stays readable; `Action::Resume` brings it back.
+            return 0;
+        }
+        match socket::receive(connection.socket(), &mut self.buffer) {
+            Ok(0) => self.disconnected(now, session),
+            Ok(count) => {
+                // A read that leaves room has emptied the socket: what comes later is a new
+                // edge, unless the end has already come.
+                connection.is_readable = count == self.buffer.len() || connection.is_hung_up;
+                if connection.is_readable {
+                    connection.is_listed = true;
+                    self.ready.push_back(session);
+                }
+                let bytes = &mut self.buffer[..count];
+                self.machine.handle(now, Input::Received { session, bytes });
+                return count;
+            }
+            Err(error) => match error.raw_os_error() {
+                Some(libc::EAGAIN) => connection.is_readable = false,
+                Some(libc::EINTR) => {
+                    connection.is_listed = true;
+                    self.ready.push_back(session);
+                }
+                _ => self.disconnected(now, session),
+            },
+        }
+        0
+    }
+
+    /// The stream is at its end, or broken: nothing is read any more, and the machine knows.
+    fn disconnected(&mut self, now: Instant, session: SessionRef) {
+        if let Some(connection) = self.connections.find(session) {
+            connection.is_readable = false;
+            connection.is_at_end = true;
+        }
+        self.machine.handle(now, Input::Disconnected { session });
+    }
+
+    fn take_messages(&mut self, now: Instant) {
+        let machine = &mut self.machine;
+        self.parts.port.receive(|from, message| {
+            machine.handle(now, Input::Message { from, message });
+            if machine.wants_flush() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+    }
+
+    fn take_commands(&mut self, now: Instant) {
+        for _ in 0..COMMANDS_PER_TURN {
+            let Some(command) = self.parts.mailbox.pop() else { break };
+            self.machine.handle(now, Input::Command(command));
+        }
+    }
+
+    fn work(&mut self, now: Instant) {
+        if self.machine.next_deadline().is_some_and(|deadline| deadline <= now) {
+            self.machine.handle(now, Input::Deadline);
+        }
+        if self.machine.has_work() {
+            self.machine.handle(now, Input::Proceed);
+        }
+    }
+
+    /// Does what the machine asks; whether it asks to stop.
+    fn act(&mut self) -> bool {
+        while let Some(action) = self.machine.next_action() {
+            match action {
+                Action::Resume(session) => self.resume(session),
+                Action::ShutdownWrite(session) => {
+                    if let Some(connection) = self.connections.find(session) {
+                        socket::shut_down_write(connection.socket());
+                    }
+                }
+                Action::Close(session) => drop(self.connections.remove(session)),
+                Action::HandOff { session, head } => self.hand_off(session, head),
+                Action::Stop => return true,
+            }
+        }
+        false
+    }
+
+    fn resume(&mut self, session: SessionRef) {
+        let Some(connection) = self.connections.find(session) else { return };
+        if connection.is_readable && !connection.is_listed {
+            connection.is_listed = true;
+            self.ready.push_back(session);
+        }
+    }
+
+    fn hand_off(&mut self, session: SessionRef, head: Vec<u8>) {
+        let Some(socket) = self.connections.remove(session) else { return };
+        if self.parts.poller.remove(socket.as_fd()).is_err() {
+            return;
+        }
+        let stream = TcpStream::from(socket);
+        // A peer that is gone has no address any more, and no use for an answer.
+        if let Ok(peer) = stream.peer_addr() {
+            self.parts.control.hand_off(HandOff { stream, peer, head });
+        }
+    }
+
+    /// Accepts what waits, so much as a turn may; whether the machine asks to stop.
+    fn accept(&mut self, now: Instant) -> bool {
+        for _ in 0..ACCEPTS_PER_TURN {
+            let Some((socket, peer)) = self.parts.listener.accept(now, &self.parts.accept_pauses) else {
+                break;
+            };
+            let session = self.machine.accept(now, peer);
+            debug_assert_eq!(session.shard, self.parts.id, "a machine names its own sessions");
+            let token = Token::Session { slot: session.slot, generation: session.generation };
+            let connection = self.connections.insert(session, socket);
+            if self.parts.poller.add(connection.socket(), token).is_err() {
+                // The system's limit of watched descriptors: without events there is no session.
+                self.disconnected(now, session);
+            }
+            // A session that is closed at once leaves its slot to the next one.
+            if self.act() {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// One send for each session that has bytes waiting, while the turn lasts.
+    fn flush(&mut self, now: Instant) {
+        self.has_more_to_send = false;
+        for _ in 0..SENDS_PER_TURN {
+            let Some((session, bytes)) = self.machine.next_flush(now) else { return };
+            let connection = self.connections.find(session).expect("a session that sends has a socket");
+            match socket::send(connection.socket(), bytes) {
+                Ok(sent) => {
+                    connection.is_full = sent < bytes.len();
+                    self.machine.handle(now, Input::Sent { session, bytes: sent });
+                }
+                Err(_) => self.disconnected(now, session),
+            }
+        }
+        self.has_more_to_send = true;
+    }
+
+    /// What to do next; sets the timer and says that the shard sleeps if it will.
+    fn next(&mut self, now: Instant) -> Next {
+        let parts = &mut self.parts;
+        let deadline = self.machine.next_deadline();
+        let is_busy = parts.poller.was_full()
+            || !self.ready.is_empty()
+            || self.has_more_to_send
+            || self.machine.has_work()
+            || parts.listener.is_busy()
+            || deadline.is_some_and(|deadline| deadline <= now);
+        parts.poller.clear();
+        if is_busy {
+            return Next::Turn;
+        }
+        parts.port.prepare_sleep();
+        if parts.port.has_input() || parts.port.can_send_from(&self.machine) || !parts.mailbox.is_empty() {
+            return Next::Turn;
+        }
+        let deadlines = [deadline, parts.listener.deadline(), parts.control.deadline(now)];
+        if let Some(deadline) = deadlines.into_iter().flatten().min() {
+            parts.timer.set(deadline);
+        }
+        Next::Sleep
+    }
+
+    /// The last turn: tells what is left to tell. Dropping the driver closes all sockets.
+    fn stop(&mut self) -> Next {
+        self.parts.control.report_from(&mut self.machine);
+        (self.parts.publish)(self.parts.id, self.machine.figures());
+        Next::Stop
+    }
+}
+
+impl<M: Machine> AsFd for Driver<M> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.parts.poller.as_fd()
+    }
+}

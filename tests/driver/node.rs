@@ -1,0 +1,162 @@
+//! Shards at work, seen from a test.
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpStream},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::mpsc::Receiver,
+    time::timeout,
+};
+use webrocket::driver::{self, DriverError, DriverOptions, FromShard, Io, IoMode, Mailbox, Threads};
+use webrocket_state::{SessionRef, ShardId};
+
+use crate::machine::{Command, Manner, Report, Shower};
+
+/// Both hosts.
+pub(crate) const HOSTS: [IoMode; 2] = [IoMode::Uring, IoMode::Epoll];
+
+/// After this a test that waits has failed.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// One test at a time: they count the process's descriptors, and two cores are soon busy.
+pub(crate) fn serially() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How many descriptors this process has open.
+pub(crate) fn descriptors() -> usize {
+    fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// Leaves this process `more` descriptors until dropped.
+pub(crate) fn limit_descriptors(more: u64) -> impl Drop {
+    struct Restore(libc::rlimit);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            // SAFETY: the structure is live.
+            assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const self.0) }, 0);
+        }
+    }
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the structure is live.
+    assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) }, 0);
+    // The lowest free number is given out next.
+    let next = std::os::fd::AsRawFd::as_raw_fd(&fs::File::open("/dev/null").unwrap());
+    let scarce = libc::rlimit { rlim_cur: u64::try_from(next).unwrap() + more, ..limit };
+    // SAFETY: the structure is live.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const scarce) }, 0);
+    Restore(limit)
+}
+
+/// Shards with showing machines.
+pub(crate) struct Node {
+    pub(crate) address: SocketAddr,
+    pub(crate) io: Io,
+    pub(crate) accept_pauses: Arc<AtomicU64>,
+    mailboxes: Vec<Mailbox<Command>>,
+    reports: Receiver<FromShard<Report>>,
+    threads: Threads,
+    turns: Arc<AtomicU64>,
+    runtime: Runtime,
+}
+
+impl Node {
+    pub(crate) fn try_start(
+        io: IoMode,
+        shards: u16,
+        manner: Manner,
+        adjust: impl FnOnce(&mut DriverOptions),
+    ) -> Result<Self, DriverError> {
+        let turns = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&turns);
+        let mut options = DriverOptions::new("127.0.0.1:0".parse().unwrap(), shards);
+        options.io = io;
+        options.publish = Arc::new(move |_, _| {
+            counted.fetch_add(1, Ordering::Relaxed);
+        });
+        adjust(&mut options);
+        let running = driver::start(&options, move |id| Shower::new(id, shards, manner))?;
+        Ok(Self {
+            address: running.address,
+            io: running.io,
+            accept_pauses: running.accept_pauses,
+            mailboxes: running.mailboxes,
+            reports: running.reports,
+            threads: running.threads,
+            turns,
+            runtime: Builder::new_current_thread().enable_time().build().unwrap(),
+        })
+    }
+
+    pub(crate) fn start(
+        io: IoMode,
+        shards: u16,
+        manner: Manner,
+        adjust: impl FnOnce(&mut DriverOptions),
+    ) -> Self {
+        Self::try_start(io, shards, manner, adjust).unwrap()
+    }
+
+    pub(crate) fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
+    pub(crate) fn command(&self, shard: ShardId, command: Command) {
+        self.mailboxes[shard.index()].try_send(command).expect("tests send few commands");
+    }
+
+    /// The next word of any shard.
+    pub(crate) fn next(&mut self) -> FromShard<Report> {
+        let next = self.runtime.block_on(async { timeout(PATIENCE, self.reports.recv()).await });
+        next.expect("nothing came").expect("the shards have stopped")
+    }
+
+    /// The next report of any shard, and whose.
+    pub(crate) fn report(&mut self) -> (ShardId, Report) {
+        match self.next() {
+            FromShard::Report(shard, report) => (shard, report),
+            FromShard::HandOff(hand_off) => panic!("{hand_off:?}"),
+        }
+    }
+
+    /// The session whose acceptance is reported next.
+    pub(crate) fn accepted(&mut self) -> SessionRef {
+        match self.report() {
+            (shard, Report::Accepted(session, _)) if session.shard == shard => session,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Waits until shard 0 has done all that it was told.
+    pub(crate) fn ping(&mut self) {
+        self.command(ShardId(0), Command::Ping);
+        assert_eq!(self.report(), (ShardId(0), Report::Pong));
+    }
+
+    /// How many turns the shards have taken.
+    pub(crate) fn turns(&self) -> u64 {
+        self.turns.load(Ordering::Relaxed)
+    }
+
+    /// Stops the shards and waits for their end.
+    pub(crate) fn stop(mut self) {
+        for shard in 0..self.mailboxes.len() {
+            self.command(ShardId(u16::try_from(shard).unwrap()), Command::Stop);
+        }
+        let end = async { while self.reports.recv().await.is_some() {} };
+        self.runtime.block_on(async { timeout(PATIENCE, end).await }).expect("the shards do not stop");
+        self.threads.join();
+    }
+}
