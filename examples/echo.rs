@@ -176,7 +176,7 @@ impl Machine for Echo {
         Some((session, self.connections[session.slot].out.pending()))
     }
 
-    fn next_message(&mut self, _: ShardId) -> Option<()> {
+    fn next_message(&mut self, _: Instant, _: ShardId) -> Option<()> {
         None
     }
 

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use webrocket_wire::{ChannelName, UserName};
+use webrocket_wire::{ChannelName, UserName, handshake::Upgrade};
 
 use crate::message::ShardId;
 
@@ -21,6 +21,8 @@ pub enum Open {
         /// The length of its frame.
         bytes: usize,
     },
+    /// At the shard that counts the address; the handshake that waits for it.
+    Admit(Box<Upgrade>),
     /// At the control thread; `None` for a token.
     Authenticate(Option<UserName>),
     /// At the control thread.
@@ -35,6 +37,7 @@ impl Open {
             Self::Broadcast { bytes, .. } => *bytes,
             Self::Subscribe(_)
             | Self::Unsubscribe(_)
+            | Self::Admit(_)
             | Self::Authenticate(_)
             | Self::OpenChannel(_)
             | Self::CloseChannel(_) => 0,
@@ -138,6 +141,18 @@ impl Answers {
         match self.slots.get(self.index_of(number)?) {
             Some(Slot::Waits(open)) => Some(open),
             Some(Slot::Ready(_)) | None => None,
+        }
+    }
+
+    /// Takes the handshake that waits for request `number`.
+    pub fn take_upgrade(&mut self, number: u32) -> Option<Box<Upgrade>> {
+        let index = self.index_of(number)?;
+        match std::mem::replace(&mut self.slots[index], Slot::Ready(Vec::new())) {
+            Slot::Waits(Open::Admit(upgrade)) => Some(upgrade),
+            other => {
+                self.slots[index] = other;
+                None
+            }
         }
     }
 

@@ -1,5 +1,7 @@
 //! Where channels live.
 
+use std::net::IpAddr;
+
 use webrocket_wire::ChannelName;
 
 use crate::{message::ShardId, vhost::VhostId};
@@ -34,7 +36,16 @@ impl Directory {
         if self.shards == 1 {
             return ShardId(0);
         }
-        let hash = self.hash.hash_one((vhost, channel));
+        self.shard_of(self.hash.hash_one((vhost, channel)))
+    }
+
+    /// The shard that counts the connections of `vhost` from `address`.
+    #[must_use]
+    pub fn counter(&self, vhost: VhostId, address: IpAddr) -> ShardId {
+        self.shard_of(self.hash.hash_one((vhost, address)))
+    }
+
+    fn shard_of(&self, hash: u64) -> ShardId {
         ShardId(u16::try_from(hash % u64::from(self.shards)).expect("below the number of shards"))
     }
 }

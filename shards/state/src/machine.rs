@@ -49,7 +49,7 @@ pub trait Machine {
     fn next_flush(&mut self, now: Instant) -> Option<(SessionRef, &[u8])>;
 
     /// The next message to `shard`, if any. Taken only when its queue has room.
-    fn next_message(&mut self, shard: ShardId) -> Option<Self::Message>;
+    fn next_message(&mut self, now: Instant, shard: ShardId) -> Option<Self::Message>;
 
     /// Whether a message to `shard` waits.
     fn has_message(&self, shard: ShardId) -> bool;

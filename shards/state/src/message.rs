@@ -342,6 +342,24 @@ pub enum ShardMessage {
         /// What subscribers receive.
         frame: Frame,
     },
+    /// To the shard that counts an address: may one more connection come from there?
+    Admit {
+        /// The request to answer.
+        request: RequestRef,
+        /// The vhost that the connection is for.
+        vhost: VhostId,
+        /// Where it comes from.
+        address: IpAddr,
+        /// How many there may be.
+        max: u32,
+    },
+    /// To the shard that counts an address: an admitted connection is over.
+    Dismiss {
+        /// The vhost that the connection was for.
+        vhost: VhostId,
+        /// Where it came from.
+        address: IpAddr,
+    },
     /// To the owner: one subscription of the sending shard is over.
     Leave {
         /// The channel.
@@ -392,6 +410,15 @@ pub enum Answer {
     ChannelNotFound,
     /// The vhost has as many channels as its settings allow.
     ChannelLimit,
+    /// The connection is counted; [`ShardMessage::Dismiss`] takes it back.
+    Admitted {
+        /// The vhost that it is for.
+        vhost: VhostId,
+        /// Where it comes from.
+        address: IpAddr,
+    },
+    /// There are as many connections from the address as may be.
+    TooManyConnections,
 }
 
 /// Who is present, at most 1,000 of them.

@@ -33,6 +33,8 @@ pub struct Session {
     pub pause: Pause,
     /// Input that it sent while it was not to be read.
     pub parked: Option<Box<Parked>>,
+    /// Whether it is counted among the connections of its address.
+    pub is_counted: bool,
     /// Its rate limits, where the vhost sets any.
     pub rate: Option<Box<Rate>>,
     /// What it receives from channels.
@@ -117,6 +119,7 @@ impl Session {
             next_request: 0,
             pause: Pause::default(),
             parked: None,
+            is_counted: false,
             rate: None,
             inbox: Inbox::default(),
             scheduled,

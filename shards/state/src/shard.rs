@@ -12,6 +12,7 @@
 //!   exactly when its `unsubscribed` is.
 //! - A session is removed in one place, [`Shard::end_session`], which tells every owner.
 
+mod admission;
 mod browser;
 mod classic;
 mod control;
@@ -28,6 +29,7 @@ use rand::{SeedableRng, rngs::StdRng};
 use webrocket_wire::{CloseCode, VhostPath};
 
 use crate::{
+    addresses::AddressCounts,
     channels::Channels,
     connection::{Due, Timeouts},
     deadlines::Deadlines,
@@ -74,6 +76,7 @@ pub struct Shard {
     sessions: Slots<Session>,
     delivery: Delivery,
     channels: Channels,
+    admitted: AddressCounts,
     /// By shard; the one to itself stays empty.
     links: Vec<Link>,
     /// By id.
@@ -114,6 +117,7 @@ impl Shard {
             sessions: Slots::default(),
             delivery: Delivery::default(),
             channels: Channels::default(),
+            admitted: AddressCounts::default(),
             links,
             vhosts: Vec::new(),
             paths: hashbrown::HashMap::default(),
@@ -259,6 +263,7 @@ impl Shard {
         let session = &mut self.sessions[slot];
         self.delivery.drop_tail(session);
         self.drop_subscriptions(slot);
+        self.dismiss(slot);
         let reference = self.reference(slot);
         let session = self.sessions.remove(slot, reference.generation).expect("a used slot");
         if session.connection.is_open() {
@@ -350,7 +355,7 @@ impl Machine for Shard {
             Input::Sent { session, bytes } => self.sent(now, session, bytes),
             Input::Writable { session } => self.writable(now, session),
             Input::Disconnected { session } => self.disconnected(session),
-            Input::Message { from, message } => self.message(from, message),
+            Input::Message { from, message } => self.message(now, from, message),
             Input::Command(command) => self.command(now, command),
             Input::Deadline => self.check_deadlines(now),
             Input::Proceed => self.proceed(now),
@@ -381,8 +386,8 @@ impl Machine for Shard {
         }
     }
 
-    fn next_message(&mut self, shard: ShardId) -> Option<ShardMessage> {
-        self.take_message(shard)
+    fn next_message(&mut self, now: Instant, shard: ShardId) -> Option<ShardMessage> {
+        self.take_message(now, shard)
     }
 
     fn has_message(&self, shard: ShardId) -> bool {

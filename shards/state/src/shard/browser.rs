@@ -2,14 +2,7 @@
 
 use std::time::Instant;
 
-use rand::Rng;
-use uuid::Builder;
-use webrocket_wire::{
-    CloseCode,
-    classic::Reply,
-    frame::MessageKind,
-    handshake::{Dialect, Refusal, Upgrade},
-};
+use webrocket_wire::{CloseCode, classic::Reply, frame::MessageKind, handshake::Dialect};
 
 use crate::{
     answers::{Answerer, Open},
@@ -17,7 +10,6 @@ use crate::{
     machine::Action,
     message::{RequestRef, SessionRef, rights_on},
     metrics::Figure,
-    rate::Rate,
     session::{Parked, Session},
 };
 
@@ -61,7 +53,7 @@ impl Shard {
                 Event::Message(kind, payload) => {
                     self.browser_message(now, session.slot, kind, payload.as_bytes())
                 }
-                Event::Upgrade(upgrade) => self.upgrade(now, session.slot, &upgrade),
+                Event::Upgrade(upgrade) => self.upgrade(now, session.slot, upgrade),
                 Event::Http(head) => {
                     let session = self.remove_session(session.slot);
                     self.actions.push_back(Action::HandOff { session, head });
@@ -99,34 +91,6 @@ impl Shard {
                 figures.add(Figure::RequestPauses, 1);
             }
         }
-    }
-
-    fn upgrade(&mut self, now: Instant, slot: u32, upgrade: &Upgrade) {
-        let vhost = self.paths.get(upgrade.path.as_str()).and_then(|id| self.vhost(*id)).cloned();
-        let refusal = match &vhost {
-            _ if self.stopping => Some(Refusal::ShuttingDown),
-            None => Some(Refusal::VhostNotFound),
-            Some(_) => None,
-        };
-        let session = &mut self.sessions[slot];
-        if let Some(refusal) = refusal {
-            let timeouts = Self::timeouts(&self.config, session);
-            session.connection.refuse(now, refusal, &timeouts);
-            self.figures.add(Figure::Refused, 1);
-        } else if let Some(vhost) = vhost {
-            let mut sid = [0; 16];
-            self.random.fill_bytes(&mut sid);
-            session.sid = Builder::from_random_bytes(sid).into_uuid();
-            session.dialect = upgrade.dialect;
-            session.rate = Rate::new(&vhost.settings, now);
-            session.rights = match upgrade.dialect {
-                Dialect::Classic => vhost.settings.anonymous.classic_rights(),
-            };
-            session.vhost = Some(vhost);
-            session.connection.open(now, upgrade);
-            self.figures.add(Figure::Sessions, 1);
-        }
-        self.schedule(slot);
     }
 
     fn peer_closed(&mut self, slot: u32, broken: bool) {
@@ -269,6 +233,14 @@ impl Shard {
         let session = &mut self.sessions[slot];
         let answers = session.answers.as_mut().expect("an open request has answers");
         answers.complete(request.number, frames);
+        self.release_answers(request.session);
+    }
+
+    /// Sends all answers whose turn it is.
+    pub(super) fn release_answers(&mut self, reference: SessionRef) {
+        let slot = reference.slot;
+        let session = &mut self.sessions[slot];
+        let Some(answers) = &mut session.answers else { return };
         let mut ready = Vec::new();
         while let Some(frames) = answers.next_ready() {
             ready.extend_from_slice(&frames);
@@ -280,7 +252,7 @@ impl Shard {
         if !ready.is_empty() {
             self.delivery.frames(session, slot).extend_from_slice(&ready);
         }
-        self.resume_after_answer(request.session);
+        self.resume_after_answer(reference);
     }
 
     fn resume_after_answer(&mut self, session: SessionRef) {

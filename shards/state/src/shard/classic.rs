@@ -57,9 +57,9 @@ impl Shard {
         };
         let payload = &message.payload;
         let step = match request {
-            Request::Broadcast => self.classic_broadcast(slot, payload),
-            Request::Subscribe => self.classic_subscribe(slot, payload),
-            Request::Unsubscribe => self.classic_unsubscribe(slot, payload),
+            Request::Broadcast => self.classic_broadcast(now, slot, payload),
+            Request::Subscribe => self.classic_subscribe(now, slot, payload),
+            Request::Unsubscribe => self.classic_unsubscribe(now, slot, payload),
             Request::Trigger => self.classic_trigger(slot, payload),
             Request::Authenticate => self.classic_authenticate(slot, payload),
             Request::OpenChannel | Request::CloseChannel => self.classic_manage(slot, request, payload),
@@ -75,7 +75,7 @@ impl Shard {
         Ok(())
     }
 
-    fn classic_broadcast(&mut self, slot: u32, payload: &Payload<'_>) -> Step {
+    fn classic_broadcast(&mut self, now: Instant, slot: u32, payload: &Payload<'_>) -> Step {
         self.require(slot, Rights::WRITE)?;
         let fields = object(payload)?;
         let event = event_name(fields)?;
@@ -87,7 +87,7 @@ impl Shard {
         let broadcast = Broadcast::new(event, fields.data, &channel, sid);
         let owner = self.config.directory.owner(vhost, &channel);
         if owner == self.config.id {
-            return self.broadcast_here(slot, vhost, &channel, &broadcast);
+            return self.broadcast_here(now, slot, vhost, &channel, &broadcast);
         }
         self.require_room(slot, owner)?;
         let mut frame = Vec::new();
@@ -100,7 +100,7 @@ impl Shard {
         Ok(())
     }
 
-    fn classic_subscribe(&mut self, slot: u32, payload: &Payload<'_>) -> Step {
+    fn classic_subscribe(&mut self, now: Instant, slot: u32, payload: &Payload<'_>) -> Step {
         self.require(slot, Rights::READ)?;
         let channel = channel_name(object(payload)?)?;
         self.require_on(slot, Rights::READ, &channel)?;
@@ -122,11 +122,11 @@ impl Shard {
         let may_create = channel.kind() == ChannelKind::Open || rights.contains(Rights::MANAGE);
         let uid = self.presence_uid(slot, &channel);
         let request = self.open_request(slot, Open::Subscribe(channel.clone()), Answerer::Owner(owner));
-        self.ask_owner(owner, ShardMessage::Subscribe { request, vhost, channel, may_create, uid });
+        self.ask_owner(now, owner, ShardMessage::Subscribe { request, vhost, channel, may_create, uid });
         Ok(())
     }
 
-    fn classic_unsubscribe(&mut self, slot: u32, payload: &Payload<'_>) -> Step {
+    fn classic_unsubscribe(&mut self, now: Instant, slot: u32, payload: &Payload<'_>) -> Step {
         self.require(slot, Rights::READ)?;
         let channel = channel_name(object(payload)?)?;
         self.require_on(slot, Rights::READ, &channel)?;
@@ -134,7 +134,7 @@ impl Shard {
         let owner = self.config.directory.owner(vhost, &channel);
         self.require_room(slot, owner)?;
         let request = self.open_request(slot, Open::Unsubscribe(channel.clone()), Answerer::Owner(owner));
-        self.ask_owner(owner, ShardMessage::Find { request, vhost, channel });
+        self.ask_owner(now, owner, ShardMessage::Find { request, vhost, channel });
         Ok(())
     }
 

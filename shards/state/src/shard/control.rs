@@ -237,7 +237,11 @@ impl Shard {
             Some(Open::OpenChannel(name)) => (name.clone(), true),
             Some(Open::CloseChannel(name)) => (name.clone(), false),
             Some(
-                Open::Subscribe(_) | Open::Unsubscribe(_) | Open::Broadcast { .. } | Open::Authenticate(_),
+                Open::Subscribe(_)
+                | Open::Unsubscribe(_)
+                | Open::Broadcast { .. }
+                | Open::Admit(_)
+                | Open::Authenticate(_),
             )
             | None => return,
         };

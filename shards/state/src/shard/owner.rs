@@ -1,6 +1,6 @@
 //! The channel owner's half, and what shards say to each other.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use webrocket_wire::{
     ChannelKind, ChannelName, Rights, Status,
@@ -23,16 +23,18 @@ type Stopped = Result<(), super::classic::Stop>;
 
 impl Shard {
     /// A message of another shard.
-    pub(super) fn message(&mut self, from: ShardId, message: ShardMessage) {
+    pub(super) fn message(&mut self, now: Instant, from: ShardId, message: ShardMessage) {
         match message {
-            ShardMessage::Subscribe { .. } | ShardMessage::Find { .. } | ShardMessage::Publish { .. } => {
-                self.owner_request(message);
-            }
+            ShardMessage::Subscribe { .. }
+            | ShardMessage::Find { .. }
+            | ShardMessage::Publish { .. }
+            | ShardMessage::Admit { .. } => self.owner_request(now, message),
+            ShardMessage::Dismiss { vhost, address } => self.admitted.dismiss(vhost, address),
             ShardMessage::Leave { channel, uid } => self.owner_leave(from, channel, uid),
             ShardMessage::Answer { request, answer, bytes } => {
                 self.links[from.index()].request_closed(bytes);
                 self.resume_stopped(from);
-                self.answered(from, request, answer);
+                self.answered(now, from, request, answer);
             }
             ShardMessage::Deliver { channel, frame } => {
                 if let Some(view) = self.delivery.find_channel(from, channel) {
@@ -48,9 +50,9 @@ impl Shard {
     }
 
     /// Asks a channel's owner, who may be this shard.
-    pub(super) fn ask_owner(&mut self, owner: ShardId, message: ShardMessage) {
+    pub(super) fn ask_owner(&mut self, now: Instant, owner: ShardId, message: ShardMessage) {
         if owner == self.config.id {
-            self.owner_request(message);
+            self.owner_request(now, message);
         } else {
             self.send_request(owner, message, 0);
         }
@@ -63,22 +65,27 @@ impl Shard {
         link.push(message);
     }
 
-    fn owner_request(&mut self, message: ShardMessage) {
+    fn owner_request(&mut self, now: Instant, message: ShardMessage) {
         match message {
             ShardMessage::Subscribe { request, vhost, channel, may_create, uid } => {
-                self.owner_subscribe(request, vhost, channel, may_create, uid);
+                self.owner_subscribe(now, request, vhost, channel, may_create, uid);
             }
             ShardMessage::Find { request, vhost, channel } => {
                 let answer = match self.channels.find(&(vhost, channel)) {
                     Some(_) => Answer::Found,
                     None => Answer::ChannelNotFound,
                 };
-                self.answer(request, answer, 0);
+                self.answer(now, request, answer, 0);
             }
             ShardMessage::Publish { request, vhost, channel, frame } => {
-                self.owner_publish(request, &(vhost, channel), &frame);
+                self.owner_publish(now, request, &(vhost, channel), &frame);
             }
-            ShardMessage::Leave { .. }
+            ShardMessage::Admit { request, vhost, address, max } => {
+                let answer = self.admit(vhost, address, max);
+                self.answer(now, request, answer, 0);
+            }
+            ShardMessage::Dismiss { .. }
+            | ShardMessage::Leave { .. }
             | ShardMessage::Answer { .. }
             | ShardMessage::Deliver { .. }
             | ShardMessage::Closed { .. } => unreachable!("only requests are asked"),
@@ -87,6 +94,7 @@ impl Shard {
 
     fn owner_subscribe(
         &mut self,
+        now: Instant,
         request: RequestRef,
         vhost: VhostId,
         name: ChannelName,
@@ -100,11 +108,11 @@ impl Shard {
                 let snapshot = Arc::clone(snapshot);
                 let Ok(channel) = self.channels.create(&snapshot, key.1, false) else {
                     self.figures.add(Figure::ChannelLimitHits, 1);
-                    return self.answer(request, Answer::ChannelLimit, 0);
+                    return self.answer(now, request, Answer::ChannelLimit, 0);
                 };
                 channel
             }
-            (None, Some(_) | None) => return self.answer(request, Answer::ChannelNotFound, 0),
+            (None, Some(_) | None) => return self.answer(now, request, Answer::ChannelNotFound, 0),
         };
         let entry = self.channels.entry(channel).expect("just found");
         entry.join(request.session.shard);
@@ -114,7 +122,7 @@ impl Shard {
             (Some(_) | None, _) => false,
         };
         let name = entry.key.1.clone();
-        self.answer(request, Answer::Subscribed { channel, uid: uid.clone(), present }, 0);
+        self.answer(now, request, Answer::Subscribed { channel, uid: uid.clone(), present }, 0);
         // The answer may have been declined at once, and the channel gone with it.
         if let (true, Some(uid), Some(_)) = (joined, uid, self.channels.entry(channel)) {
             let mut frame = Vec::new();
@@ -123,19 +131,20 @@ impl Shard {
         }
     }
 
-    fn owner_publish(&mut self, request: RequestRef, key: &ChannelKey, frame: &Frame) {
+    fn owner_publish(&mut self, now: Instant, request: RequestRef, key: &ChannelKey, frame: &Frame) {
         let bytes = frame.len();
         let Some(channel) = self.channels.find(key) else {
-            return self.answer(request, Answer::ChannelNotFound, bytes);
+            return self.answer(now, request, Answer::ChannelNotFound, bytes);
         };
         self.figures.add(Figure::Broadcasts, 1);
         let congested = self.distribute(channel, frame);
-        self.acknowledge(request, congested, bytes);
+        self.acknowledge(now, request, congested, bytes);
     }
 
     /// A broadcast of a session of this shard, which owns the channel.
     pub(super) fn broadcast_here(
         &mut self,
+        now: Instant,
         slot: u32,
         vhost: VhostId,
         name: &ChannelName,
@@ -162,7 +171,7 @@ impl Shard {
         } else {
             let open = Open::Broadcast { channel: name.clone(), bytes };
             let request = self.open_request(slot, open, Answerer::Whenever);
-            self.acknowledge(request, congested, bytes);
+            self.acknowledge(now, request, congested, bytes);
         }
         Ok(())
     }
@@ -194,21 +203,27 @@ impl Shard {
     }
 
     /// Acknowledges a broadcast once it has left on every congested way.
-    fn acknowledge(&mut self, request: RequestRef, mut congested: Vec<(ShardId, u64)>, bytes: usize) {
+    fn acknowledge(
+        &mut self,
+        now: Instant,
+        request: RequestRef,
+        mut congested: Vec<(ShardId, u64)>,
+        bytes: usize,
+    ) {
         while let Some((shard, number)) = congested.pop() {
             let link = &mut self.links[shard.index()];
             if !link.has_left(number) {
                 return link.defer(number, Deferred { request, others: congested, bytes });
             }
         }
-        self.answer(request, Answer::Published, bytes);
+        self.answer(now, request, Answer::Published, bytes);
     }
 
     /// The next message to a shard; what waited for it to leave goes on.
-    pub(super) fn take_message(&mut self, shard: ShardId) -> Option<ShardMessage> {
+    pub(super) fn take_message(&mut self, now: Instant, shard: ShardId) -> Option<ShardMessage> {
         let message = self.links[shard.index()].next_message()?;
         while let Some(Deferred { request, others, bytes }) = self.links[shard.index()].next_deferred() {
-            self.acknowledge(request, others, bytes);
+            self.acknowledge(now, request, others, bytes);
         }
         self.resume_stopped(shard);
         Some(message)
@@ -302,17 +317,17 @@ impl Shard {
     }
 
     /// Answers a request of a session on this shard or another.
-    fn answer(&mut self, request: RequestRef, answer: Answer, bytes: usize) {
+    fn answer(&mut self, now: Instant, request: RequestRef, answer: Answer, bytes: usize) {
         let shard = request.session.shard;
         if shard == self.config.id {
-            self.answered(shard, request, answer);
+            self.answered(now, shard, request, answer);
         } else {
             self.links[shard.index()].push(ShardMessage::Answer { request, answer, bytes });
         }
     }
 
     /// An owner's answer to a request of a session of this shard.
-    fn answered(&mut self, owner: ShardId, request: RequestRef, answer: Answer) {
+    fn answered(&mut self, now: Instant, owner: ShardId, request: RequestRef, answer: Answer) {
         let session = request.session;
         let open = self
             .sessions
@@ -321,7 +336,9 @@ impl Shard {
             .and_then(|answers| answers.open(request.number));
         match (open, answer) {
             (None, Answer::Subscribed { channel, uid, .. }) => self.tell_leave(owner, channel, uid),
+            (None, Answer::Admitted { vhost, address }) => self.tell_dismissed(vhost, address),
             (None, _) => {}
+            (Some(Open::Admit(_)), answer) => self.admit_answered(now, request, &answer),
             (Some(Open::Subscribe(name)), answer) => {
                 let name = name.clone();
                 self.subscribe_answered(owner, request, &name, answer);
@@ -356,7 +373,11 @@ impl Shard {
             Answer::Subscribed { channel, uid, present } => (channel, uid, present),
             Answer::ChannelLimit => return self.complete(request, &[Reply::Limit(Limit::Channels)]),
             // The session may not create it, and whether it exists is not its business.
-            Answer::Found | Answer::Published | Answer::ChannelNotFound => {
+            Answer::Found
+            | Answer::Published
+            | Answer::ChannelNotFound
+            | Answer::Admitted { .. }
+            | Answer::TooManyConnections => {
                 return self.complete(request, &[Reply::Error(Status::AccessDenied)]);
             }
         };
