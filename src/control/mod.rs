@@ -1,1 +1,186 @@
-//! To come.
+//! The control thread: everything about a node that is not on the way of a message.
+//!
+//! One tokio runtime on one thread. A single [task](actor) owns the vhosts, the store and the
+//! tokens; shards report to it and it commands them. Around it stand the [control API](api) for
+//! operators, and the [HTTP server](front) of the WebSocket port.
+//!
+//! Every change is durable before a shard hears of it, and in effect on every shard before its
+//! caller hears that it is done.
+
+mod actor;
+mod api;
+mod changes;
+mod channels;
+mod connection;
+mod cookie;
+mod figures;
+mod front;
+mod link;
+mod random;
+mod refusal;
+mod remembered;
+mod request;
+mod seed;
+mod serve;
+mod stop;
+mod throttle;
+mod tokens;
+mod verify;
+mod vhosts;
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::Instant,
+};
+
+use serde::Serialize;
+use tokio::sync::{Semaphore, mpsc, watch};
+use webrocket_state::{Command, Directory, Report};
+
+pub use cookie::{Cookie, CookieError};
+pub use seed::seed_dev;
+pub use stop::{StopSignal, Stopper, stop_signal};
+
+use crate::{
+    driver::mailbox::{FromShard, Mailbox},
+    metrics::Board,
+    store::{Store, StoreError},
+};
+
+/// Connections to the control API at the same moment.
+const CONTROL_CONNECTIONS_MAX: u32 = 256;
+
+/// What the control thread works with.
+pub struct ControlConfig {
+    /// What outlives the process.
+    pub store: Store,
+    /// The way into each shard, by number.
+    pub mailboxes: Vec<Mailbox<Command>>,
+    /// What shards say. It ends when every sender is dropped, and [`run`] with it.
+    pub from_shards: mpsc::Receiver<FromShard<Report>>,
+    /// Where the control API is served, bound.
+    pub listener: TcpListener,
+    /// Which shard owns which channel; the same as the shards'.
+    pub directory: Directory,
+    /// What requests to the control API must carry.
+    pub cookie: Cookie,
+    /// What the node says of itself.
+    pub node: NodeInfo,
+    /// Whether the demo page is served.
+    pub dev: bool,
+    /// The shards' figures.
+    pub figures: Arc<Board>,
+    /// When to stop.
+    pub stop: StopSignal,
+}
+
+/// What a node says of itself.
+#[derive(Debug, Clone, Serialize)]
+pub struct NodeInfo {
+    /// Its name.
+    pub name: String,
+    /// The version of WebRocket that it runs.
+    pub version: String,
+    /// How many shards it has.
+    pub shards: u16,
+    /// How shards do their I/O, `uring` or `epoll`.
+    pub io: String,
+    /// Where it listens.
+    pub addresses: Addresses,
+}
+
+/// Where a node listens.
+#[derive(Debug, Clone, Serialize)]
+pub struct Addresses {
+    /// WebSocket, and HTTP for everybody.
+    pub websocket: SocketAddr,
+    /// The control API.
+    pub control: SocketAddr,
+}
+
+/// The control thread cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The control address cannot be listened at.
+    #[error("the control address cannot be served: {0}")]
+    Listen(#[source] io::Error),
+}
+
+/// Where the node is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Shards are being told what the store holds.
+    Starting,
+    /// Everything stored is in effect.
+    Ready,
+    /// Sessions are being closed.
+    Stopping,
+}
+
+/// Runs the control thread in a tokio runtime of one thread, with I/O and time enabled.
+///
+/// `ready` is called once every shard has reported all stored vhosts and channels as applied.
+/// When asked to [stop](Stopper::stop), it commands the shards to shut down, goes on serving
+/// them, and returns when the last of them has dropped its sender of `from_shards`.
+///
+/// # Errors
+/// The store cannot be read, or the control address cannot be listened at.
+pub async fn run(config: ControlConfig, ready: impl FnOnce() + Send + 'static) -> Result<(), ControlError> {
+    config.listener.set_nonblocking(true).map_err(ControlError::Listen)?;
+    let listener = tokio::net::TcpListener::from_std(config.listener).map_err(ControlError::Listen)?;
+    let own_figures = Arc::new(figures::ControlFigures::default());
+    let hashers = Arc::new(Semaphore::new(verify::HASHERS));
+    let (phase, phase_seen) = watch::channel(Phase::Starting);
+    let (requests, requests_taken) = mpsc::channel(request::REQUESTS_MAX);
+
+    let api = api::router(api::Api {
+        control: request::Control::new(requests),
+        cookie: config.cookie,
+        node: config.node,
+        hashers: Arc::clone(&hashers),
+        board: config.figures,
+        figures: Arc::clone(&own_figures),
+        phase: phase_seen,
+        started: Instant::now(),
+    });
+    let gauges = serve::Gauges {
+        open: |figures| &figures.control_connections,
+        refused: |figures| &figures.control_refused_total,
+        figures: Arc::clone(&own_figures),
+    };
+    let api = serve::HttpServer::new(api, CONTROL_CONNECTIONS_MAX, config.stop.clone(), gauges);
+    let gauges = serve::Gauges {
+        open: |figures| &figures.http_connections,
+        refused: |figures| &figures.http_refused_total,
+        figures: Arc::clone(&own_figures),
+    };
+    let front = serve::HttpServer::new(
+        front::router(config.dev),
+        front::CONNECTIONS_MAX,
+        config.stop.clone(),
+        gauges,
+    );
+
+    let actor = actor::Actor::start(
+        actor::ActorParts {
+            store: config.store,
+            mailboxes: config.mailboxes,
+            directory: config.directory,
+            hashers,
+            front: front::Front::new(front.clone()),
+            phase,
+            figures: own_figures,
+        },
+        Box::new(ready),
+    )
+    .await?;
+    tokio::spawn(api.clone().accept(listener));
+    actor.run(config.from_shards, requests_taken, config.stop).await;
+    tokio::join!(api.drained(), front.drained());
+    Ok(())
+}

@@ -30,6 +30,7 @@ type Upgrade = fn(&WriteTransaction) -> Result<(), StoreError>;
 const UPGRADES: &[Upgrade] = &[];
 
 /// The format that this version writes.
+#[cfg(test)]
 pub(super) const CURRENT: u64 = UPGRADES.len() as u64 + 1;
 
 /// Makes the tables of a new store, upgrades an older one, refuses a newer one. All in one

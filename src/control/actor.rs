@@ -1,0 +1,330 @@
+//! The task that owns the node's state: vhosts, store, tokens.
+//!
+//! It takes requests of HTTP handlers and reports of shards one after the other, and sends
+//! commands to shards, so all shards see all changes in one order. While commands wait for room
+//! in a mailbox beyond a bound, it takes in nothing; shards then keep their reports, and callers
+//! wait.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{Semaphore, mpsc, watch},
+    time,
+};
+use webrocket_state::{
+    Command, Directory, Report, VhostId,
+    message::{Identity, InvalidCredentials, Outcome, RequestRef},
+};
+use webrocket_wire::{ChannelName, UserName};
+
+use super::{
+    Phase,
+    channels::{Asker, ChannelChange, ChannelsInFlight},
+    figures::ControlFigures,
+    front::Front,
+    link::{Link, Then},
+    refusal::Refusal,
+    request::Request,
+    stop::StopSignal,
+    throttle::ThrottleLimits,
+    tokens::{TOKENS_MAX, TokenTable},
+    verify::{Known, Question, Verified, Verifier},
+    vhosts::Vhosts,
+};
+use crate::{
+    driver::mailbox::{FromShard, Mailbox},
+    store::{Store, StoreError},
+};
+
+/// How long to wait before looking again for room in a full mailbox. The shard drains it within
+/// one turn.
+const RETRY: Duration = Duration::from_millis(1);
+/// What is taken in before channel changes are stored together.
+const BATCH: usize = 256;
+
+/// What the actor is made of.
+pub(super) struct ActorParts {
+    pub(super) store: Store,
+    pub(super) mailboxes: Vec<Mailbox<Command>>,
+    pub(super) directory: Directory,
+    pub(super) hashers: Arc<Semaphore>,
+    pub(super) front: Front,
+    pub(super) phase: watch::Sender<Phase>,
+    pub(super) figures: Arc<ControlFigures>,
+}
+
+/// The owner of the node's state.
+pub(super) struct Actor {
+    pub(super) vhosts: Vhosts,
+    pub(super) tokens: TokenTable,
+    pub(super) link: Link,
+    pub(super) directory: Directory,
+    pub(super) channel_changes: Vec<ChannelChange>,
+    pub(super) channels_in_flight: ChannelsInFlight,
+    pub(super) figures: Arc<ControlFigures>,
+    store: Store,
+    verifier: Verifier,
+    front: Front,
+    phase: watch::Sender<Phase>,
+    starting: Option<Starting>,
+}
+
+/// What shards must be told and report before the node is ready.
+struct Starting {
+    channels: std::vec::IntoIter<(VhostId, ChannelName)>,
+    unreported: usize,
+    /// Channels over their vhost's limit.
+    refused: usize,
+    ready: Box<dyn FnOnce() + Send>,
+}
+
+impl Actor {
+    /// Reads the store and begins to tell the shards. `ready` is called once they have reported
+    /// everything as applied.
+    pub(super) async fn start(
+        parts: ActorParts,
+        ready: Box<dyn FnOnce() + Send>,
+    ) -> Result<Self, StoreError> {
+        let store = parts.store.clone();
+        let stored = blocking(move || -> Result<_, StoreError> {
+            let vhosts = store.vhosts()?;
+            let channels: Result<Vec<_>, _> =
+                vhosts.iter().map(|vhost| store.channels(&vhost.path)).collect();
+            Ok((vhosts, channels?))
+        });
+        let (stored, stored_channels) = stored.await?;
+        let figures = parts.figures;
+        let mut link = Link::new(parts.mailboxes, Arc::clone(&figures));
+        let mut vhosts = Vhosts::default();
+        let mut channels = Vec::new();
+        let mut unreported = 0;
+        for (stored, of_vhost) in stored.into_iter().zip(stored_channels) {
+            let vhost = Arc::clone(&vhosts.insert(stored).vhost);
+            channels.extend(of_vhost.into_iter().map(|channel| (vhost.id, channel)));
+            link.ask_all(|ticket| Command::PutVhost { ticket, vhost: Arc::clone(&vhost) }, Then::Start);
+            unreported += 1;
+        }
+        figures.vhosts.set(vhosts.len());
+        let channels = channels.into_iter();
+        Ok(Self {
+            vhosts,
+            tokens: TokenTable::new(TOKENS_MAX),
+            link,
+            directory: parts.directory,
+            channel_changes: Vec::new(),
+            channels_in_flight: ChannelsInFlight::default(),
+            verifier: Verifier::new(parts.hashers, ThrottleLimits::default(), Arc::clone(&figures)),
+            figures,
+            store: parts.store,
+            front: parts.front,
+            phase: parts.phase,
+            starting: Some(Starting { channels, unreported, refused: 0, ready }),
+        })
+    }
+
+    /// Runs until all shards are gone, which they are some time after `stop`.
+    pub(super) async fn run(
+        mut self,
+        mut from_shards: mpsc::Receiver<FromShard<Report>>,
+        mut requests: mpsc::Receiver<Request>,
+        mut stop: StopSignal,
+    ) {
+        let mut stopping = false;
+        loop {
+            self.proceed_starting();
+            self.link.flush();
+            self.commit_channel_changes().await;
+            let room = self.link.has_room();
+            let open = room && !stopping && self.starting.is_none();
+            let next_expiry = self.tokens.next_expiry();
+            tokio::select! {
+                () = stop.stopping(), if !stopping => {
+                    stopping = true;
+                    self.phase.send_replace(Phase::Stopping);
+                    self.link.send_all(|| Command::Shutdown);
+                }
+                message = from_shards.recv(), if room => match message {
+                    Some(message) => self.handle_shard(message),
+                    None => return,
+                },
+                Some(request) = requests.recv(), if open || stopping => {
+                    // Dropped unanswered, it tells its caller that the server stops.
+                    if open {
+                        self.handle_request(request).await;
+                    }
+                }
+                verified = self.verifier.next() => self.authenticate(verified),
+                () = time::sleep(RETRY), if self.link.is_backlogged() => {}
+                () = until(next_expiry), if next_expiry.is_some() => {
+                    self.tokens.forget_expired(std::time::Instant::now());
+                    self.figures.tokens.set(self.tokens.len());
+                }
+            }
+            // What is there already comes into the same transaction.
+            for _ in 0..BATCH {
+                if !self.link.has_room() {
+                    break;
+                }
+                let mut taken = false;
+                if let Ok(message) = from_shards.try_recv() {
+                    self.handle_shard(message);
+                    taken = true;
+                }
+                if open
+                    && !stopping
+                    && let Ok(request) = requests.try_recv()
+                {
+                    self.handle_request(request).await;
+                    taken = true;
+                }
+                if !taken {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Whether shards are still being told what the store holds.
+    pub(super) fn is_starting(&self) -> bool {
+        self.starting.is_some()
+    }
+
+    /// Runs a method of the store aside, and waits for it: changes are stored in the order in
+    /// which they are made.
+    pub(super) async fn stored<T: Send + 'static>(
+        &mut self,
+        method: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let store = self.store.clone();
+        blocking(move || method(&store)).await.map_err(|error| {
+            tracing::error!(%error, "a change could not be stored");
+            self.figures.store_failures_total.increment();
+            Refusal::StoreFailed
+        })
+    }
+
+    /// Tells the next channels to their owners, and says so when the shards know everything.
+    fn proceed_starting(&mut self) {
+        let Some(starting) = &mut self.starting else { return };
+        while self.link.has_room() {
+            let Some((vhost, channel)) = starting.channels.next() else { break };
+            let owner = self.directory.owner(vhost, &channel);
+            self.link.ask(owner, |ticket| Command::OpenChannel { ticket, vhost, channel }, Then::Start);
+            starting.unreported += 1;
+        }
+        if starting.unreported > 0 || starting.channels.len() > 0 {
+            return;
+        }
+        let starting = self.starting.take().expect("it was there");
+        if starting.refused > 0 {
+            tracing::warn!(
+                channels = starting.refused,
+                "stored channels are over their vhosts' channels_max and stay closed"
+            );
+        }
+        self.phase.send_if_modified(|phase| {
+            let starting = *phase == Phase::Starting;
+            if starting {
+                *phase = Phase::Ready;
+            }
+            starting
+        });
+        (starting.ready)();
+    }
+
+    fn handle_shard(&mut self, message: FromShard<Report>) {
+        match message {
+            FromShard::HandOff(hand_off) => self.front.serve(hand_off),
+            FromShard::Report(_, Report::Applied { ticket, outcome }) => {
+                let Some((then, mut outcomes)) = self.link.applied(ticket, outcome) else { return };
+                match then {
+                    Then::Tell(told) => drop(told.send(outcomes)),
+                    Then::Channel(sent) => {
+                        let outcome = outcomes.pop().expect("the owner reported");
+                        self.channel_applied(sent, ticket, outcome);
+                    }
+                    Then::Start => {
+                        let starting = self.starting.as_mut().expect("it is not over before this report");
+                        starting.unreported -= 1;
+                        starting.refused += usize::from(outcomes.contains(&Outcome::ChannelLimit));
+                    }
+                }
+            }
+            FromShard::Report(_, Report::VerifySecret { request, vhost, user, secret, peer }) => {
+                let question = Question {
+                    known: self.known(vhost, &user),
+                    request,
+                    vhost,
+                    user,
+                    secret: Arc::new(secret),
+                    peer,
+                };
+                if let Some(identity) = self.without_secret(&question) {
+                    self.send_identity(request, Ok(identity));
+                } else if let Some(verified) = self.verifier.ask(question) {
+                    self.authenticate(verified);
+                }
+            }
+            FromShard::Report(_, Report::ConsumeToken { request, vhost, token }) => {
+                let grant = self.tokens.consume(std::time::Instant::now(), vhost, &token);
+                self.figures.tokens.set(self.tokens.len());
+                self.send_identity(request, grant.map(Identity::Token).ok_or(InvalidCredentials));
+            }
+            FromShard::Report(_, Report::OpenChannel { request, vhost, channel }) => {
+                let asker = Asker::Session(request);
+                self.channel_changes.push(ChannelChange { vhost, channel, open: true, asker });
+            }
+            FromShard::Report(_, Report::CloseChannel { request, vhost, channel }) => {
+                let asker = Asker::Session(request);
+                self.channel_changes.push(ChannelChange { vhost, channel, open: false, asker });
+            }
+        }
+    }
+
+    /// What the user's secret is compared with now.
+    fn known(&self, vhost: VhostId, user: &UserName) -> Option<Known> {
+        let entry = self.vhosts.of(vhost)?;
+        let generation = entry.vhost.users.get(user)?.generation;
+        Some(Known { generation, hash: Arc::clone(entry.secrets.get(user)?) })
+    }
+
+    /// Who the session is, if the user lost its secret after the session's shard looked.
+    fn without_secret(&self, question: &Question) -> Option<Identity> {
+        let user = self.vhosts.of(question.vhost)?.vhost.users.get(&question.user)?;
+        let identity = Identity::User { name: question.user.clone(), generation: user.generation };
+        (!user.has_secret).then_some(identity)
+    }
+
+    /// Answers a session whose secret was verified. It counts only if the user and its secret
+    /// are still those that it was compared with.
+    fn authenticate(&mut self, verified: Verified) {
+        let now = self.known(verified.vhost, &verified.user);
+        let identity = match (verified.known, now) {
+            (Some(then), Some(now))
+                if verified.right && then.generation == now.generation && then.hash == now.hash =>
+            {
+                Ok(Identity::User { name: verified.user, generation: now.generation })
+            }
+            _ => Err(InvalidCredentials),
+        };
+        self.send_identity(verified.request, identity);
+    }
+
+    fn send_identity(&mut self, request: RequestRef, identity: Result<Identity, InvalidCredentials>) {
+        self.link.send(request.session.shard, Command::Authenticated { request, identity });
+    }
+}
+
+/// Runs `work` on a thread where it may block.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+async fn until(moment: Option<std::time::Instant>) {
+    if let Some(moment) = moment {
+        time::sleep_until(moment.into()).await;
+    }
+}

@@ -1,0 +1,120 @@
+//! The control API: JSON over HTTP, for operators and their tools.
+//!
+//! | resource | methods |
+//! | --- | --- |
+//! | `/node` | `GET` |
+//! | `/vhosts` | `GET`, `POST {"path"}` |
+//! | `/vhosts/<vhost>` | `GET`, `DELETE` |
+//! | `/vhosts/<vhost>/token` | `PUT`: a new access token |
+//! | `/vhosts/<vhost>/users` | `GET`, `POST {"name", "secret"?, "rights"}` |
+//! | `/vhosts/<vhost>/users/<name>` | `GET`, `PATCH {"rights"?, "secret"?}`, `DELETE` |
+//! | `/vhosts/<vhost>/channels` | `GET`, `POST {"name"}` |
+//! | `/vhosts/<vhost>/channels/<name>` | `GET`, `DELETE` |
+//! | `/vhosts/<vhost>/settings` | `GET`, `PATCH {"<setting>": <value>, …}` |
+//! | `/vhosts/<vhost>/tokens` | `POST {"uid", "channels", "ttl"?}` |
+//! | `/metrics`, `/healthz`, `/readyz` | `GET`, without the cookie |
+//!
+//! `<vhost>` is the vhost's path as one percent-encoded segment, `%2Fmoon`. Every request carries
+//! the node's cookie in `X-WebRocket-Cookie`, otherwise it is answered 401. An error is
+//! `{"error": "<one sentence>"}`: 400 invalid, 404 no such thing, 405 with `Allow`, 409 it exists
+//! already, 413 the body is too long, 503 the node stops or is full. What is created is answered
+//! 201 with `Location`, what is deleted 204. A change is in effect on every shard when it is answered.
+
+mod body;
+mod channels;
+mod node;
+mod settings;
+mod tokens;
+mod users;
+mod vhosts;
+
+use std::{str::FromStr, sync::Arc, time::Instant};
+
+use axum::{
+    Json, Router,
+    extract::{DefaultBodyLimit, Request, State},
+    http::{HeaderName, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post, put},
+};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Serialize;
+use tokio::sync::{Semaphore, watch};
+use webrocket_wire::NameError;
+
+use super::{Cookie, NodeInfo, Phase, figures::ControlFigures, refusal::Refusal, request::Control};
+use crate::metrics::Board;
+
+/// Where requests carry the cookie.
+const COOKIE: HeaderName = HeaderName::from_static("x-webrocket-cookie");
+/// What may be had without it.
+const OPEN_PATHS: [&str; 3] = ["/metrics", "/healthz", "/readyz"];
+/// Length of a request's body, in bytes.
+const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// What handlers work with.
+pub(super) struct Api {
+    pub(super) control: Control,
+    pub(super) cookie: Cookie,
+    pub(super) node: NodeInfo,
+    /// Bounds hashing of secrets, together with their verification.
+    pub(super) hashers: Arc<Semaphore>,
+    pub(super) board: Arc<Board>,
+    pub(super) figures: Arc<ControlFigures>,
+    pub(super) phase: watch::Receiver<Phase>,
+    pub(super) started: Instant,
+}
+
+type Shared = State<Arc<Api>>;
+
+/// The control API as a service.
+pub(super) fn router(api: Api) -> Router {
+    let api = Arc::new(api);
+    Router::new()
+        .route("/node", get(node::show))
+        .route("/metrics", get(node::metrics))
+        .route("/healthz", get(node::healthz))
+        .route("/readyz", get(node::readyz))
+        .route("/vhosts", get(vhosts::list).post(vhosts::add))
+        .route("/vhosts/{vhost}", get(vhosts::show).delete(vhosts::remove))
+        .route("/vhosts/{vhost}/token", put(vhosts::regenerate_token))
+        .route("/vhosts/{vhost}/users", get(users::list).post(users::add))
+        .route("/vhosts/{vhost}/users/{name}", get(users::show).patch(users::change).delete(users::remove))
+        .route("/vhosts/{vhost}/channels", get(channels::list).post(channels::open))
+        .route("/vhosts/{vhost}/channels/{name}", get(channels::show).delete(channels::close))
+        .route("/vhosts/{vhost}/settings", get(settings::show).patch(settings::change))
+        .route("/vhosts/{vhost}/tokens", post(tokens::issue))
+        .method_not_allowed_fallback(async || Refusal::NoMethod)
+        .fallback(async || Refusal::NoResource)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(Arc::clone(&api), require_cookie))
+        .with_state(api)
+}
+
+async fn require_cookie(State(api): Shared, request: Request, next: Next) -> Response {
+    let presented = request.headers().get(COOKIE);
+    let known = presented.is_some_and(|presented| api.cookie.matches(presented.as_bytes()));
+    if known || OPEN_PATHS.contains(&request.uri().path()) {
+        return next.run(request).await;
+    }
+    Refusal::Unauthorized.into_response()
+}
+
+/// A name of the request, valid.
+fn name<N: FromStr<Err = NameError>>(what: &str, text: &str) -> Result<N, Refusal> {
+    text.parse().map_err(|error| Refusal::Invalid(format!("{text:?} is no {what}: {error}")))
+}
+
+/// Everything that is not unreserved in a URL's path is encoded, the slash above all.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// 201 with the address of what was made.
+fn created(segments: &[&str], made: impl Serialize) -> Response {
+    let location: String =
+        segments.iter().map(|segment| format!("/{}", utf8_percent_encode(segment, SEGMENT))).collect();
+    (StatusCode::CREATED, [(header::LOCATION, location)], Json(made)).into_response()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,251 @@
+//! Changes of vhosts, users, settings and tokens: stored first, then sent to all shards.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use webrocket_state::{Command, Settings};
+use webrocket_wire::{SingleAccessToken, UserName, VhostPath};
+
+use super::{
+    actor::Actor,
+    link::Then,
+    random,
+    refusal::Refusal,
+    request::{NewUser, Request, Sent, SettingsChange, UserChange, VhostView},
+    tokens::TokenRequest,
+};
+use crate::store::{StoredVhost, UserRecord, VhostRecord};
+
+impl Actor {
+    /// Carries out a request and answers it. A caller who is gone changes nothing: the request
+    /// was made.
+    pub(super) async fn handle_request(&mut self, request: Request) {
+        use Request as R;
+        match request {
+            R::OpenChannel(..) | R::CloseChannel(..) => return self.queue_channel_request(request),
+            _ => self.commit_channel_changes().await,
+        }
+        match request {
+            R::ListVhosts(reply) => {
+                drop(reply.send(Ok(self.vhosts.iter().map(|entry| entry.view()).collect())))
+            }
+            R::ShowVhost(path, reply) => drop(reply.send(self.vhosts.at(&path).map(|entry| entry.view()))),
+            R::AddVhost(path, reply) => drop(reply.send(self.add_vhost(path).await)),
+            R::RemoveVhost(path, reply) => drop(reply.send(self.remove_vhost(path).await)),
+            R::RegenerateToken(path, reply) => drop(reply.send(self.regenerate_token(path).await)),
+            R::AddUser(path, user, reply) => drop(reply.send(self.add_user(path, user).await)),
+            R::ChangeUser(path, name, change, reply) => {
+                drop(reply.send(self.change_user(path, name, change).await));
+            }
+            R::RemoveUser(path, name, reply) => drop(reply.send(self.remove_user(path, name).await)),
+            R::ChangeSettings(path, change, reply) => {
+                drop(reply.send(self.change_settings(path, change).await))
+            }
+            R::ListChannels(path, reply) => {
+                let vhost = self.vhosts.at(&path).map(|entry| entry.vhost.id);
+                drop(reply.send(vhost.map(|vhost| {
+                    let (told, applied) = oneshot::channel();
+                    self.link.ask_all(|ticket| Command::ListChannels { ticket, vhost }, Then::Tell(told));
+                    Sent { value: (), applied }
+                })));
+            }
+            R::DescribeChannel(path, channel, reply) => {
+                let vhost = self.vhosts.at(&path).map(|entry| entry.vhost.id);
+                drop(reply.send(vhost.map(|vhost| {
+                    let (told, applied) = oneshot::channel();
+                    let owner = self.directory.owner(vhost, &channel);
+                    let command = |ticket| Command::DescribeChannel { ticket, vhost, channel };
+                    self.link.ask(owner, command, Then::Tell(told));
+                    Sent { value: (), applied }
+                })));
+            }
+            R::IssueToken(path, request, reply) => drop(reply.send(self.issue_token(&path, request))),
+            R::OpenChannel(..) | R::CloseChannel(..) => unreachable!("queued above"),
+        }
+    }
+
+    async fn add_vhost(&mut self, path: VhostPath) -> Result<Sent<VhostView>, Refusal> {
+        if self.vhosts.contains(&path) {
+            return Err(Refusal::VhostExists(path));
+        }
+        let record = VhostRecord { token: random::access_token(), settings: Settings::default() };
+        let stored = StoredVhost { path: path.clone(), record: record.clone(), users: Vec::new() };
+        self.stored(move |store| store.put_vhost(&path, &record)).await?;
+        tracing::info!(vhost = %stored.path, "vhost added");
+        let view = self.vhosts.insert(stored).view();
+        self.figures.vhosts.set(self.vhosts.len());
+        Ok(self.send_vhost(view.clone(), view))
+    }
+
+    async fn remove_vhost(&mut self, path: VhostPath) -> Result<Sent<()>, Refusal> {
+        let vhost = self.vhosts.at(&path)?.vhost.id;
+        self.stored({
+            let path = path.clone();
+            move |store| store.remove_vhost(&path)
+        })
+        .await?;
+        tracing::info!(vhost = %path, "vhost removed");
+        self.vhosts.remove(&path);
+        self.tokens.remove_vhost(vhost);
+        self.figures.vhosts.set(self.vhosts.len());
+        self.figures.tokens.set(self.tokens.len());
+        let (told, applied) = oneshot::channel();
+        self.link.ask_all(|ticket| Command::RemoveVhost { ticket, vhost }, Then::Tell(told));
+        Ok(Sent { value: (), applied })
+    }
+
+    /// Shards know nothing of access tokens, so the new one is in effect at once.
+    async fn regenerate_token(&mut self, path: VhostPath) -> Result<VhostView, Refusal> {
+        let token = random::access_token();
+        let record = VhostRecord { token, ..self.vhosts.at(&path)?.record() };
+        self.stored({
+            let path = path.clone();
+            move |store| store.put_vhost(&path, &record)
+        })
+        .await?;
+        tracing::info!(vhost = %path, "access token regenerated");
+        let entry = self.vhosts.at_mut(&path)?;
+        entry.token = token;
+        Ok(entry.view())
+    }
+
+    async fn add_user(&mut self, path: VhostPath, user: NewUser) -> Result<Sent<VhostView>, Refusal> {
+        if self.vhosts.at(&path)?.vhost.users.contains_key(&user.name) {
+            return Err(Refusal::UserExists(user.name));
+        }
+        let NewUser { name, rights, secret } = user;
+        let record = self
+            .stored({
+                let (path, name) = (path.clone(), name.clone());
+                move |store| store.add_user(&path, &name, rights, secret)
+            })
+            .await?;
+        let entry = self.vhosts.at_mut(&path)?;
+        entry.put_user(name, record);
+        let view = entry.view();
+        Ok(self.send_vhost(view.clone(), view))
+    }
+
+    /// Keeps the user's generation: its sessions go on, under the new rights.
+    async fn change_user(
+        &mut self,
+        path: VhostPath,
+        name: UserName,
+        change: UserChange,
+    ) -> Result<Sent<VhostView>, Refusal> {
+        let entry = self.vhosts.at(&path)?;
+        let user = entry.user(&name)?;
+        let secret = match change.secret {
+            Some(secret) => secret,
+            None => entry.secrets.get(&name).map(|hash| (**hash).clone()),
+        };
+        let rights = change.rights.unwrap_or(user.rights);
+        let record = UserRecord { rights, secret, generation: user.generation };
+        self.stored({
+            let (path, name, record) = (path.clone(), name.clone(), record.clone());
+            move |store| store.put_user(&path, &name, &record)
+        })
+        .await?;
+        let entry = self.vhosts.at_mut(&path)?;
+        entry.put_user(name, record);
+        let view = entry.view();
+        Ok(self.send_vhost(view.clone(), view))
+    }
+
+    async fn remove_user(&mut self, path: VhostPath, name: UserName) -> Result<Sent<()>, Refusal> {
+        self.vhosts.at(&path)?.user(&name)?;
+        self.stored({
+            let (path, name) = (path.clone(), name.clone());
+            move |store| store.remove_user(&path, &name)
+        })
+        .await?;
+        let entry = self.vhosts.at_mut(&path)?;
+        entry.remove_user(&name);
+        let view = entry.view();
+        Ok(self.send_vhost(view, ()))
+    }
+
+    async fn change_settings(
+        &mut self,
+        path: VhostPath,
+        change: SettingsChange,
+    ) -> Result<Sent<Settings>, Refusal> {
+        let entry = self.vhosts.at(&path)?;
+        let settings = changed(entry.vhost.settings, change)?;
+        let record = VhostRecord { settings, ..entry.record() };
+        self.stored({
+            let path = path.clone();
+            move |store| store.put_vhost(&path, &record)
+        })
+        .await?;
+        let entry = self.vhosts.at_mut(&path)?;
+        Arc::make_mut(&mut entry.vhost).settings = settings;
+        let view = entry.view();
+        Ok(self.send_vhost(view, settings))
+    }
+
+    fn issue_token(&mut self, path: &VhostPath, request: TokenRequest) -> Result<SingleAccessToken, Refusal> {
+        let vhost = self.vhosts.at(path)?.vhost.id;
+        let issued = self.tokens.issue(std::time::Instant::now(), vhost, request).map_err(Refusal::from);
+        if let Err(Refusal::TokenLimit(_)) = issued {
+            self.figures.tokens_refused_total.increment();
+        }
+        self.figures.tokens.set(self.tokens.len());
+        issued
+    }
+
+    /// Sends a vhost's new snapshot to all shards.
+    fn send_vhost<T>(&mut self, view: VhostView, value: T) -> Sent<T> {
+        let (told, applied) = oneshot::channel();
+        let vhost = view.vhost;
+        self.link.ask_all(|ticket| Command::PutVhost { ticket, vhost: Arc::clone(&vhost) }, Then::Tell(told));
+        Sent { value, applied }
+    }
+}
+
+/// The settings with some of them changed.
+fn changed(settings: Settings, change: SettingsChange) -> Result<Settings, Refusal> {
+    let serde_json::Value::Object(mut all) = serde_json::to_value(settings).expect("settings are plain data")
+    else {
+        unreachable!("settings are an object");
+    };
+    for (name, value) in change {
+        // Alone first: the error then names the setting.
+        let alone = serde_json::Map::from_iter([(name.clone(), value.clone())]);
+        serde_json::from_value::<Settings>(alone.into())
+            .map_err(|error| Refusal::Invalid(format!("the setting {name} cannot be set: {error}")))?;
+        all.insert(name, value);
+    }
+    let settings: Settings =
+        serde_json::from_value(all.into()).map_err(|error| Refusal::Invalid(error.to_string()))?;
+    settings.check().map_err(|error| Refusal::Invalid(error.to_string()))?;
+    Ok(settings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn change(value: &serde_json::Value) -> Result<Settings, String> {
+        let before = Settings { channels_max: 5, ..Settings::default() };
+        changed(before, value.as_object().unwrap().clone()).map_err(|refusal| refusal.to_string())
+    }
+
+    #[test]
+    fn only_the_named_settings_change() {
+        let settings = change(&json!({"anonymous": "read", "subscriptions_max": 9})).unwrap();
+        assert_eq!((settings.channels_max, settings.subscriptions_max), (5, 9));
+    }
+
+    #[test]
+    fn a_bad_setting_is_named() {
+        let text = change(&json!({"channels_max": 1, "colour": 1})).unwrap_err();
+        assert!(text.starts_with("the setting colour cannot be set: unknown field"), "{text}");
+        let text = change(&json!({"channels_max": "many"})).unwrap_err();
+        assert!(text.starts_with("the setting channels_max cannot be set: invalid type"), "{text}");
+        let text = change(&json!({"channels_max": 4_000_000_000u32})).unwrap_err();
+        assert!(text.starts_with("channels_max is 4000000000, but"), "{text}");
+        assert!(change(&json!({"channels_max": null})).is_err());
+    }
+}

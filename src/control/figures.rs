@@ -1,0 +1,82 @@
+//! The control thread's own figures.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::metrics::{Exposition, Kind};
+
+macro_rules! figures {
+    ($($(#[doc = $help:literal])* $field:ident $kind:ident;)*) => {
+        /// What the control thread counts of itself.
+        #[derive(Debug, Default)]
+        pub(super) struct ControlFigures {
+            $($(#[doc = $help])* pub(super) $field: Figure,)*
+        }
+
+        impl ControlFigures {
+            /// Writes all figures.
+            pub(super) fn write(&self, exposition: &mut Exposition) {
+                $(exposition.single(
+                    stringify!($field),
+                    concat!($($help),*).trim(),
+                    Kind::$kind,
+                    self.$field.value(),
+                );)*
+            }
+        }
+    };
+}
+
+figures! {
+    /// Virtual hosts.
+    vhosts Gauge;
+    /// Single access tokens that nobody has used yet.
+    tokens Gauge;
+    /// Single access tokens refused because the table was full.
+    tokens_refused_total Counter;
+    /// Secrets that wait to be verified, or are being verified.
+    verifications Gauge;
+    /// Secrets verified by hashing.
+    verifications_total Counter;
+    /// Right secrets that are remembered.
+    verifications_remembered Gauge;
+    /// Wrong secrets.
+    verification_failures_total Counter;
+    /// Secrets answered late because their peer had guessed wrong too often.
+    verifications_throttled_total Counter;
+    /// Commands that found a shard's mailbox full and waited.
+    mailbox_retries_total Counter;
+    /// Commands that wait for room in a shard's mailbox.
+    mailbox_backlog Gauge;
+    /// Changes that could not be stored.
+    store_failures_total Counter;
+    /// HTTP connections on the WebSocket port.
+    http_connections Gauge;
+    /// HTTP connections on the WebSocket port that were refused because there were too many.
+    http_refused_total Counter;
+    /// Connections to the control API.
+    control_connections Gauge;
+    /// Connections to the control API that were refused because there were too many.
+    control_refused_total Counter;
+}
+
+/// One figure. All tasks share it; nobody decides anything by it.
+#[derive(Debug, Default)]
+pub(super) struct Figure(AtomicU64);
+
+impl Figure {
+    pub(super) fn increment(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn decrement(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn set(&self, value: usize) {
+        self.0.store(value as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}

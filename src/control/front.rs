@@ -1,0 +1,72 @@
+//! HTTP on the WebSocket port: connections that shards hand over.
+//!
+//! With `--dev`, `/` is a page on which two people chat. Everything else is 404. A connection
+//! that was handed over stays here, so a WebSocket needs a new one.
+
+use axum::{
+    Router,
+    extract::Request,
+    http::header,
+    middleware::{self, Next},
+    response::{Html, IntoResponse, Response},
+    routing::get,
+};
+
+use super::{refusal::Refusal, serve::HttpServer};
+use crate::driver::mailbox::HandOff;
+
+/// HTTP connections on the WebSocket port at the same moment. Further ones get 503.
+pub(super) const CONNECTIONS_MAX: u32 = 1_024;
+
+/// The demo page.
+const DEMO: &str = include_str!("demo.html");
+
+/// What the demo page may do: its own script and style, and a WebSocket to where it came from.
+/// The page itself narrows that down to the very script and style that it holds.
+const DEMO_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
+     img-src data:; connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// The HTTP server on the WebSocket port.
+pub(super) struct Front(HttpServer);
+
+impl Front {
+    pub(super) fn new(server: HttpServer) -> Self {
+        Self(server)
+    }
+
+    /// Serves a connection that a shard handed over.
+    pub(super) fn serve(&self, hand_off: HandOff) {
+        self.0.serve(hand_off.stream, hand_off.head);
+    }
+}
+
+/// What is served.
+pub(super) fn router(dev: bool) -> Router {
+    let router = if dev { Router::new().route("/", get(demo)) } else { Router::new() };
+    router
+        .method_not_allowed_fallback(async || Refusal::NoMethod)
+        .fallback(async || Refusal::NoResource)
+        .layer(middleware::from_fn(refuse_upgrades))
+}
+
+async fn demo() -> impl IntoResponse {
+    let headers = [
+        (header::CONTENT_SECURITY_POLICY, DEMO_POLICY),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    (headers, Html(DEMO))
+}
+
+/// Refuses WebSockets: a shard serves them, and this connection is a shard's no longer.
+async fn refuse_upgrades(request: Request, next: Next) -> Response {
+    let upgrade = request.headers().get_all(header::UPGRADE).iter();
+    let mut protocols = upgrade.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    if protocols.any(|protocol| protocol.trim().eq_ignore_ascii_case("websocket")) {
+        return Refusal::NeedsNewConnection.into_response();
+    }
+    next.run(request).await
+}
+
+#[cfg(test)]
+mod tests;
