@@ -138,11 +138,14 @@ impl Actor {
             let open = room && !stopping && self.starting.is_none();
             let next_expiry = self.tokens.next_expiry();
             tokio::select! {
+                // Nothing starves below what is always busy: each turn looks into both queues once more.
+                biased;
                 () = stop.stopping(), if !stopping => {
                     stopping = true;
                     self.phase.send_replace(Phase::Stopping);
                     self.link.send_all(|| Command::Shutdown);
                 }
+                verified = self.verifier.next() => self.authenticate(verified),
                 message = from_shards.recv(), if room => match message {
                     Some(message) => self.handle_shard(message),
                     None => return,
@@ -153,7 +156,6 @@ impl Actor {
                         self.handle_request(request).await;
                     }
                 }
-                verified = self.verifier.next() => self.authenticate(verified),
                 () = time::sleep(RETRY), if self.link.is_backlogged() => {}
                 () = until(next_expiry), if next_expiry.is_some() => {
                     self.tokens.forget_expired(std::time::Instant::now());
@@ -171,7 +173,7 @@ impl Actor {
                     taken = true;
                 }
                 if open
-                    && !stopping
+                    && !stop.is_stopping()
                     && let Ok(request) = requests.try_recv()
                 {
                     self.handle_request(request).await;

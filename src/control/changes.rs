@@ -11,8 +11,9 @@ use super::{
     link::Then,
     random,
     refusal::Refusal,
-    request::{NewUser, Request, Sent, SettingsChange, UserChange, VhostView},
+    request::{NewUser, Reply, Request, Sent, SettingsChange, UserChange, VhostView},
     tokens::TokenRequest,
+    vhosts::Entry,
 };
 use crate::store::{StoredVhost, UserRecord, VhostRecord};
 
@@ -20,47 +21,31 @@ impl Actor {
     /// Carries out a request and answers it. A caller who is gone changes nothing: the request
     /// was made.
     pub(super) async fn handle_request(&mut self, request: Request) {
-        use Request as R;
-        match request {
-            R::OpenChannel(..) | R::CloseChannel(..) => return self.queue_channel_request(request),
-            _ => self.commit_channel_changes().await,
+        if let Request::ChangeChannel { vhost, channel, open, reply } = request {
+            return self.queue_channel_request(&vhost, channel, open, reply);
         }
+        // What came first is stored first.
+        self.commit_channel_changes().await;
         match request {
-            R::ListVhosts(reply) => {
-                drop(reply.send(Ok(self.vhosts.iter().map(|entry| entry.view()).collect())))
+            Request::ListVhosts(reply) => answer(reply, Ok(self.vhosts.iter().map(Entry::view).collect())),
+            Request::ShowVhost(path, reply) => answer(reply, self.vhosts.at(&path).map(Entry::view)),
+            Request::AddVhost(path, reply) => answer(reply, self.add_vhost(path).await),
+            Request::RemoveVhost(path, reply) => answer(reply, self.remove_vhost(path).await),
+            Request::RegenerateToken(path, reply) => answer(reply, self.regenerate_token(path).await),
+            Request::AddUser(path, user, reply) => answer(reply, self.add_user(path, user).await),
+            Request::ChangeUser(path, name, change, reply) => {
+                answer(reply, self.change_user(path, name, change).await);
             }
-            R::ShowVhost(path, reply) => drop(reply.send(self.vhosts.at(&path).map(|entry| entry.view()))),
-            R::AddVhost(path, reply) => drop(reply.send(self.add_vhost(path).await)),
-            R::RemoveVhost(path, reply) => drop(reply.send(self.remove_vhost(path).await)),
-            R::RegenerateToken(path, reply) => drop(reply.send(self.regenerate_token(path).await)),
-            R::AddUser(path, user, reply) => drop(reply.send(self.add_user(path, user).await)),
-            R::ChangeUser(path, name, change, reply) => {
-                drop(reply.send(self.change_user(path, name, change).await));
+            Request::RemoveUser(path, name, reply) => answer(reply, self.remove_user(path, name).await),
+            Request::ChangeSettings(path, change, reply) => {
+                answer(reply, self.change_settings(path, change).await);
             }
-            R::RemoveUser(path, name, reply) => drop(reply.send(self.remove_user(path, name).await)),
-            R::ChangeSettings(path, change, reply) => {
-                drop(reply.send(self.change_settings(path, change).await))
+            Request::ListChannels(path, reply) => answer(reply, self.list_channels(&path)),
+            Request::DescribeChannel(path, channel, reply) => {
+                answer(reply, self.describe_channel(&path, channel));
             }
-            R::ListChannels(path, reply) => {
-                let vhost = self.vhosts.at(&path).map(|entry| entry.vhost.id);
-                drop(reply.send(vhost.map(|vhost| {
-                    let (told, applied) = oneshot::channel();
-                    self.link.ask_all(|ticket| Command::ListChannels { ticket, vhost }, Then::Tell(told));
-                    Sent { value: (), applied }
-                })));
-            }
-            R::DescribeChannel(path, channel, reply) => {
-                let vhost = self.vhosts.at(&path).map(|entry| entry.vhost.id);
-                drop(reply.send(vhost.map(|vhost| {
-                    let (told, applied) = oneshot::channel();
-                    let owner = self.directory.owner(vhost, &channel);
-                    let command = |ticket| Command::DescribeChannel { ticket, vhost, channel };
-                    self.link.ask(owner, command, Then::Tell(told));
-                    Sent { value: (), applied }
-                })));
-            }
-            R::IssueToken(path, request, reply) => drop(reply.send(self.issue_token(&path, request))),
-            R::OpenChannel(..) | R::CloseChannel(..) => unreachable!("queued above"),
+            Request::IssueToken(path, request, reply) => answer(reply, self.issue_token(&path, request)),
+            Request::ChangeChannel { .. } => unreachable!("queued above"),
         }
     }
 
@@ -201,6 +186,11 @@ impl Actor {
         self.link.ask_all(|ticket| Command::PutVhost { ticket, vhost: Arc::clone(&vhost) }, Then::Tell(told));
         Sent { value, applied }
     }
+}
+
+/// Answers a caller, if it still waits.
+fn answer<T>(reply: Reply<T>, answer: Result<T, Refusal>) {
+    let _ = reply.send(answer);
 }
 
 /// The settings with some of them changed.

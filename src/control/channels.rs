@@ -6,17 +6,18 @@
 
 use std::collections::HashMap;
 
+use tokio::sync::oneshot;
 use webrocket_state::{
     Command, VhostId,
     message::{Outcome, RequestRef, Ticket},
 };
-use webrocket_wire::ChannelName;
+use webrocket_wire::{ChannelName, VhostPath};
 
 use super::{
     actor::Actor,
     link::Then,
     refusal::Refusal,
-    request::{Reply, Request},
+    request::{Reply, Sent},
 };
 use crate::store::ChannelWrite;
 
@@ -47,7 +48,9 @@ pub(super) struct SentChannel {
 
 /// Channels with changes on their way to the owner.
 #[derive(Default)]
-pub(super) struct ChannelsInFlight(HashMap<(VhostId, ChannelName), InFlight>);
+pub(super) struct ChannelsInFlight(HashMap<ChannelKey, InFlight>);
+
+type ChannelKey = (VhostId, ChannelName);
 
 struct InFlight {
     /// The latest change.
@@ -57,13 +60,14 @@ struct InFlight {
 }
 
 impl ChannelsInFlight {
-    fn sent(&mut self, sent: &SentChannelKey, ticket: Ticket) {
-        let fresh = sent.open && (sent.changed || self.0.get(&sent.key).is_some_and(|earlier| earlier.fresh));
-        self.0.insert(sent.key.clone(), InFlight { ticket, fresh });
+    /// Takes note of a change that was stored, and `changed` the store or did not.
+    fn sent(&mut self, key: ChannelKey, ticket: Ticket, open: bool, changed: bool) {
+        let fresh = open && (changed || self.0.get(&key).is_some_and(|earlier| earlier.fresh));
+        self.0.insert(key, InFlight { ticket, fresh });
     }
 
     /// Takes note that a change is over. Returns whether the store holds the channel only for it.
-    fn over(&mut self, key: &(VhostId, ChannelName), ticket: Ticket) -> bool {
+    fn over(&mut self, key: &ChannelKey, ticket: Ticket) -> bool {
         match self.0.get(key) {
             Some(latest) if latest.ticket == ticket => {
                 let fresh = latest.fresh;
@@ -75,21 +79,16 @@ impl ChannelsInFlight {
     }
 }
 
-struct SentChannelKey {
-    key: (VhostId, ChannelName),
-    open: bool,
-    changed: bool,
-}
-
 impl Actor {
-    /// Takes a request about a channel that changes it.
-    pub(super) fn queue_channel_request(&mut self, request: Request) {
-        let (path, channel, open, reply) = match request {
-            Request::OpenChannel(path, channel, reply) => (path, channel, true, reply),
-            Request::CloseChannel(path, channel, reply) => (path, channel, false, reply),
-            _ => unreachable!("only requests that change channels come here"),
-        };
-        match self.vhosts.at(&path).map(|entry| entry.vhost.id) {
+    /// Takes an operator's request to open or close a channel.
+    pub(super) fn queue_channel_request(
+        &mut self,
+        path: &VhostPath,
+        channel: ChannelName,
+        open: bool,
+        reply: Reply<()>,
+    ) {
+        match self.vhosts.at(path).map(|entry| entry.vhost.id) {
             Ok(vhost) => {
                 self.channel_changes.push(ChannelChange {
                     vhost,
@@ -98,10 +97,30 @@ impl Actor {
                     asker: Asker::Operator(reply),
                 });
             }
-            Err(refusal) => {
-                let _ = reply.send(Err(refusal));
-            }
+            Err(refusal) => drop(reply.send(Err(refusal))),
         }
+    }
+
+    /// Asks all shards for their channels of a vhost.
+    pub(super) fn list_channels(&mut self, path: &VhostPath) -> Result<Sent<()>, Refusal> {
+        let vhost = self.vhosts.at(path)?.vhost.id;
+        let (told, applied) = oneshot::channel();
+        self.link.ask_all(|ticket| Command::ListChannels { ticket, vhost }, Then::Tell(told));
+        Ok(Sent { value: (), applied })
+    }
+
+    /// Asks a channel's owner for it.
+    pub(super) fn describe_channel(
+        &mut self,
+        path: &VhostPath,
+        channel: ChannelName,
+    ) -> Result<Sent<()>, Refusal> {
+        let vhost = self.vhosts.at(path)?.vhost.id;
+        let (told, applied) = oneshot::channel();
+        let owner = self.directory.owner(vhost, &channel);
+        let command = |ticket| Command::DescribeChannel { ticket, vhost, channel };
+        self.link.ask(owner, command, Then::Tell(told));
+        Ok(Sent { value: (), applied })
     }
 
     /// Stores the changes that have come in, and sends them to their channels' owners.
@@ -140,13 +159,13 @@ impl Actor {
         }
         let (vhost, channel, open) = (change.vhost, change.channel.clone(), change.open);
         let owner = self.directory.owner(vhost, &channel);
-        let sent = SentChannelKey { key: (vhost, channel.clone()), open, changed };
+        let key = (vhost, channel.clone());
         let command = |ticket| match open {
             true => Command::OpenChannel { ticket, vhost, channel },
             false => Command::CloseChannel { ticket, vhost, channel },
         };
         let ticket = self.link.ask(owner, command, Then::Channel(SentChannel { change, changed }));
-        self.channels_in_flight.sent(&sent, ticket);
+        self.channels_in_flight.sent(key, ticket, open, changed);
     }
 
     /// Concludes a change that the channel's owner has reported.
@@ -180,13 +199,45 @@ impl Actor {
                     Outcome::Done if change.open && !changed => Err(Refusal::ChannelExists(change.channel)),
                     Outcome::Done => Ok(()),
                     Outcome::ChannelLimit => Err(Refusal::ChannelLimit),
-                    Outcome::ChannelNotFound => Err(Refusal::NoChannel(change.channel)),
+                    Outcome::ChannelNotFound | Outcome::VhostNotFound => {
+                        Err(Refusal::NoChannel(change.channel))
+                    }
                     Outcome::StoreFailed => Err(Refusal::StoreFailed),
-                    Outcome::VhostNotFound => Err(Refusal::NoChannel(change.channel)),
                     Outcome::Channel(_) | Outcome::Channels(_) => unreachable!("nobody asked for channels"),
                 };
                 let _ = reply.send(answer);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> ChannelKey {
+        (VhostId(1), "a".parse().unwrap())
+    }
+
+    #[test]
+    fn a_refused_channel_is_forgotten_once_nothing_follows() {
+        let mut in_flight = ChannelsInFlight::default();
+        in_flight.sent(key(), Ticket(1), true, true);
+        in_flight.sent(key(), Ticket(2), true, false);
+        assert!(!in_flight.over(&key(), Ticket(1)), "a later opening decides");
+        assert!(in_flight.over(&key(), Ticket(2)), "it is in the store because of the first one");
+        assert!(in_flight.0.is_empty());
+    }
+
+    #[test]
+    fn what_was_stored_before_stays_stored() {
+        let mut in_flight = ChannelsInFlight::default();
+        in_flight.sent(key(), Ticket(1), true, false);
+        assert!(!in_flight.over(&key(), Ticket(1)));
+        in_flight.sent(key(), Ticket(2), true, true);
+        in_flight.sent(key(), Ticket(3), false, true);
+        assert!(!in_flight.over(&key(), Ticket(2)));
+        assert!(!in_flight.over(&key(), Ticket(3)), "closing removed it already");
+        assert!(in_flight.0.is_empty());
     }
 }

@@ -28,8 +28,7 @@ pub(super) enum Request {
     ChangeSettings(VhostPath, SettingsChange, Reply<Sent<Settings>>),
     ListChannels(VhostPath, Reply<Sent<()>>),
     DescribeChannel(VhostPath, ChannelName, Reply<Sent<()>>),
-    OpenChannel(VhostPath, ChannelName, Reply<()>),
-    CloseChannel(VhostPath, ChannelName, Reply<()>),
+    ChangeChannel { vhost: VhostPath, channel: ChannelName, open: bool, reply: Reply<()> },
     IssueToken(VhostPath, TokenRequest, Reply<SingleAccessToken>),
 }
 

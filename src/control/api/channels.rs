@@ -49,7 +49,8 @@ pub(super) async fn open(
 ) -> Result<Response, Refusal> {
     let path = vhosts::path(&vhost)?;
     let name: ChannelName = channel_name(&body.name)?;
-    api.control.ask(|reply| Request::OpenChannel(path, name.clone(), reply)).await?;
+    let channel = name.clone();
+    api.control.ask(|reply| Request::ChangeChannel { vhost: path, channel, open: true, reply }).await?;
     let made = json!({ "name": name, "type": name.kind() });
     Ok(created(&["vhosts", &vhost, "channels", name.as_str()], made))
 }
@@ -76,8 +77,8 @@ pub(super) async fn close(
     Path((vhost, name)): Path<(String, String)>,
 ) -> Result<impl IntoResponse, Refusal> {
     let path = vhosts::path(&vhost)?;
-    let name = channel_name(&name)?;
-    api.control.ask(|reply| Request::CloseChannel(path, name, reply)).await?;
+    let channel = channel_name(&name)?;
+    api.control.ask(|reply| Request::ChangeChannel { vhost: path, channel, open: false, reply }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

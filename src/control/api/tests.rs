@@ -42,12 +42,15 @@ use crate::{
     store::Store,
 };
 
+/// A session's `uid`, or that it was refused.
+type Answered = Result<Option<Arc<str>>, InvalidCredentials>;
+
 /// What fake shards know, together.
 #[derive(Default)]
 struct World {
     vhosts: BTreeMap<VhostId, Arc<Vhost>>,
     channels: BTreeMap<(VhostId, ChannelName), ShardId>,
-    answers: Vec<(RequestRef, Result<Option<Arc<str>>, InvalidCredentials>)>,
+    answers: Vec<(RequestRef, Answered)>,
     changed: Vec<(RequestRef, Outcome)>,
 }
 
