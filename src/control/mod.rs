@@ -1,8 +1,8 @@
 //! The control thread: everything about a node that is not on the way of a message.
 //!
-//! One tokio runtime on one thread. A single [task](actor) owns the vhosts, the store and the
-//! tokens; shards report to it and it commands them. Around it stand the [control API](api) for
-//! operators, and the [HTTP server](front) of the WebSocket port.
+//! One tokio runtime on one thread. A single task (`actor`) owns the vhosts, the store and the
+//! tokens; shards report to it and it commands them. Around it stand the control API (`api`) for
+//! operators, and the HTTP server (`front`) of the WebSocket port.
 //!
 //! Every change is durable before a shard hears of it, and in effect on every shard before its
 //! caller hears that it is done.
