@@ -4,14 +4,11 @@ A request and its answer are compared as bytes. The session is named by its user
 guest (both) and manager (all) have no secret, joe has one.
 """
 
-import base64
-import http.client
 import json
 
 import pytest
 
 from conftest import SECRET
-from process import PATIENCE
 from session import broadcast, broadcast_until_gone, fresh
 
 DENIED = '{"err":"ACCESS_DENIED"}'
@@ -294,21 +291,6 @@ def test_broadcast_takes_event_names(lobby):
         answer = writer.ask(request("broadcast", event=name, channel=f'"{channel}"'))
         assert answer == f'{{"broadcasted":"{channel}"}}'
         assert list(json.loads(reader.hear())) == [json.loads(name)]
-
-
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="the HTTP Backend API is not served yet")
-def test_trigger_reaches_a_worker(lobby):
-    worker = http.client.HTTPConnection(*lobby.server.websocket_address, timeout=PATIENCE)
-    try:
-        password = base64.b64encode(f"wr:{lobby.token}".encode()).decode()
-        worker.request("GET", f"{lobby.path}/events", headers={"Authorization": f"Basic {password}"})
-        stream = worker.getresponse()
-        assert stream.status == 200
-        assert lobby.connect("writer").ask('{"trigger":{"event":"hello","data":{"x":1}}}') == '{"triggered":"hello"}'
-        lines = iter(lambda: stream.readline().decode().rstrip("\r\n"), None)
-        assert next(line for line in lines if line.startswith("event")).split(":", 1)[1].strip() == "hello"
-    finally:
-        worker.close()
 
 
 # openChannel, closeChannel

@@ -23,6 +23,10 @@ pub enum Dialect {
 /// The subprotocol that selects [`Dialect::Classic`].
 const CLASSIC: &str = "webrocket";
 
+/// The subprotocol of a dialect that is not spoken. Who asks for it is refused: to be understood
+/// wrongly would be worse.
+const WWFP: &str = "wwfp";
+
 /// What a request head says.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Head {
@@ -58,7 +62,7 @@ pub struct Upgrade {
 pub enum Refusal {
     /// 400: not HTTP, or a faulty handshake.
     BadRequest,
-    /// 400: the query asks for a dialect that does not exist.
+    /// 400: a dialect is asked for that is not spoken.
     UnknownDialect,
     /// 404: there is no such vhost.
     VhostNotFound,
@@ -77,7 +81,7 @@ impl Refusal {
     fn parts(self) -> (&'static str, &'static str, &'static str) {
         match self {
             Self::BadRequest => ("400 Bad Request", "", "This is not a valid WebSocket handshake."),
-            Self::UnknownDialect => ("400 Bad Request", "", "There is no such protocol; use `webrocket`."),
+            Self::UnknownDialect => ("400 Bad Request", "", "WWFP is not spoken here; use `webrocket`."),
             Self::VhostNotFound => ("404 Not Found", "", "There is no such vhost."),
             Self::Version => (
                 "426 Upgrade Required",
@@ -172,14 +176,14 @@ fn upgrade(request: &httparse::Request<'_, '_>) -> Result<Upgrade, Refusal> {
     }
     let target = request.path.unwrap_or_default();
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let subprotocol = tokens(request, "sec-websocket-protocol").any(|token| token == CLASSIC.as_bytes());
-    let asked = query.split('&').find_map(|pair| pair.strip_prefix("protocol="));
-    let dialect = match asked {
-        _ if subprotocol => Dialect::Classic,
-        None | Some(CLASSIC) => Dialect::Classic,
-        Some(_) => return Err(Refusal::UnknownDialect),
-    };
-    Ok(Upgrade { path: path.to_owned(), dialect, subprotocol, accept_key: derive_accept_key(key) })
+    let offers = |name: &str| tokens(request, "sec-websocket-protocol").any(|token| token == name.as_bytes());
+    let asks = |name: &str| query.split('&').any(|pair| pair.strip_prefix("protocol=") == Some(name));
+    let subprotocol = offers(CLASSIC);
+    if !subprotocol && !asks(CLASSIC) && (offers(WWFP) || asks(WWFP)) {
+        return Err(Refusal::UnknownDialect);
+    }
+    let accept_key = derive_accept_key(key);
+    Ok(Upgrade { path: path.to_owned(), dialect: Dialect::Classic, subprotocol, accept_key })
 }
 
 fn values<'a>(request: &'a httparse::Request<'_, '_>, name: &'static str) -> impl Iterator<Item = &'a [u8]> {
@@ -268,8 +272,11 @@ mod tests {
         assert!(names(&offer("mqtt, webrocket")));
         assert!(!names(&offer("mqtt")));
         assert!(!names(&request("GET /a?protocol=webrocket HTTP/1.1", &[])));
-        let unknown = request("GET /a?protocol=mqtt HTTP/1.1", &[]);
-        assert_eq!(parse(&unknown), Head::Refused(Refusal::UnknownDialect));
+        assert!(!names(&request("GET /a?protocol=mqtt HTTP/1.1", &[])));
+        assert!(names(&offer("wwfp, webrocket")));
+        for unknown in [offer("mqtt, wwfp"), request("GET /a?x=1&protocol=wwfp HTTP/1.1", &[])] {
+            assert_eq!(parse(&unknown), Head::Refused(Refusal::UnknownDialect));
+        }
     }
 
     #[test]
