@@ -25,6 +25,8 @@ enum Stage {
     Doc,
     /// The binaries that the process tests below start
     Build,
+    /// Thousands of connections, every delivery judged
+    Load,
     /// Real server processes, driven from Python
     Python,
     /// Real server processes, driven from Node
@@ -65,7 +67,7 @@ impl Stage {
 
     /// Whether this stage starts the binaries that [`Stage::Build`] makes.
     fn starts_binaries(self) -> bool {
-        matches!(self, Self::Python | Self::Node | Self::Browser)
+        matches!(self, Self::Load | Self::Python | Self::Node | Self::Browser)
     }
 
     fn check(self, selection: &Selection) -> Result<()> {
@@ -84,6 +86,7 @@ impl Stage {
                     .args(["build", "--workspace", "--bins"])
                     .args(selection.release.then_some("--release")))
             }
+            Self::Load => load(selection),
             Self::Python => {
                 let python = install::python()?;
                 run(selection.with_binaries(command(python).args(["-m", "pytest", "tests/python"])))
@@ -108,10 +111,14 @@ impl Selection {
         all.filter(|&stage| asked(stage) && !self.skip.contains(&stage)).collect()
     }
 
+    /// The folder with the binaries.
+    fn binaries(&self) -> PathBuf {
+        target().join(if self.release { "release" } else { "debug" })
+    }
+
     /// Tells the process tests where the binaries are.
     fn with_binaries<'a>(&self, tests: &'a mut Command) -> &'a mut Command {
-        let profile = if self.release { "release" } else { "debug" };
-        tests.env("WEBROCKET_BIN", target().join(profile))
+        tests.env("WEBROCKET_BIN", self.binaries())
     }
 }
 
@@ -182,4 +189,21 @@ fn node_tests(belongs: fn(&str) -> bool) -> Result<Vec<PathBuf>> {
     anyhow::ensure!(!files.is_empty(), "no test file for this stage stands in {}", folder.display());
     files.sort();
     Ok(files)
+}
+
+/// One order on every connection, nothing lost and nothing doubled: with publishers and
+/// subscribers on every shard, on both ways of doing I/O, and with channels that interleave.
+fn load(selection: &Selection) -> Result<()> {
+    for (io, shards, connections, channels) in [
+        ("auto", "2", "5000", "1"),
+        ("auto", "4", "2000", "1"),
+        ("epoll", "4", "2000", "1"),
+        ("epoll", "2", "1000", "20"),
+    ] {
+        let mut fanout = Command::new(selection.binaries().join("webrocket-loadtest"));
+        fanout.current_dir(root()).args(["fanout", "--broadcasts", "200", "--publishers", "10"]);
+        fanout.args(["--io", io, "--shards", shards, "--connections", connections, "--channels", channels]);
+        run(&mut fanout)?;
+    }
+    Ok(())
 }

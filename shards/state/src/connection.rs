@@ -152,8 +152,7 @@ impl Connection {
             return None;
         }
         if self.is_open() {
-            self.last_received = now;
-            self.pinged = false;
+            self.touch(now);
         }
         loop {
             match &mut self.stage {
@@ -273,6 +272,12 @@ impl Connection {
 
     fn finish(&mut self, now: Instant, timeouts: &Timeouts) {
         self.stage = Stage::Finishing { until: now + timeouts.close, shut: false };
+    }
+
+    /// The peer counts as heard now.
+    pub fn touch(&mut self, now: Instant) {
+        self.last_received = now;
+        self.pinged = false;
     }
 
     /// The socket took some of what was offered; `full` if not all of it.

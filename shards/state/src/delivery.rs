@@ -267,6 +267,10 @@ impl Delivery {
         let session = &mut sessions[slot];
         if session.inbox.tail.is_some_and(|tail| tail.view == view) {
             self.settle(session);
+            if !session.connection.out.is_empty() {
+                // The view's flush finds it among the followers no more.
+                self.enqueue(session, slot);
+            }
         }
         let count = session.inbox.subscriptions.len();
         let index = session
@@ -512,5 +516,30 @@ impl Delivery {
             to = begun.end;
         }
         Self::move_tail(log, &mut self.pool, session, tail, tail.position + to as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::IpAddr, time::Instant};
+
+    use webrocket_wire::frame::{Opcode, encode};
+
+    use crate::vhost::VhostId;
+
+    use super::*;
+
+    #[test]
+    fn what_a_follower_waits_for_is_sent_after_it_has_left() {
+        let (mut delivery, mut sessions) = (Delivery::default(), Slots::default());
+        let now = Instant::now();
+        let (slot, _) = sessions.insert(Session::new(now, IpAddr::from([127, 0, 0, 1]), now));
+        let key = (VhostId(0), "world".parse().unwrap());
+        let view = delivery.find_or_create(&key, ShardId(0), ChannelRef { slot: 0, generation: 0 });
+        delivery.subscribe(&mut sessions, slot, view);
+        delivery.append(&mut sessions, view, |out| encode(out, Opcode::Text, b"hello"));
+        delivery.unsubscribe(&mut sessions, slot, view);
+        assert_eq!(delivery.next_step(&mut sessions), Some(FlushStep::Send(slot)));
+        assert!(delivery.pending(&sessions[slot]).ends_with(b"hello"));
     }
 }

@@ -198,6 +198,8 @@ impl Shard {
                     self.end_session(slot);
                     continue;
                 }
+                // While we do not read, silence is ours.
+                Due::Idle if session.pause.any() => session.connection.touch(now),
                 Due::Idle => {
                     self.figures.add(Figure::IdleTimeouts, 1);
                     self.close_session(now, slot, CloseCode::IdleTimeout);

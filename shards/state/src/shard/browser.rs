@@ -51,7 +51,7 @@ impl Shard {
             };
             match event {
                 Event::Message(kind, payload) => {
-                    self.browser_message(now, session.slot, kind, payload.as_bytes())
+                    self.browser_message(now, session.slot, kind, payload.as_bytes());
                 }
                 Event::Upgrade(upgrade) => self.upgrade(now, session.slot, upgrade),
                 Event::Http(head) => {
@@ -166,8 +166,10 @@ impl Shard {
     pub(super) fn disconnected(&mut self, session: SessionRef) {
         let Some(entry) = self.sessions.entry(session.slot, session.generation) else { return };
         match &mut entry.parked {
-            // What it sent before it went is still carried out.
-            Some(parked) if entry.connection.is_open() => parked.ended = true,
+            // What it sent before it went is still carried out, unless that waits for itself.
+            Some(parked) if entry.connection.is_open() && !entry.pause.output && !parked.ended => {
+                parked.ended = true;
+            }
             Some(_) | None => self.end_session(session.slot),
         }
     }
