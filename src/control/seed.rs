@@ -25,7 +25,7 @@ pub fn seed_dev(store: &Store) -> Result<(), StoreError> {
     store.put_vhost(&path, &VhostRecord { token: random::access_token(), settings })?;
     for (name, rights, has_secret) in USERS {
         let name: UserName = name.parse().expect("the name is valid");
-        let secret = has_secret.then(|| SecretHash::of(&Secret::new(SECRET)));
+        let secret = has_secret.then(|| SecretHash::of_public(&Secret::new(SECRET)));
         store.add_user(&path, &name, rights, secret)?;
     }
     Ok(())
