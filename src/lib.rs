@@ -1,4 +1,32 @@
 //! WebRocket: a broker between browsers and the applications behind them.
+//!
+//! This is the library that `webrocket-server` is made of. A program embeds a node by making a
+//! [`Config`](config::Config) and starting a [`Server`](server::Server):
+//!
+//! ```no_run
+//! use webrocket::{config::Config, server::Server};
+//!
+//! # fn main() -> Result<(), webrocket::server::ServerError> {
+//! let server = Server::start(&Config { dev: true, ..Config::default() })?;
+//! println!("open http://{}/ in two browser tabs", server.websocket_addr());
+//! // … until it is time to go: sessions are closed with 1012.
+//! server.stop();
+//! server.join()
+//! # }
+//! ```
+//!
+//! A node starts threads of its own: one for each shard, one for everything else. It installs no
+//! signal handler, no logger (it speaks to [`tracing`]) and no allocator; the binaries use mimalloc.
+//!
+//! What shards decide lives apart, in `webrocket_state`, and what stands on the wire in
+//! `webrocket_wire`. [`driver`] runs any [`Machine`](webrocket_state::Machine): the example `echo`
+//! is a WebSocket server of another kind on the same connections.
+//!
+//! # Features of the build
+//!
+//! The package's own binaries, examples, tests and benchmarks are linked so that io_uring runs its
+//! work without interrupts (`build.rs`). A program that embeds the library and does not do the
+//! same works alike, a little slower.
 
 pub mod config;
 pub mod control;
