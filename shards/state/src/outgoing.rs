@@ -6,6 +6,10 @@
 
 use webrocket_wire::frame;
 
+/// Sent bytes are kept up to this length, or as many as still wait, so that moving the rest down
+/// costs no more than sending it did.
+const SENT_BYTES_KEPT: usize = 16 * 1024;
+
 /// A session's own outgoing bytes.
 #[derive(Debug, Default)]
 pub struct Outgoing {
@@ -51,6 +55,11 @@ impl Outgoing {
         while self.begun < self.sent {
             self.begun += frame::encoded_length(&self.bytes[self.begun..]);
         }
+        if self.sent > SENT_BYTES_KEPT.max(self.bytes.len() - self.sent) {
+            self.bytes.drain(..self.sent);
+            self.begun -= self.sent;
+            self.sent = 0;
+        }
     }
 
     /// Drops every frame that has not begun.
@@ -85,6 +94,23 @@ mod tests {
             let rest = if sent == 30 { 0 } else { (10 - sent % 10) % 10 };
             assert_eq!(outgoing.pending().len(), rest, "after {sent}");
         }
+    }
+
+    #[test]
+    fn what_is_never_drained_stays_small() {
+        let mut outgoing = with_frames(1);
+        let mut expected: Vec<u8> = outgoing.pending().to_vec();
+        for step in 0..100_000 {
+            encode(outgoing.frames(), Opcode::Text, &[step as u8; 8]);
+            encode(&mut expected, Opcode::Text, &[step as u8; 8]);
+            outgoing.advance(10);
+            expected.drain(..10);
+            assert_eq!(outgoing.pending(), expected);
+        }
+        assert!(outgoing.bytes.len() <= 2 * SENT_BYTES_KEPT, "{}", outgoing.bytes.len());
+        outgoing.advance(3);
+        outgoing.drop_unbegun();
+        assert_eq!(outgoing.pending(), &expected[3..]);
     }
 
     #[test]

@@ -17,6 +17,8 @@ mod browser;
 mod classic;
 mod control;
 mod owner;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::VecDeque,

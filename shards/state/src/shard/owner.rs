@@ -387,6 +387,8 @@ impl Shard {
             self.tell_leave(owner, channel, uid);
             return self.complete(request, &[Reply::Error(Status::AccessDenied)]);
         }
+        let key = (vhost, name.clone());
+        self.end_closed_subscription(slot, &key);
         let replies = [
             Some(Reply::Subscribed(name)),
             present.as_ref().map(|present| Reply::Presence {
@@ -397,13 +399,30 @@ impl Shard {
         ];
         let replies: Vec<_> = replies.into_iter().flatten().collect();
         self.complete(request, &replies);
-        let view = self.delivery.find_or_create(&(vhost, name.clone()), owner, channel);
+        let view = self.delivery.find_or_create(&key, owner, channel);
         if self.delivery.subscribes(&self.sessions[slot], view) {
             // It subscribed already: the owner counts it once.
             return self.tell_leave(owner, channel, uid);
         }
         self.delivery.subscribe(&mut self.sessions, slot, view);
         self.figures.add(Figure::Subscriptions, 1);
+    }
+
+    /// Tells the session of the end of a closed channel of the same name before it is told that
+    /// it subscribes the new one, if the closing has not come to it yet.
+    fn end_closed_subscription(&mut self, slot: u32, key: &ChannelKey) {
+        if !self.jobs.iter().any(|job| matches!(job, Job::CloseView { .. })) {
+            return;
+        }
+        let current = self.delivery.find(key);
+        let closed = self.sessions[slot].inbox.subscriptions.iter().map(|subscription| subscription.view);
+        let closed =
+            closed.into_iter().find(|view| Some(*view) != current && self.delivery.view(*view).key == *key);
+        if let Some(view) = closed {
+            self.delivery.unsubscribe(&mut self.sessions, slot, view);
+            self.figures.subtract(Figure::Subscriptions, 1);
+            self.tell_unsubscribed(slot, &key.1);
+        }
     }
 
     fn unsubscribe_answered(&mut self, request: RequestRef, name: &ChannelName, answer: &Answer) {

@@ -1,0 +1,219 @@
+//! One shard by hand: what the simulation is too random to pin down.
+
+use std::{sync::Arc, time::Duration};
+
+use webrocket_wire::frame;
+
+use super::*;
+use crate::{
+    message::Outcome,
+    settings::Anonymous,
+    vhost::{ChannelCount, Vhost, VhostId},
+};
+
+/// A shard with one vhost, `/w`, where everybody may read and write.
+struct Bench {
+    shard: Shard,
+    now: Instant,
+}
+
+impl Bench {
+    fn new(settings: Settings) -> Self {
+        let mut shard = Shard::new(ShardConfig {
+            id: ShardId(0),
+            directory: Directory::new(1, 1),
+            seed: [7; 32],
+            handshake_timeout: Duration::from_secs(10),
+            close_timeout: Duration::from_secs(5),
+        });
+        let now = Instant::now();
+        let vhost = Arc::new(Vhost {
+            id: VhostId(0),
+            path: "/w".parse().unwrap(),
+            settings: Settings { anonymous: Anonymous::ReadWrite, ..settings },
+            users: Default::default(),
+            channels: Arc::new(ChannelCount::default()),
+        });
+        shard.handle(now, Input::Command(Command::PutVhost { ticket: Ticket(0), vhost }));
+        assert_eq!(applied(&mut shard), Some(Outcome::Done));
+        Self { shard, now }
+    }
+
+    fn connect(&mut self) -> SessionRef {
+        let session = self.shard.accept(self.now, "127.0.0.1:1".parse().unwrap());
+        let mut request = b"GET /w HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+            Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+            .to_vec();
+        self.shard.handle(self.now, Input::Received { session, bytes: &mut request });
+        self.flush(usize::MAX);
+        session
+    }
+
+    fn send(&mut self, session: SessionRef, text: &str) {
+        let mut bytes = vec![0x81, 0x80 | 126];
+        bytes.extend_from_slice(&u16::try_from(text.len()).unwrap().to_be_bytes());
+        if text.len() < 126 {
+            bytes = vec![0x81, 0x80 | u8::try_from(text.len()).unwrap()];
+        }
+        bytes.extend_from_slice(&[0; 4]);
+        bytes.extend_from_slice(text.as_bytes());
+        self.shard.handle(self.now, Input::Received { session, bytes: &mut bytes });
+    }
+
+    /// Flushes, each send taking at most `most` bytes; returns what each session was sent.
+    fn flush(&mut self, most: usize) -> Vec<(SessionRef, Vec<u8>)> {
+        let mut sent = Vec::new();
+        while let Some((session, bytes)) = self.shard.next_flush(self.now) {
+            let taken = bytes[..bytes.len().min(most)].to_vec();
+            let bytes = taken.len();
+            sent.push((session, taken));
+            self.shard.handle(self.now, Input::Sent { session, bytes });
+        }
+        sent
+    }
+
+    /// Everything that `session` is sent now, as texts.
+    fn texts(&mut self, session: SessionRef) -> Vec<String> {
+        let sent = self.flush(usize::MAX);
+        let mine: Vec<u8> =
+            sent.into_iter().filter(|(of, _)| *of == session).flat_map(|(_, bytes)| bytes).collect();
+        texts(&mine)
+    }
+}
+
+fn texts(mut frames: &[u8]) -> Vec<String> {
+    let mut texts = Vec::new();
+    while !frames.is_empty() {
+        let length = frame::encoded_length(frames);
+        let header = if frames[1] < 126 { 2 } else { 4 };
+        texts.push(String::from_utf8_lossy(&frames[header..length]).into_owned());
+        frames = &frames[length..];
+    }
+    texts
+}
+
+fn applied(shard: &mut Shard) -> Option<Outcome> {
+    match shard.next_report()? {
+        Report::Applied { outcome, .. } => Some(outcome),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_end_of_a_closed_channel_is_told_before_its_namesake_begins() {
+    let mut bench = Bench::new(Settings::default());
+    let sessions: Vec<_> = (0..SLICE_SESSIONS + 10).map(|_| bench.connect()).collect();
+    for session in &sessions {
+        bench.send(*session, r#"{"subscribe":{"channel":"c"}}"#);
+    }
+    bench.flush(usize::MAX);
+    let close = Command::CloseChannel { ticket: Ticket(1), vhost: VhostId(0), channel: "c".parse().unwrap() };
+    bench.shard.handle(bench.now, Input::Command(close));
+    let told: Vec<_> = bench.flush(usize::MAX).into_iter().map(|(session, _)| session).collect();
+    let untold = *sessions.iter().find(|session| !told.contains(session)).expect("a second slice is left");
+    assert!(bench.shard.has_work());
+
+    bench.send(untold, r#"{"subscribe":{"channel":"c"}}"#);
+    assert_eq!(bench.texts(untold), [r#"{"unsubscribed":"c"}"#, r#"{"subscribed":"c"}"#]);
+    while bench.shard.has_work() {
+        bench.shard.handle(bench.now, Input::Proceed);
+        let after = bench.texts(untold);
+        assert!(after.is_empty(), "{after:?}");
+    }
+    bench.send(untold, r#"{"broadcast":{"event":"e","channel":"c"}}"#);
+    assert_eq!(bench.texts(untold).len(), 2);
+}
+
+#[test]
+fn a_slow_consumer_is_closed_at_a_frame_boundary() {
+    let mut bench = Bench::new(Settings { lag_bytes_max: 1024, ..Settings::default() });
+    let (slow, quick) = (bench.connect(), bench.connect());
+    bench.send(slow, r#"{"subscribe":{"channel":"c"}}"#);
+    bench.flush(usize::MAX);
+    let mut received = Vec::new();
+    let broadcast = format!(r#"{{"broadcast":{{"event":"e","channel":"c","data":"{}"}}}}"#, "x".repeat(300));
+    for _ in 0..6 {
+        bench.send(quick, &broadcast);
+        // It takes 100 bytes once, and no more.
+        while let Some((session, bytes)) = bench.shard.next_flush(bench.now) {
+            let taken = if session == quick { bytes.len() } else { 100 };
+            received.extend_from_slice(if session == slow { &bytes[..taken] } else { &[] });
+            bench.shard.handle(bench.now, Input::Sent { session, bytes: taken });
+        }
+    }
+    assert_eq!(bench.shard.figures.value(Figure::SlowConsumers), 1);
+    bench.shard.handle(bench.now, Input::Writable { session: slow });
+    for (session, bytes) in bench.flush(usize::MAX) {
+        assert_eq!(session, slow);
+        received.extend_from_slice(&bytes);
+    }
+    let length = frame::encoded_length(&received);
+    assert_eq!(&received[length + 2..length + 4], 4008u16.to_be_bytes(), "one whole event, then the close");
+    assert_eq!(received.len(), length + frame::encoded_length(&received[length..]));
+}
+
+#[test]
+fn sessions_with_several_channels_see_them_interleave() {
+    let mut bench = Bench::new(Settings::default());
+    let (both, one, other) = (bench.connect(), bench.connect(), bench.connect());
+    for (session, channel) in [(both, "a"), (both, "b"), (one, "a"), (other, "b")] {
+        bench.send(session, &format!(r#"{{"subscribe":{{"channel":"{channel}"}}}}"#));
+    }
+    bench.flush(usize::MAX);
+    for (number, channel) in ["a", "b", "a", "a", "b"].into_iter().enumerate() {
+        let session = if number % 2 == 0 { one } else { other };
+        bench.send(session, &format!(r#"{{"broadcast":{{"event":"{number}","channel":"{channel}"}}}}"#));
+    }
+    let sent = bench.flush(usize::MAX);
+    let numbers = |session: SessionRef| -> String {
+        let mine: Vec<u8> =
+            sent.iter().filter(|(of, _)| *of == session).flat_map(|(_, bytes)| bytes.clone()).collect();
+        texts(&mine).iter().filter(|text| text.contains("sid")).map(|text| text[2..3].to_owned()).collect()
+    };
+    assert_eq!((numbers(both), numbers(one), numbers(other)), ("01234".into(), "023".into(), "14".into()));
+    // One subscription less, and its log is followed again; nothing is lost on the way.
+    bench.send(other, r#"{"broadcast":{"event":"5","channel":"b"}}"#);
+    bench.send(both, r#"{"unsubscribe":{"channel":"a"}}"#);
+    bench.send(one, r#"{"broadcast":{"event":"6","channel":"a"}}"#);
+    bench.send(other, r#"{"broadcast":{"event":"7","channel":"b"}}"#);
+    let events: Vec<String> = bench.texts(both).iter().map(|text| text[2..3].to_owned()).collect();
+    assert_eq!(events, ["5", "u", "7"]);
+}
+
+#[test]
+fn everything_is_freed_when_the_last_session_goes() {
+    let mut bench = Bench::new(Settings::default());
+    let sessions: Vec<_> = (0..5).map(|_| bench.connect()).collect();
+    for (index, session) in sessions.iter().enumerate() {
+        for channel in 0..=index {
+            bench.send(*session, &format!(r#"{{"subscribe":{{"channel":"c{channel}"}}}}"#));
+        }
+    }
+    bench.send(sessions[0], r#"{"broadcast":{"event":"e","channel":"c0"}}"#);
+    for session in sessions {
+        bench.shard.handle(bench.now, Input::Disconnected { session });
+        assert_eq!(bench.shard.next_action(), Some(Action::Close(session)));
+    }
+    let figures = bench.shard.figures().to_vec();
+    for gauge in
+        [Figure::Connections, Figure::Sessions, Figure::Subscriptions, Figure::Channels, Figure::LogBytes]
+    {
+        assert_eq!(figures[gauge as usize], 0, "{gauge:?}");
+    }
+    assert_eq!(bench.shard.vhosts[0].as_ref().unwrap().channels.get(), 0);
+}
+
+#[test]
+fn silence_while_a_session_is_not_read_is_not_its_own() {
+    let mut bench =
+        Bench::new(Settings { ping_interval_ms: 1000, idle_timeout_ms: 2000, ..Settings::default() });
+    let session = bench.connect();
+    bench.shard.sessions[session.slot].pause.requests = true;
+    bench.now += Duration::from_secs(3600);
+    bench.shard.handle(bench.now, Input::Deadline);
+    assert!(bench.shard.sessions.peek(session.slot, session.generation).is_some());
+    bench.shard.sessions[session.slot].pause.requests = false;
+    bench.now += Duration::from_secs(3600);
+    bench.shard.handle(bench.now, Input::Deadline);
+    assert_eq!(bench.shard.figures.value(Figure::IdleTimeouts), 1);
+}
