@@ -8,6 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::{EnvFilter, fmt};
 use webrocket::{
     config::{Config, Flags, LogFormat, LogLevel},
+    driver::descriptors,
     server::Server,
 };
 
@@ -27,6 +28,9 @@ fn main() -> ExitCode {
 fn run(flags: Flags) -> anyhow::Result<()> {
     let config = flags.into_config()?;
     start_log(&config);
+    if let Err(error) = descriptors::raise_limit() {
+        tracing::warn!(%error, "the limit of open files cannot be raised: there will be room for fewer connections");
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -111,6 +111,8 @@ impl HttpServer {
             .timer(TokioTimer::new())
             .header_read_timeout(self.head_timeout)
             .max_buf_size(HEAD_BYTES_MAX)
+            // A client may say that it sends nothing more and still wants its answer.
+            .half_close(true)
             .serve_connection(TokioIo::new(connection), service);
         tokio::pin!(serving);
         let result = tokio::select! {

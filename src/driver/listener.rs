@@ -3,19 +3,20 @@
 use std::{
     io,
     net::SocketAddr,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{error::DriverError, socket};
+use super::{descriptors, error::DriverError, socket};
 
 /// Connections that wait to be accepted, per shard; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// How long a shard accepts nothing after the process or the system ran out of file descriptors.
+/// How long a shard accepts nothing after only the file descriptors were left that are kept for
+/// others, or none.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Binds one listener per shard to `address`. Port 0 lets the system choose one port for all.
@@ -41,7 +42,10 @@ pub(super) fn bind_all(address: SocketAddr, shards: u16) -> Result<Vec<Listener>
     for socket in &sockets {
         socket.listen(BACKLOG).map_err(failed)?;
     }
+    let ceiling = descriptors::ceiling().map_err(failed)?;
     let listener = |socket: Socket| Listener {
+        ceiling,
+        is_full: false,
         socket: socket.into(),
         address: bound,
         has_waiting: false,
@@ -68,6 +72,10 @@ pub(super) struct Listener {
     address: SocketAddr,
     /// The last event has not been used up.
     has_waiting: bool,
+    /// Descriptors from this one on are not for browsers.
+    ceiling: RawFd,
+    /// The last connection got one of those.
+    is_full: bool,
     paused_until: Option<Instant>,
 }
 
@@ -92,28 +100,40 @@ impl Listener {
         self.paused_until
     }
 
-    /// Accepts the next connection that waits. Running out of file descriptors pauses
-    /// accepting and counts in `pauses`; the connections wait in the backlog.
+    /// Accepts the next connection that waits. Running out of file descriptors, those not counted
+    /// that are kept for others, pauses accepting and counts in `pauses`; the connections wait in
+    /// the backlog.
     pub(super) fn accept(&mut self, now: Instant, pauses: &AtomicU64) -> Option<(OwnedFd, SocketAddr)> {
         if self.paused_until.is_some_and(|until| until <= now) {
             self.paused_until = None;
         }
         while self.is_busy() {
+            if self.is_full && !descriptors::is_one_free(self.socket.as_fd(), self.ceiling) {
+                self.pause(now, pauses);
+                return None;
+            }
             let error = match socket::accept(self.socket.as_fd()) {
-                Ok(accepted) => return Some(accepted),
+                Ok(accepted) => {
+                    self.is_full = accepted.0.as_raw_fd() >= self.ceiling;
+                    return Some(accepted);
+                }
                 Err(error) => error,
             };
             match error.raw_os_error() {
                 Some(libc::EAGAIN) => self.has_waiting = false,
-                Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
-                    self.paused_until = Some(now + PAUSE);
-                    pauses.fetch_add(1, Ordering::Relaxed);
-                }
+                Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => self.pause(now, pauses),
                 // The connection died while it waited: accept(2) passes its error on.
                 _ => {}
             }
         }
         None
+    }
+}
+
+impl Listener {
+    fn pause(&mut self, now: Instant, pauses: &AtomicU64) {
+        self.paused_until = Some(now + PAUSE);
+        pauses.fetch_add(1, Ordering::Relaxed);
     }
 }
 

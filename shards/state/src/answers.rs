@@ -118,6 +118,12 @@ impl Answers {
         self.slots.iter().filter(|slot| matches!(slot, Slot::Waits(Open::Subscribe(_)))).count()
     }
 
+    /// Whether the end of a subscription of `channel` is being asked for.
+    #[must_use]
+    pub fn unsubscribes(&self, channel: &ChannelName) -> bool {
+        self.slots.iter().any(|slot| matches!(slot, Slot::Waits(Open::Unsubscribe(of)) if of == channel))
+    }
+
     /// Opens a request; returns its number.
     pub fn push(&mut self, open: Open, answerer: Answerer) -> u32 {
         self.in_order = match answerer {

@@ -92,7 +92,16 @@ pub struct Shard {
     jobs: VecDeque<Job>,
     random: StdRng,
     figures: Figures,
-    stopping: bool,
+    life: Life,
+}
+
+/// Where the shard is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    Serving,
+    /// Sessions are being closed, new connections at once.
+    Stopping,
+    Stopped,
 }
 
 /// Long work, done in slices between which other input is served.
@@ -100,8 +109,8 @@ pub struct Shard {
 enum Job {
     /// Tell the subscribers of a closed channel.
     CloseView { view: u32, generation: u32 },
-    /// Apply a vhost's new snapshot to its sessions, from this slot on.
-    SweepVhost { ticket: Ticket, vhost: Arc<Vhost>, next: u32 },
+    /// Apply a vhost's snapshot, whichever it is by then, to its sessions, from this slot on.
+    SweepVhost { ticket: Ticket, vhost: VhostId, next: u32 },
     /// Close a vhost's sessions, from this slot on.
     CloseVhost { ticket: Ticket, vhost: VhostId, next: u32 },
     /// Close all sessions, from this slot on.
@@ -129,7 +138,7 @@ impl Shard {
             resumed: VecDeque::new(),
             jobs: VecDeque::new(),
             figures: Figures::default(),
-            stopping: false,
+            life: Life::Serving,
         }
     }
 
@@ -277,8 +286,8 @@ impl Shard {
     }
 
     fn check_stopped(&mut self) {
-        if self.stopping && self.sessions.is_empty() {
-            self.stopping = false;
+        if self.life == Life::Stopping && self.sessions.is_empty() {
+            self.life = Life::Stopped;
             self.actions.push_back(Action::Stop);
         }
     }
@@ -350,6 +359,10 @@ impl Machine for Shard {
         let at = now + self.config.handshake_timeout;
         let (slot, generation) = self.sessions.insert(Session::new(now, peer.ip(), at));
         self.deadlines.push(at, slot, generation);
+        if self.life != Life::Serving {
+            // Whoever comes now would only delay the end.
+            self.end_session(slot);
+        }
         SessionRef { shard: self.config.id, slot, generation }
     }
 

@@ -135,15 +135,12 @@ impl Upgrade {
 /// Reads a request head from the front of `input`.
 #[must_use]
 pub fn parse(input: &[u8]) -> Head {
-    let end = memchr::memmem::find(input, b"\r\n\r\n");
-    if end.is_none_or(|end| end + 4 > HEAD_BYTES_MAX) && input.len() > HEAD_BYTES_MAX {
-        return Head::Refused(Refusal::HeadTooLong);
-    }
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut headers);
     match request.parse(input) {
-        Ok(httparse::Status::Partial) => Head::Partial,
-        Ok(httparse::Status::Complete(bytes)) => judge(&request, bytes),
+        Ok(httparse::Status::Partial) if input.len() <= HEAD_BYTES_MAX => Head::Partial,
+        Ok(httparse::Status::Complete(bytes)) if bytes <= HEAD_BYTES_MAX => judge(&request, bytes),
+        Ok(_) => Head::Refused(Refusal::HeadTooLong),
         Err(httparse::Error::TooManyHeaders) => Head::Refused(Refusal::HeadTooLong),
         Err(_) => Head::Refused(Refusal::BadRequest),
     }
@@ -303,8 +300,21 @@ mod tests {
         assert_eq!(refused("POST /a HTTP/1.1", &[]), Refusal::BadRequest);
         assert_eq!(refused("GET /a HTTP/1.0", &[]), Refusal::BadRequest);
         assert_eq!(parse(b"\x16\x03\x01 not http\r\n\r\n"), Head::Refused(Refusal::BadRequest));
-        let long = format!("GET /{} HTTP/1.1\r\n", "x".repeat(HEAD_BYTES_MAX));
-        assert_eq!(parse(long.as_bytes()), Head::Refused(Refusal::HeadTooLong));
+    }
+
+    #[test]
+    fn a_head_that_does_not_end_is_refused() {
+        let filler = format!("X-Filler: {}\r\n", "x".repeat(HEAD_BYTES_MAX));
+        for long in [
+            format!("GET /{}", "x".repeat(HEAD_BYTES_MAX)),
+            format!("GET / HTTP/1.1\r\n{filler}"),
+            format!("GET / HTTP/1.1\r\n{filler}\r\n"),
+            // Empty lines before a request are skipped, and count.
+            format!("\r\n\r\nGET / HTTP/1.1\r\n{filler}"),
+            "\r\n".repeat(HEAD_BYTES_MAX),
+        ] {
+            assert_eq!(parse(long.as_bytes()), Head::Refused(Refusal::HeadTooLong), "{}", &long[..20]);
+        }
     }
 
     #[test]

@@ -14,14 +14,14 @@ use crate::{
     vhost::{Vhost, VhostId},
 };
 
-use super::Shard;
+use super::{Life, Shard};
 
 impl Shard {
     /// Opens a session, refuses it, or asks whether one more may come from its address.
     pub(super) fn upgrade(&mut self, now: Instant, slot: u32, upgrade: Upgrade) {
         let vhost = self.paths.get(upgrade.path.as_str()).and_then(|id| self.vhost(*id)).cloned();
         match vhost {
-            _ if self.stopping => self.refuse(now, slot, Refusal::ShuttingDown),
+            _ if self.life != Life::Serving => self.refuse(now, slot, Refusal::ShuttingDown),
             None => self.refuse(now, slot, Refusal::VhostNotFound),
             Some(vhost) if vhost.settings.connections_per_address_max > 0 => {
                 let (id, address) = (vhost.id, self.sessions[slot].peer);
@@ -37,6 +37,7 @@ impl Shard {
     }
 
     fn refuse(&mut self, now: Instant, slot: u32, refusal: Refusal) {
+        self.dismiss(slot);
         let session = &mut self.sessions[slot];
         session.vhost = None;
         let timeouts = Self::timeouts(&self.config, session);
@@ -82,7 +83,7 @@ impl Shard {
         // The vhost may have gone, or been changed, meanwhile.
         let vhost = session.vhost.as_ref().map(|vhost| vhost.id).and_then(|id| self.vhost(id)).cloned();
         match vhost {
-            _ if self.stopping => self.refuse(now, slot, Refusal::ShuttingDown),
+            _ if self.life != Life::Serving => self.refuse(now, slot, Refusal::ShuttingDown),
             None => self.refuse(now, slot, Refusal::VhostNotFound),
             Some(vhost) if matches!(answer, Answer::Admitted { .. }) => {
                 self.open_session(now, slot, vhost, &upgrade);

@@ -116,7 +116,10 @@ impl Shard {
         }
         let (vhost, channel) = key;
         let owner = self.config.directory.owner(vhost, &channel);
-        self.require_order(slot, Some(owner))?;
+        // The owner must hear that the session left before it hears that it comes again.
+        let leaves =
+            self.sessions[slot].answers.as_ref().is_some_and(|answers| answers.unsubscribes(&channel));
+        self.require_order(slot, (!leaves).then_some(owner))?;
         self.require_room(slot, owner)?;
         let rights = self.rights(slot, channel.as_str());
         let may_create = channel.kind() == ChannelKind::Open || rights.contains(Rights::MANAGE);

@@ -14,7 +14,7 @@ use crate::{
     vhost::{Vhost, VhostId},
 };
 
-use super::{Job, Shard};
+use super::{Job, Life, Shard};
 
 impl Shard {
     /// Carries out a command.
@@ -52,7 +52,7 @@ impl Shard {
             Command::Authenticated { request, identity } => self.authenticated(request, identity),
             Command::ChannelChanged { request, outcome } => self.channel_changed(request, &outcome),
             Command::Shutdown => {
-                self.stopping = true;
+                self.life = Life::Stopping;
                 self.run_shutdown(now, 0);
                 self.check_stopped();
             }
@@ -73,7 +73,7 @@ impl Shard {
             self.paths.insert(vhost.path.clone(), vhost.id);
             self.applied(ticket, Outcome::Done);
         } else {
-            self.run_sweep_vhost(now, ticket, vhost, 0);
+            self.run_sweep_vhost(now, ticket, vhost.id, 0);
         }
     }
 
@@ -105,19 +105,20 @@ impl Shard {
         }
     }
 
-    pub(super) fn run_sweep_vhost(&mut self, now: Instant, ticket: Ticket, vhost: Arc<Vhost>, next: u32) {
+    /// Applies the vhost's snapshot to its sessions: always the newest, for sessions that came
+    /// after a newer one know it already.
+    pub(super) fn run_sweep_vhost(&mut self, now: Instant, ticket: Ticket, id: VhostId, next: u32) {
         let (slots, rest) = self.slice(next);
-        for slot in slots {
-            let concerned = self
-                .sessions
-                .at(slot)
-                .is_some_and(|(session, _)| session.vhost.as_ref().is_some_and(|of| of.id == vhost.id));
-            if concerned {
-                self.apply_vhost(now, slot, &vhost);
+        if let Some(vhost) = self.vhost(id).cloned() {
+            for slot in slots {
+                let of = self.sessions.at(slot).and_then(|(session, _)| session.vhost.as_ref());
+                if of.is_some_and(|of| of.id == id) {
+                    self.apply_vhost(now, slot, &vhost);
+                }
             }
         }
         match rest {
-            Some(next) => self.jobs.push_back(Job::SweepVhost { ticket, vhost, next }),
+            Some(next) => self.jobs.push_back(Job::SweepVhost { ticket, vhost: id, next }),
             None => self.applied(ticket, Outcome::Done),
         }
     }

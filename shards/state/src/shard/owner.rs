@@ -388,7 +388,9 @@ impl Shard {
             return self.complete(request, &[Reply::Error(Status::AccessDenied)]);
         }
         let key = (vhost, name.clone());
-        self.end_closed_subscription(slot, &key);
+        if self.end_closed_subscription(slot, &key) {
+            self.tell_unsubscribed(slot, name);
+        }
         let replies = [
             Some(Reply::Subscribed(name)),
             present.as_ref().map(|present| Reply::Presence {
@@ -408,11 +410,12 @@ impl Shard {
         self.figures.add(Figure::Subscriptions, 1);
     }
 
-    /// Tells the session of the end of a closed channel of the same name before it is told that
-    /// it subscribes the new one, if the closing has not come to it yet.
-    fn end_closed_subscription(&mut self, slot: u32, key: &ChannelKey) {
+    /// Ends the session's subscription of a closed channel of that name, if the closing has not
+    /// come to it yet; whether there was one. The session must hear of it before anything of a
+    /// new channel of the same name.
+    fn end_closed_subscription(&mut self, slot: u32, key: &ChannelKey) -> bool {
         if !self.jobs.iter().any(|job| matches!(job, Job::CloseView { .. })) {
-            return;
+            return false;
         }
         let current = self.delivery.find(key);
         let closed = self.sessions[slot].inbox.subscriptions.iter().map(|subscription| subscription.view);
@@ -421,16 +424,17 @@ impl Shard {
         if let Some(view) = closed {
             self.delivery.unsubscribe(&mut self.sessions, slot, view);
             self.figures.subtract(Figure::Subscriptions, 1);
-            self.tell_unsubscribed(slot, &key.1);
         }
+        closed.is_some()
     }
 
     fn unsubscribe_answered(&mut self, request: RequestRef, name: &ChannelName, answer: &Answer) {
         let slot = request.session.slot;
         let session = &self.sessions[slot];
         let Some(vhost) = session.vhost.as_ref().map(|vhost| vhost.id) else { return };
-        let view = self.delivery.find(&(vhost, name.clone()));
-        if let Some(view) = view
+        let key = (vhost, name.clone());
+        self.end_closed_subscription(slot, &key);
+        if let Some(view) = self.delivery.find(&key)
             && self.delivery.subscribes(&self.sessions[slot], view)
         {
             self.leave_view(slot, view);

@@ -125,6 +125,50 @@ fn the_end_of_a_closed_channel_is_told_before_its_namesake_begins() {
 }
 
 #[test]
+fn a_sweep_applies_the_newest_snapshot() {
+    let mut bench = Bench::new(Settings::default());
+    let others: Vec<_> = (0..SLICE_SESSIONS).map(|_| bench.connect()).collect();
+    let older = Arc::clone(bench.shard.vhosts[0].as_ref().unwrap());
+    let ann: webrocket_wire::UserName = "ann".parse().unwrap();
+    let mut newer = Vhost::clone(&older);
+    let user = crate::vhost::User { rights: webrocket_wire::Rights::ALL, has_secret: false, generation: 1 };
+    newer.users.insert(ann, user);
+    for (ticket, vhost) in [(1, older), (2, Arc::new(newer))] {
+        let put = Command::PutVhost { ticket: Ticket(ticket), vhost };
+        bench.shard.handle(bench.now, Input::Command(put));
+    }
+    // Both sweeps have slots left, and one of them will be hers.
+    let session = bench.connect();
+    bench.send(session, r#"{"authenticate":{"user":"ann"}}"#);
+    bench.send(session, r#"{"subscribe":{"channel":"private-a"}}"#);
+    let answers = [r#"{"authenticated":"ann"}"#, r#"{"subscribed":"private-a"}"#];
+    assert_eq!(bench.texts(session), answers);
+    while bench.shard.has_work() {
+        bench.shard.handle(bench.now, Input::Proceed);
+    }
+    assert_eq!(bench.texts(session), Vec::<String>::new());
+    assert_eq!(bench.shard.lag(others[0]), 0);
+    assert!(matches!(bench.shard.sessions[session.slot].identity, crate::message::Identity::User { .. }));
+}
+
+#[test]
+fn a_stopping_shard_closes_newcomers_and_stops() {
+    let mut bench = Bench::new(Settings::default());
+    let session = bench.connect();
+    bench.shard.handle(bench.now, Input::Command(Command::Shutdown));
+    let newcomer = bench.shard.accept(bench.now, "127.0.0.1:1".parse().unwrap());
+    assert_eq!(bench.shard.next_action(), Some(Action::Close(newcomer)));
+    assert_eq!(bench.shard.next_action(), None);
+    bench.now += Duration::from_secs(5);
+    bench.shard.handle(bench.now, Input::Deadline);
+    assert_eq!(bench.shard.next_action(), Some(Action::Close(session)));
+    assert_eq!(bench.shard.next_action(), Some(Action::Stop));
+    let late = bench.shard.accept(bench.now, "127.0.0.1:1".parse().unwrap());
+    assert_eq!(bench.shard.next_action(), Some(Action::Close(late)));
+    assert_eq!(bench.shard.next_action(), None);
+}
+
+#[test]
 fn a_slow_consumer_is_closed_at_a_frame_boundary() {
     let mut bench = Bench::new(Settings { lag_bytes_max: 1024, ..Settings::default() });
     let (slow, quick) = (bench.connect(), bench.connect());
