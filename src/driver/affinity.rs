@@ -26,7 +26,10 @@ pub(super) fn cpu_of(shard: ShardId, allowed: &[usize]) -> usize {
 }
 
 /// Pins this thread to one CPU.
-pub(super) fn pin(cpu: usize) -> io::Result<()> {
+///
+/// # Errors
+/// It is not among those that the thread may use.
+pub fn pin(cpu: usize) -> io::Result<()> {
     // SAFETY: all zeroes is an empty set.
     let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
     // SAFETY: the CPU comes from such a set.

@@ -99,6 +99,11 @@ impl<M: Machine> Driver<M> {
         self.parts.poller.poll(wait);
     }
 
+    /// Whether there are events for the next turn.
+    pub(super) fn has_events(&self) -> bool {
+        self.parts.poller.taken() > 0
+    }
+
     /// One turn. After [`Next::Sleep`] the shard counts as asleep: whoever pushes to its queues wakes it.
     pub(super) fn turn(&mut self) -> Next {
         self.parts.port.awake();
