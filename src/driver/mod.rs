@@ -13,6 +13,7 @@
 //! | `queues`, `mailbox`, `control`, `wake` | the ways between threads, all bounded |
 //! | `probe` | whether io_uring can be used |
 //! | `affinity` | which CPU a shard is pinned to |
+//! | `descriptors` | how many file descriptors there are, and which of them browsers may not take |
 //!
 //! Invariants: a turn never blocks; nothing ever blocks on a push; each connection belongs to one
 //! shard until it is closed or handed over; a late event or action of a session that is gone finds
@@ -21,6 +22,7 @@
 pub mod affinity;
 mod connections;
 mod control;
+pub mod descriptors;
 mod error;
 mod host;
 mod listener;
