@@ -21,12 +21,6 @@
 //! What shards decide lives apart, in `webrocket_state`, and what stands on the wire in
 //! `webrocket_wire`. [`driver`] runs any [`Machine`](webrocket_state::Machine): the example `echo`
 //! is a WebSocket server of another kind on the same connections.
-//!
-//! # Features of the build
-//!
-//! The package's own binaries, examples, tests and benchmarks are linked so that io_uring runs its
-//! work without interrupts (`build.rs`). A program that embeds the library and does not do the
-//! same works alike, a little slower.
 
 pub mod config;
 pub mod control;
