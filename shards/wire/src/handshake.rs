@@ -140,8 +140,7 @@ pub fn parse(input: &[u8]) -> Head {
     match request.parse(input) {
         Ok(httparse::Status::Partial) if input.len() <= HEAD_BYTES_MAX => Head::Partial,
         Ok(httparse::Status::Complete(bytes)) if bytes <= HEAD_BYTES_MAX => judge(&request, bytes),
-        Ok(_) => Head::Refused(Refusal::HeadTooLong),
-        Err(httparse::Error::TooManyHeaders) => Head::Refused(Refusal::HeadTooLong),
+        Ok(_) | Err(httparse::Error::TooManyHeaders) => Head::Refused(Refusal::HeadTooLong),
         Err(_) => Head::Refused(Refusal::BadRequest),
     }
 }
