@@ -105,7 +105,7 @@ enum Life {
 }
 
 /// Long work, done in slices between which other input is served.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 enum Job {
     /// Tell the subscribers of a closed channel.
     CloseView { view: u32, generation: u32 },

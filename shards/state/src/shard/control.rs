@@ -68,12 +68,12 @@ impl Shard {
         if self.vhosts.len() <= index {
             self.vhosts.resize(index + 1, None);
         }
-        let is_new = self.vhosts[index].replace(Arc::clone(&vhost)).is_none();
-        if is_new {
-            self.paths.insert(vhost.path.clone(), vhost.id);
-            self.applied(ticket, Outcome::Done);
+        let (id, path) = (vhost.id, vhost.path.clone());
+        if self.vhosts[index].replace(vhost).is_some() {
+            self.run_sweep_vhost(now, ticket, id, 0);
         } else {
-            self.run_sweep_vhost(now, ticket, vhost.id, 0);
+            self.paths.insert(path, id);
+            self.applied(ticket, Outcome::Done);
         }
     }
 
