@@ -1,0 +1,449 @@
+//! One run: who takes a turn when, and the phases from the first connection to the last close.
+//!
+//! 1. The control thread tells the shards of vhosts and channels.
+//! 2. Load: browsers come, ask, dawdle and go; the control thread changes things.
+//! 3. The load stops and everybody reads: every request must be answered.
+//! 4. Everybody broadcasts once more to all its channels, the control thread asks for all channels:
+//!    nobody may have been forgotten, everybody must know the same.
+//! 5. Everybody leaves, or the server shuts down: everything must be freed.
+//!
+//! Then the ledger judges what all have seen.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
+    time::Duration,
+};
+
+use webrocket_state::{
+    Directory, Machine, Shard, ShardConfig, ShardId,
+    metrics::{FIGURE_COUNT, Figure},
+};
+
+use crate::{
+    browser::{Browser, Mood, Surroundings},
+    chance::Chance,
+    control::Control,
+    driver::Driver,
+    net::{Actor, Canary, Counters, Micros, Net},
+    oracles::{Guarantee, Ledger, Violation},
+    workload::{Scenario, Theme},
+};
+
+const SECOND: Micros = 1_000_000;
+
+/// How a run is to be, apart from its seed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// How many shards; by lot where not given.
+    pub shards: Option<usize>,
+    /// What it is about; by lot where not given.
+    pub theme: Option<Theme>,
+    /// A fault to put in.
+    pub canary: Option<Canary>,
+}
+
+/// What came of a run.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What it was about.
+    pub theme: Theme,
+    /// How many shards there were.
+    pub shards: usize,
+    /// Promises that were not kept.
+    pub violations: Vec<Violation>,
+    /// The hash of everything that happened.
+    pub trace: u64,
+    /// How things went.
+    pub counters: Counters,
+    /// The shards' figures, added up.
+    pub figures: [u64; FIGURE_COUNT],
+    /// Requests that browsers made.
+    pub requests: u64,
+    /// Events that browsers received.
+    pub deliveries: u64,
+    /// Presence events that browsers received.
+    pub presence_events: u64,
+    /// Presence lists that were compared with what was known.
+    pub lists_compared: u64,
+    /// Changes that the control thread made by itself.
+    pub changes: u64,
+}
+
+impl Outcome {
+    /// One figure, over all shards.
+    #[must_use]
+    pub fn figure(&self, figure: Figure) -> u64 {
+        self.figures[figure as usize]
+    }
+}
+
+/// A broker, its browsers, and what lies between.
+#[derive(Debug)]
+pub struct World {
+    chance: Chance,
+    scenario: Scenario,
+    net: Net,
+    drivers: Vec<Driver>,
+    browsers: Vec<Browser>,
+    control: Control,
+    ledger: Ledger,
+    mood: Mood,
+    requests_left: u64,
+    queue: BinaryHeap<Reverse<(Micros, u64, usize)>>,
+    order: u64,
+    /// By actor: shards, the control thread, browsers.
+    scheduled: Vec<Option<Micros>>,
+    paused_until: Vec<Micros>,
+    /// Until when shards may be late.
+    late_until: Micros,
+}
+
+impl World {
+    /// The world of a seed.
+    #[must_use]
+    pub fn new(seed: u64, options: Options) -> Self {
+        let mut chance = Chance::new(seed);
+        let canary = options.canary.map(|canary| (canary, chance.between(40, 100)));
+        let (theme, shards) = match canary {
+            // Where everybody stays and listens, a fault must be noticed.
+            Some(_) => (Some(Theme::Calm), options.shards.or(Some(3))),
+            None => (options.theme, options.shards),
+        };
+        let mut scenario = Scenario::draw(&mut chance, theme, shards);
+        if canary.is_some() {
+            scenario.queue_capacity = scenario.queue_capacity.max(8);
+            scenario.browsers = scenario.browsers.max(12);
+            scenario.browsers_max = scenario.browsers;
+            scenario.requests_max = 1_500;
+            scenario.pad_max = scenario.pad_max.min(300);
+            scenario.delay_max = scenario.delay_max.max(1_000);
+            scenario.pipeline_max = 80;
+            scenario.steady_permille = 1_000;
+            scenario.guarded_percent = 0;
+            scenario.settings.requests_outstanding_max = 64;
+        }
+        let count = scenario.shards;
+        let directory =
+            Directory::new(u16::try_from(count).expect("few shards"), chance.between(0, u64::MAX));
+        let drivers = (0..count).map(|id| {
+            let config = ShardConfig {
+                id: ShardId(u16::try_from(id).expect("few shards")),
+                directory: directory.clone(),
+                seed: chance.bytes(),
+                handshake_timeout: Duration::from_secs(5),
+                close_timeout: Duration::from_secs(5),
+            };
+            Driver::new(id, count, Shard::new(config))
+        });
+        Self {
+            drivers: drivers.collect(),
+            net: Net::new(count, scenario.queue_capacity, scenario.delay_max, canary),
+            browsers: Vec::new(),
+            control: Control::new(directory),
+            ledger: Ledger::default(),
+            mood: Mood { is_loading: true, is_stopping: false },
+            requests_left: scenario.requests_max,
+            queue: BinaryHeap::new(),
+            order: 0,
+            scheduled: vec![None; count + 1],
+            paused_until: vec![0; count],
+            late_until: Micros::MAX,
+            scenario,
+            chance,
+        }
+    }
+
+    /// Runs it from the first connection to the last close.
+    #[must_use]
+    pub fn run(mut self) -> Outcome {
+        self.control.begin(&mut self.net, &self.scenario);
+        self.run_until(SECOND, |world| world.control.is_idle());
+        self.load();
+        self.settle("after the load");
+        self.call_the_roll();
+        // Nobody has left yet who was to stay: what all of these must have seen is known now.
+        self.ledger.judge(self.net.now);
+        let mut figures = [0; FIGURE_COUNT];
+        if self.scenario.shuts_down {
+            self.shut_down();
+        } else {
+            self.leave();
+        }
+        if self.ledger.violations.is_empty() {
+            self.ledger.judge(self.net.now);
+        }
+        for driver in &mut self.drivers {
+            for (sum, figure) in figures.iter_mut().zip(driver.shard.figures()) {
+                *sum += figure;
+            }
+        }
+        Outcome {
+            theme: self.scenario.theme,
+            shards: self.scenario.shards,
+            violations: self.ledger.violations,
+            trace: self.net.trace(),
+            counters: self.net.counters,
+            figures,
+            requests: self.scenario.requests_max - self.requests_left,
+            deliveries: self.ledger.deliveries,
+            presence_events: self.ledger.presence_events,
+            lists_compared: self.ledger.lists_compared,
+            changes: self.control.changes,
+        }
+    }
+
+    fn index(&self, actor: Actor) -> usize {
+        match actor {
+            Actor::Shard(shard) => shard,
+            Actor::Control => self.drivers.len(),
+            Actor::Browser(browser) => self.drivers.len() + 1 + browser,
+        }
+    }
+
+    fn schedule(&mut self, actor: Actor, at: Micros) {
+        let index = self.index(actor);
+        let at = match actor {
+            Actor::Shard(shard) => at.max(self.paused_until[shard]),
+            Actor::Browser(_) | Actor::Control => at,
+        };
+        if self.scheduled[index].is_none_or(|scheduled| at < scheduled) {
+            self.scheduled[index] = Some(at);
+            self.order += 1;
+            self.queue.push(Reverse((at, self.order, index)));
+        }
+    }
+
+    fn schedule_woken(&mut self) {
+        while let Some((actor, at)) = self.net.wakes.pop() {
+            self.schedule(actor, at);
+        }
+    }
+
+    /// Takes turns until it is done or virtual time is up; whether it is done.
+    fn run_until(&mut self, most: Micros, done: impl Fn(&Self) -> bool) -> bool {
+        let end = self.net.now + most;
+        for count in 0u64.. {
+            self.schedule_woken();
+            if count.is_multiple_of(8) && done(self) {
+                return true;
+            }
+            match self.queue.peek() {
+                Some(Reverse((at, ..))) if *at <= end => {}
+                Some(_) | None => {
+                    self.net.now = end;
+                    return done(self);
+                }
+            }
+            let Some(Reverse((at, _, index))) = self.queue.pop() else { continue };
+            if self.scheduled[index] != Some(at) {
+                continue;
+            }
+            self.scheduled[index] = None;
+            self.net.now = self.net.now.max(at);
+            self.turn(index);
+        }
+        unreachable!("the count does not end")
+    }
+
+    fn turn(&mut self, index: usize) {
+        let shards = self.drivers.len();
+        self.net.counters.turns += 1;
+        self.net.note(self.net.now ^ (index as u64) << 48);
+        let (actor, next) = match index.checked_sub(shards) {
+            None => {
+                if self.net.now < self.late_until && self.chance.permille(self.scenario.pause_permille) {
+                    self.net.counters.pauses += 1;
+                    let until = self.net.now + self.chance.between(1, self.scenario.pause_max);
+                    self.paused_until[index] = until;
+                    return self.schedule(Actor::Shard(index), until);
+                }
+                let driver = &mut self.drivers[index];
+                let next = driver.turn(&mut self.net, &mut self.chance, &self.scenario, &mut self.ledger);
+                (Actor::Shard(index), next)
+            }
+            Some(0) => {
+                let changes = self.mood.is_loading;
+                (Actor::Control, self.control.turn(&mut self.net, &mut self.chance, &self.scenario, changes))
+            }
+            Some(browser) => {
+                let browser = browser - 1;
+                let next = self.with(browser, Browser::turn);
+                (Actor::Browser(browser), next)
+            }
+        };
+        self.schedule_woken();
+        if let Some(next) = next {
+            self.schedule(actor, next);
+        }
+    }
+
+    fn with<T>(&mut self, browser: usize, act: impl FnOnce(&mut Browser, &mut Surroundings<'_>) -> T) -> T {
+        let mut around = Surroundings {
+            net: &mut self.net,
+            chance: &mut self.chance,
+            scenario: &self.scenario,
+            ledger: &mut self.ledger,
+            requests_left: &mut self.requests_left,
+            mood: self.mood,
+        };
+        act(&mut self.browsers[browser], &mut around)
+    }
+
+    fn connect(&mut self) {
+        let id = self.browsers.len();
+        let mut around = Surroundings {
+            net: &mut self.net,
+            chance: &mut self.chance,
+            scenario: &self.scenario,
+            ledger: &mut self.ledger,
+            requests_left: &mut self.requests_left,
+            mood: self.mood,
+        };
+        let browser = Browser::new(id, &mut around);
+        self.browsers.push(browser);
+        self.scheduled.push(None);
+        self.schedule(Actor::Browser(id), self.net.now + 1);
+    }
+
+    fn load(&mut self) {
+        self.schedule(Actor::Control, self.net.now + 1);
+        let end = self.net.now + self.scenario.load_max;
+        while self.net.now < end && self.requests_left > 0 {
+            let here = self.browsers.iter().filter(|browser| browser.is_open()).count();
+            let connecting = self.browsers.iter().filter(|browser| !browser.has_ended()).count();
+            if here.max(connecting) < self.scenario.browsers
+                && self.browsers.len() < self.scenario.browsers_max
+            {
+                self.connect();
+            }
+            let crowded = self.scenario.theme == Theme::Crowd;
+            let step = self.chance.between(1, if crowded { 60 } else { 5_000 });
+            self.run_until(step, |_| false);
+        }
+        self.mood.is_loading = false;
+        self.late_until = self.net.now + if self.scenario.theme == Theme::Storm { 2 * SECOND } else { 0 };
+        for id in 0..self.browsers.len() {
+            self.schedule(Actor::Browser(id), self.net.now + 1);
+        }
+    }
+
+    /// Whether a browser waits for nothing, and nothing waits for it.
+    fn is_quiet(&self, browser: &Browser) -> bool {
+        let socket = &self.net.sockets[browser.socket];
+        let lag = socket.session.map_or(0, |session| self.drivers[socket.shard].shard.lag(session));
+        browser.is_quiet(&self.net) && (lag == 0 || !browser.is_open())
+    }
+
+    /// Nobody asks any more and everybody reads: what was asked must be answered.
+    fn settle(&mut self, when: &str) {
+        let quiet = |world: &Self| {
+            world.control.is_idle()
+                && world.browsers.iter().all(|browser| world.is_quiet(browser))
+                && world.net.queues.iter().flatten().all(crate::net::Queue::is_empty)
+                && world.net.commands.iter().all(crate::net::Queue::is_empty)
+                && world.net.reports.iter().all(crate::net::Queue::is_empty)
+                && world.drivers.iter().all(Driver::is_idle)
+        };
+        if self.run_until(120 * SECOND, quiet) {
+            return;
+        }
+        let waiting = self.browsers.iter().filter(|browser| !self.is_quiet(browser));
+        let waiting: Vec<_> = waiting.take(3).map(|browser| browser.describe(&self.net)).collect();
+        let detail = format!("{when}: {}; control idle: {}", waiting.join("; "), self.control.is_idle());
+        self.ledger.violate(self.net.now, Guarantee::EveryRequestIsAnswered, detail);
+    }
+
+    fn call_the_roll(&mut self) {
+        for browser in 0..self.browsers.len() {
+            if self.browsers[browser].is_open() {
+                self.with(browser, Browser::call_the_roll);
+            }
+        }
+        self.settle("after the roll call");
+        // A session that still stands for a browser that is gone may end at any moment.
+        let ghosts = self
+            .browsers
+            .iter()
+            .any(|browser| !browser.is_open() && self.net.sockets[browser.socket].session.is_some());
+        self.control.list_channels(&mut self.net);
+        self.settle("after the list of channels");
+        let mut subscribers: BTreeMap<_, (u64, Option<BTreeSet<String>>)> = BTreeMap::new();
+        for browser in self.browsers.iter().filter(|browser| browser.is_open()) {
+            for window in browser.windows() {
+                let window = &self.ledger.windows[window];
+                let (count, members) = subscribers.entry(window.place).or_default();
+                *count += 1;
+                let (known, ours) = (members.get_or_insert_with(Default::default), &window.members);
+                let ours = ours.clone().unwrap_or_default();
+                let differ = *count > 1 && *known != ours;
+                *known = ours;
+                let place = window.place;
+                self.ledger.check(self.net.now, Guarantee::PresenceFitsTogether, || {
+                    differ.then(|| format!("two subscribers of {place:?} know different members"))
+                });
+            }
+        }
+        if !ghosts {
+            let guarantee = Guarantee::PresenceFitsTogether;
+            self.control.check_channels(self.net.now, &mut self.ledger, guarantee, &subscribers);
+        }
+    }
+
+    fn leave(&mut self) {
+        for browser in 0..self.browsers.len() {
+            if self.browsers[browser].is_open() {
+                self.with(browser, Browser::leave);
+            }
+        }
+        let settings = &self.scenario.settings;
+        let patience = Micros::from(settings.idle_timeout_ms.max(settings.stall_timeout_ms)) * 1000;
+        let gone = |world: &Self| {
+            world.net.sockets.iter().all(|socket| socket.session.is_none())
+                && world.net.backlog.iter().all(std::collections::VecDeque::is_empty)
+                && world.net.queues.iter().flatten().all(crate::net::Queue::is_empty)
+                && world.drivers.iter().all(Driver::is_idle)
+        };
+        self.run_until(2 * patience + 60 * SECOND, gone);
+        self.run_until(SECOND, |_| false);
+        let remaining = [
+            Figure::Connections,
+            Figure::Sessions,
+            Figure::Subscriptions,
+            Figure::LogBytes,
+            Figure::LinkMessages,
+        ];
+        self.check_freed(&remaining);
+        self.control.list_channels(&mut self.net);
+        self.run_until(SECOND, |world| world.control.is_idle());
+        let guarantee = Guarantee::EverythingIsFreed;
+        self.control.check_channels(self.net.now, &mut self.ledger, guarantee, &BTreeMap::new());
+    }
+
+    fn shut_down(&mut self) {
+        for _ in 0..self.chance.between(0, 3) {
+            self.connect();
+        }
+        self.mood.is_stopping = true;
+        self.control.shut_down(&mut self.net, &mut self.chance);
+        self.run_until(30 * SECOND, |world| world.drivers.iter().all(|driver| driver.is_stopped));
+        for driver in &self.drivers {
+            self.ledger.check(self.net.now, Guarantee::ShutdownEnds, || {
+                (!driver.is_stopped).then(|| "a shard does not come to its end".to_owned())
+            });
+        }
+        self.check_freed(&[Figure::Connections, Figure::Sessions, Figure::Subscriptions, Figure::LogBytes]);
+    }
+
+    fn check_freed(&mut self, remaining: &[Figure]) {
+        for (id, driver) in self.drivers.iter_mut().enumerate() {
+            let figures = driver.shard.figures();
+            for figure in remaining {
+                let value = figures[*figure as usize];
+                self.ledger.check(self.net.now, Guarantee::EverythingIsFreed, || {
+                    (value != 0).then(|| format!("shard {id} keeps {figure:?} {value}"))
+                });
+            }
+        }
+    }
+}
