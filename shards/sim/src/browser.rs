@@ -246,7 +246,11 @@ impl Browser {
         } else if naps && !wants_more {
             Some(self.nap_until)
         } else if wants_more || reads_on || waits_for_room {
-            Some(now + around.chance.between(10, 1500))
+            Some(
+                now + around
+                    .chance
+                    .between(10, if waits_for_room || reads_on { 1_500 } else { around.scenario.pace_max }),
+            )
         } else {
             None
         }

@@ -16,9 +16,12 @@ use webrocket_wire::{ChannelName, Rights, UserName};
 use crate::{
     chance::Chance,
     net::{Micros, Net},
-    oracles::{Guarantee, Ledger},
+    oracles::{Guarantee, Ledger, Place},
     workload::{CHANNELS, OPENED, Scenario, Theme, USERS, VHOSTS},
 };
+
+/// By place: how many browsers hold a subscription, and who they say is present.
+pub type Audiences = BTreeMap<Place, (u64, Option<BTreeSet<String>>)>;
 
 /// What a command was for.
 #[derive(Debug)]
@@ -105,7 +108,8 @@ impl Control {
             changes && (scenario.channels_change || scenario.users_change || scenario.vhosts_change);
         if may_change && net.now >= self.due {
             let often = scenario.theme == Theme::Crowd;
-            self.due = net.now + chance.between(100, if often { 20_000 } else { 60_000 });
+            self.due = net.now
+                + chance.between(if often { 20_000 } else { 100 }, if often { 150_000 } else { 60_000 });
             for _ in 0..chance.between(1, if often { 4 } else { 2 }) {
                 self.change(net, chance, scenario);
             }
@@ -318,7 +322,7 @@ impl Control {
         at: Micros,
         ledger: &mut Ledger,
         guarantee: Guarantee,
-        subscribers: &BTreeMap<(usize, &'static str), (u64, Option<BTreeSet<String>>)>,
+        subscribers: &Audiences,
     ) {
         for (index, known) in self.known.iter().enumerate() {
             let Some(vhost) = &known.snapshot else { continue };
@@ -328,7 +332,7 @@ impl Control {
                     .and_then(|name| subscribers.get(&(index, name)));
                 let (count, members) = key.cloned().unwrap_or_default();
                 let present: BTreeSet<String> =
-                    info.members.iter().flatten().map(|uid| uid.to_string()).collect();
+                    info.members.iter().flatten().map(ToString::to_string).collect();
                 let opened = known.opened.contains(&info.name);
                 let fits = info.subscribers == count
                     && info.opened == opened

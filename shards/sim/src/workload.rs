@@ -92,6 +92,8 @@ pub struct Scenario {
     pub burst_max: u64,
     /// The most bytes by which a broadcast is padded.
     pub pad_max: u64,
+    /// The longest that a browser takes until it makes its next requests.
+    pub pace_max: Micros,
     /// How many of a hundred browsers ask for the vhost where nobody may do anything unauthenticated.
     pub guarded_percent: u64,
     /// In how many of a thousand cases a browser that subscribes enough does nothing but broadcast.
@@ -162,6 +164,7 @@ impl Scenario {
             pipeline_max: *chance.pick(&[1, 10, 80, 300]),
             burst_max: chance.small(30),
             pad_max: *chance.pick(&[1, 300, 3_000, 40_000]),
+            pace_max: 1_500,
             guarded_percent: 40,
             steady_permille: 0,
             leave_permille: 0,
@@ -220,7 +223,8 @@ impl Scenario {
         self.requests_max = 4_000;
         self.pad_max = 10;
         self.pause_permille = chance.between(5, 30);
-        self.pause_max = chance.small(400_000);
+        self.pause_max = *chance.pick(&[2_000, 50_000, 600_000]);
+        self.queue_capacity = usize::try_from(chance.small(8)).expect("few");
         self.pipeline_max = *chance.pick(&[10, 80, 300]);
         self.leave_permille = chance.between(0, 3);
         self.browsers_max = self.browsers * 3;
@@ -229,9 +233,11 @@ impl Scenario {
 
     fn be_crowded(&mut self, chance: &mut Chance) {
         self.shards = self.shards.min(2);
-        self.browsers = 320 * self.shards;
+        self.guarded_percent = 10;
+        self.browsers = 450 * self.shards;
         self.browsers_max = self.browsers;
-        self.requests_max = 2_500;
+        self.requests_max = 4_000 * self.shards as u64;
+        self.pace_max = 100_000;
         self.pad_max = 10;
         self.pause_max = 3_000;
         self.read_max = 65_536;
@@ -390,7 +396,7 @@ pub fn wish(
         Theme::Calm | Theme::Storm => [80, 8, 2, 1, 0, 9],
         Theme::Chaos => [56, 14, 8, 2, 1, 19],
         Theme::Churn => [8, 40, 40, 2, 0, 10],
-        Theme::Crowd => [30, 30, 10, 10, 5, 15],
+        Theme::Crowd => [5, 60, 3, 3, 2, 27],
     };
     let mut lot = chance.between(0, 99);
     let kind = weights.iter().position(|weight| {
@@ -440,7 +446,7 @@ fn odd(chance: &mut Chance, scenario: &Scenario, channel: &'static str) -> Wish 
         1 => Wish::Ask(Request::Open(channel)),
         2 if scenario.channels_change => Wish::Ask(Request::Close(channel)),
         2 => Wish::Ask(Request::Close("never")),
-        3 | 4 => Wish::Ask(Request::Malformed(*chance.pick(&MALFORMED))),
+        3 | 4 => Wish::Ask(Request::Malformed(chance.pick::<&'static str>(&MALFORMED))),
         5 => {
             let (text, right, error) = *chance.pick(&FAULTY);
             Wish::Ask(Request::Faulty(text, right, error))

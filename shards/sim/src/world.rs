@@ -9,11 +9,7 @@
 //!
 //! Then the ledger judges what all have seen.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, BinaryHeap},
-    time::Duration,
-};
+use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
 use webrocket_state::{
     Directory, Machine, Shard, ShardConfig, ShardId,
@@ -23,7 +19,7 @@ use webrocket_state::{
 use crate::{
     browser::{Browser, Mood, Surroundings},
     chance::Chance,
-    control::Control,
+    control::{Audiences, Control},
     driver::Driver,
     net::{Actor, Canary, Counters, Micros, Net},
     oracles::{Guarantee, Ledger, Violation},
@@ -368,7 +364,7 @@ impl World {
             .any(|browser| !browser.is_open() && self.net.sockets[browser.socket].session.is_some());
         self.control.list_channels(&mut self.net);
         self.settle("after the list of channels");
-        let mut subscribers: BTreeMap<_, (u64, Option<BTreeSet<String>>)> = BTreeMap::new();
+        let mut subscribers = Audiences::new();
         for browser in self.browsers.iter().filter(|browser| browser.is_open()) {
             for window in browser.windows() {
                 let window = &self.ledger.windows[window];
@@ -417,7 +413,7 @@ impl World {
         self.control.list_channels(&mut self.net);
         self.run_until(SECOND, |world| world.control.is_idle());
         let guarantee = Guarantee::EverythingIsFreed;
-        self.control.check_channels(self.net.now, &mut self.ledger, guarantee, &BTreeMap::new());
+        self.control.check_channels(self.net.now, &mut self.ledger, guarantee, &Audiences::new());
     }
 
     fn shut_down(&mut self) {
