@@ -21,6 +21,8 @@ pub struct Mood {
     pub is_loading: bool,
     /// The server was told to shut down.
     pub is_stopping: bool,
+    /// Everybody has left: no address has as many connections as it may.
+    pub is_deserted: bool,
 }
 
 /// How a browser leaves.
@@ -498,6 +500,7 @@ impl Browser {
     fn refused(&mut self, around: &mut Surroundings<'_>, status: u16) {
         let is_fair = match status {
             404 => self.kind == Kind::Lost || around.scenario.vhosts_change,
+            429 => around.scenario.settings.connections_per_address_max > 0 && !around.mood.is_deserted,
             503 => around.mood.is_stopping,
             _ => false,
         };

@@ -13,6 +13,9 @@ use crate::{
     workload::Scenario,
 };
 
+/// From so many addresses browsers come.
+pub const ADDRESSES: usize = 5;
+
 /// The longest close frame; it may be added to whatever waits.
 const CLOSE_BYTES_MAX: u64 = 127;
 
@@ -265,7 +268,8 @@ impl Driver {
         while !self.is_stopped
             && let Some(socket) = net.backlog[self.id].pop_front()
         {
-            let peer = ([10, 0, 0, u8::try_from(socket % 200).expect("below 200")], 1000).into();
+            let address = u8::try_from(socket % ADDRESSES).expect("few addresses");
+            let peer = ([10, 0, 0, address], 1000).into();
             let session = self.shard.accept(net.instant(), peer);
             let slot = session.slot as usize;
             if self.connections.len() <= slot {

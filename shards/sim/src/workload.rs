@@ -198,6 +198,9 @@ impl Scenario {
         if chance.percent(25) {
             settings.subscriptions_max = 3;
         }
+        if chance.percent(20) {
+            settings.connections_per_address_max = 2;
+        }
     }
 
     fn be_stormy(&mut self, chance: &mut Chance, shards: Option<usize>) {

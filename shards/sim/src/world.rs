@@ -20,7 +20,7 @@ use crate::{
     browser::{Browser, Mood, Surroundings},
     chance::Chance,
     control::{Audiences, Control},
-    driver::Driver,
+    driver::{ADDRESSES, Driver},
     net::{Actor, Canary, Counters, Micros, Net},
     oracles::{Guarantee, Ledger, Violation},
     workload::{Scenario, Theme},
@@ -138,7 +138,7 @@ impl World {
             browsers: Vec::new(),
             control: Control::new(directory),
             ledger: Ledger::default(),
-            mood: Mood { is_loading: true, is_stopping: false },
+            mood: Mood { is_loading: true, is_stopping: false, is_deserted: false },
             requests_left: scenario.requests_max,
             queue: BinaryHeap::new(),
             order: 0,
@@ -387,6 +387,38 @@ impl World {
     }
 
     fn leave(&mut self) {
+        self.empty();
+        let remaining = [
+            Figure::Connections,
+            Figure::Sessions,
+            Figure::Subscriptions,
+            Figure::LogBytes,
+            Figure::LinkMessages,
+        ];
+        self.check_freed(&remaining);
+        self.control.list_channels(&mut self.net);
+        self.run_until(SECOND, |world| world.control.is_idle());
+        let guarantee = Guarantee::EverythingIsFreed;
+        self.control.check_channels(self.net.now, &mut self.ledger, guarantee, &Audiences::new());
+        self.come_again();
+    }
+
+    /// Where connections are counted by address, as many as may be come again: none is refused.
+    fn come_again(&mut self) {
+        let most = self.scenario.settings.connections_per_address_max as usize;
+        if most == 0 {
+            return;
+        }
+        self.mood.is_deserted = true;
+        for _ in 0..most * ADDRESSES {
+            self.connect();
+        }
+        self.settle("when all may come again");
+        self.empty();
+    }
+
+    /// All leave, in whatever way, and are gone.
+    fn empty(&mut self) {
         for browser in 0..self.browsers.len() {
             if self.browsers[browser].is_open() {
                 self.with(browser, Browser::leave);
@@ -402,18 +434,6 @@ impl World {
         };
         self.run_until(2 * patience + 60 * SECOND, gone);
         self.run_until(SECOND, |_| false);
-        let remaining = [
-            Figure::Connections,
-            Figure::Sessions,
-            Figure::Subscriptions,
-            Figure::LogBytes,
-            Figure::LinkMessages,
-        ];
-        self.check_freed(&remaining);
-        self.control.list_channels(&mut self.net);
-        self.run_until(SECOND, |world| world.control.is_idle());
-        let guarantee = Guarantee::EverythingIsFreed;
-        self.control.check_channels(self.net.now, &mut self.ledger, guarantee, &Audiences::new());
     }
 
     fn shut_down(&mut self) {
