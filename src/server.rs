@@ -109,6 +109,7 @@ impl Server {
         let directory = Directory::new(shards, u64::from_ne_bytes(random()?));
         let board = Arc::new(Board::new(shards));
         let running = start_shards(config, &directory, &board)?;
+        board.show_accept_pauses(Arc::clone(&running.accept_pauses));
         let node = NodeInfo {
             name: node_name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -5,7 +5,10 @@
 
 mod exposition;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicU64, Ordering},
+};
 
 use webrocket_state::{
     ShardId,
@@ -18,6 +21,7 @@ pub use exposition::{Exposition, Kind};
 #[derive(Debug)]
 pub struct Board {
     shards: Box<[Row]>,
+    accept_pauses: OnceLock<Arc<AtomicU64>>,
 }
 
 /// One shard's figures, on cache lines of their own: a shard's stores disturb no other.
@@ -30,7 +34,13 @@ impl Board {
     #[must_use]
     pub fn new(shards: u16) -> Self {
         let row = || Row(std::array::from_fn(|_| AtomicU64::new(0)));
-        Self { shards: (0..shards).map(|_| row()).collect() }
+        Self { shards: (0..shards).map(|_| row()).collect(), accept_pauses: OnceLock::new() }
+    }
+
+    /// Shows the driver's count of pauses in accepting, too.
+    pub fn show_accept_pauses(&self, pauses: Arc<AtomicU64>) {
+        // A board belongs to one driver, which shows its count once.
+        let _ = self.accept_pauses.set(pauses);
     }
 
     /// Stores a shard's figures, in the order of [`FIGURES`].
@@ -46,6 +56,12 @@ impl Board {
 
     /// Writes all figures, one series a shard.
     pub fn write(&self, exposition: &mut Exposition) {
+        if let Some(pauses) = self.accept_pauses.get() {
+            let name = "accept_pauses_total";
+            let help = "Times that a shard accepted nothing for a while because file descriptors ran short.";
+            exposition.family(name, help, Kind::Counter);
+            exposition.sample(name, &[], pauses.load(Ordering::Relaxed));
+        }
         for (index, info) in FIGURES.iter().enumerate() {
             exposition.family(info.name, info.help, info.kind.into());
             for (shard, row) in self.shards.iter().enumerate() {
@@ -67,9 +83,11 @@ mod tests {
         let mut figures = Figures::default();
         figures.add(Figure::Sessions, 7);
         board.publish(ShardId(1), figures.values());
+        board.show_accept_pauses(Arc::new(AtomicU64::new(3)));
         let mut exposition = Exposition::default();
         board.write(&mut exposition);
         let text = exposition.into_text();
+        assert!(text.contains("\nwebrocket_accept_pauses_total 3\n"), "{text}");
         let sessions: Vec<_> = text.lines().filter(|line| line.contains("webrocket_sessions")).collect();
         assert_eq!(
             sessions,
