@@ -137,6 +137,7 @@ mod tests {
     #[test]
     fn the_help_names_the_defaults() {
         let help = Flags::command().render_long_help().to_string();
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
         let config = Config::default();
         for address in [config.websocket_addr, config.control_addr, config.exchange_addr, config.stream_addr]
         {
