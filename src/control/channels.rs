@@ -203,7 +203,9 @@ impl Actor {
                         Err(Refusal::NoChannel(change.channel))
                     }
                     Outcome::StoreFailed => Err(Refusal::StoreFailed),
-                    Outcome::Channel(_) | Outcome::Channels(_) => unreachable!("nobody asked for channels"),
+                    Outcome::SessionNotFound | Outcome::Channel(_) | Outcome::Channels(_) => {
+                        unreachable!("a channel was opened or closed")
+                    }
                 };
                 let _ = reply.send(answer);
             }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use webrocket_wire::Rights;
+use webrocket_wire::{Rights, handshake::Dialect};
 
 use crate::{
     answer::{self, Answer},
@@ -740,7 +740,7 @@ impl Browser {
     fn may(&self, scenario: &Scenario, needed: Rights, channel: Option<&str>) -> Option<bool> {
         let Some(name) = self.identity else {
             let is_open = channel.is_none_or(|channel| !channel.contains('-'));
-            return Some(is_open && VHOSTS[self.vhost].1.classic_rights().contains(needed));
+            return Some(is_open && VHOSTS[self.vhost].1.rights(Dialect::Classic, true).contains(needed));
         };
         if scenario.users_change {
             return None;

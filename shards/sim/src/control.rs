@@ -332,7 +332,7 @@ impl Control {
                     .and_then(|name| subscribers.get(&(index, name)));
                 let (count, members) = key.cloned().unwrap_or_default();
                 let present: BTreeSet<String> =
-                    info.members.iter().flatten().map(ToString::to_string).collect();
+                    info.members.iter().flatten().map(|member| member.uid.to_string()).collect();
                 let opened = known.opened.contains(&info.name);
                 let fits = info.subscribers == count
                     && info.opened == opened

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use webrocket_wire::{ChannelName, UserName, handshake::Upgrade};
+use webrocket_wire::{ChannelKind, ChannelName, MemberData, Status, handshake::Upgrade, wwfp::Reference};
 
 use crate::message::ShardId;
 
@@ -12,8 +12,10 @@ use crate::message::ShardId;
 pub enum Open {
     /// At the channel's owner.
     Subscribe(ChannelName),
-    /// At the channel's owner.
-    Unsubscribe(ChannelName),
+    /// At the channel's owner, with what the session says when it leaves.
+    Unsubscribe(ChannelName, MemberData),
+    /// At the channel's owner: the request fails in any case, with this status if the channel exists.
+    Fail(Status),
     /// At the channel's owner.
     Broadcast {
         /// Where to.
@@ -23,8 +25,8 @@ pub enum Open {
     },
     /// At the shard that counts the address; the handshake that waits for it.
     Admit(Box<Upgrade>),
-    /// At the control thread; `None` for a token.
-    Authenticate(Option<UserName>),
+    /// At the control thread.
+    Authenticate,
     /// At the control thread.
     OpenChannel(ChannelName),
     /// At the control thread.
@@ -36,9 +38,10 @@ impl Open {
         match self {
             Self::Broadcast { bytes, .. } => *bytes,
             Self::Subscribe(_)
-            | Self::Unsubscribe(_)
+            | Self::Unsubscribe(..)
+            | Self::Fail(_)
             | Self::Admit(_)
-            | Self::Authenticate(_)
+            | Self::Authenticate
             | Self::OpenChannel(_)
             | Self::CloseChannel(_) => 0,
         }
@@ -58,7 +61,7 @@ pub enum Answerer {
 
 #[derive(Debug)]
 enum Slot {
-    Waits(Open),
+    Waits(Open, Option<Reference>),
     /// Encoded, waiting for those before it.
     Ready(Vec<u8>),
 }
@@ -115,24 +118,40 @@ impl Answers {
     /// How many subscriptions are being asked for.
     #[must_use]
     pub fn subscribes(&self) -> usize {
-        self.slots.iter().filter(|slot| matches!(slot, Slot::Waits(Open::Subscribe(_)))).count()
+        self.slots.iter().filter(|slot| matches!(slot, Slot::Waits(Open::Subscribe(_), _))).count()
     }
 
     /// Whether the end of a subscription of `channel` is being asked for.
     #[must_use]
     pub fn unsubscribes(&self, channel: &ChannelName) -> bool {
-        self.slots.iter().any(|slot| matches!(slot, Slot::Waits(Open::Unsubscribe(of)) if of == channel))
+        self.slots
+            .iter()
+            .any(|slot| matches!(slot, Slot::Waits(Open::Unsubscribe(of, _), _) if of == channel))
+    }
+
+    /// Whether the begin or end of a subscription of `channel` is being asked for.
+    #[must_use]
+    pub fn changes(&self, channel: &ChannelName) -> bool {
+        let subscribes = |slot: &Slot| matches!(slot, Slot::Waits(Open::Subscribe(of), _) if of == channel);
+        self.slots.iter().any(subscribes) || self.unsubscribes(channel)
+    }
+
+    /// Whether a list of those present is being asked for.
+    #[must_use]
+    pub fn awaits_list(&self) -> bool {
+        let is_presence = |channel: &ChannelName| channel.kind() == ChannelKind::Presence;
+        self.slots.iter().any(|slot| matches!(slot, Slot::Waits(Open::Subscribe(of), _) if is_presence(of)))
     }
 
     /// Opens a request; returns its number.
-    pub fn push(&mut self, open: Open, answerer: Answerer) -> u32 {
+    pub fn push(&mut self, open: Open, answerer: Answerer, reference: Option<Reference>) -> u32 {
         self.in_order = match answerer {
             Answerer::Owner(owner) if self.is_empty() || self.in_order == Some(owner) => Some(owner),
             Answerer::Owner(_) | Answerer::Whenever | Answerer::Control => None,
         };
         self.control |= answerer == Answerer::Control;
         self.bytes += open.bytes();
-        self.slots.push_back(Slot::Waits(open));
+        self.slots.push_back(Slot::Waits(open, reference));
         self.first.wrapping_add(u32::try_from(self.slots.len() - 1).expect("requests are bounded"))
     }
 
@@ -145,7 +164,7 @@ impl Answers {
     /// What request `number` asked; `None` if it is not open.
     pub fn open(&mut self, number: u32) -> Option<&Open> {
         match self.slots.get(self.index_of(number)?) {
-            Some(Slot::Waits(open)) => Some(open),
+            Some(Slot::Waits(open, _)) => Some(open),
             Some(Slot::Ready(_)) | None => None,
         }
     }
@@ -154,7 +173,7 @@ impl Answers {
     pub fn take_upgrade(&mut self, number: u32) -> Option<Box<Upgrade>> {
         let index = self.index_of(number)?;
         match std::mem::replace(&mut self.slots[index], Slot::Ready(Vec::new())) {
-            Slot::Waits(Open::Admit(upgrade)) => Some(upgrade),
+            Slot::Waits(Open::Admit(upgrade), _) => Some(upgrade),
             other => {
                 self.slots[index] = other;
                 None
@@ -162,10 +181,18 @@ impl Answers {
         }
     }
 
+    /// What the client calls request `number`.
+    pub fn take_reference(&mut self, number: u32) -> Option<Reference> {
+        match self.slots.get_mut(self.index_of(number)?) {
+            Some(Slot::Waits(_, reference)) => reference.take(),
+            Some(Slot::Ready(_)) | None => None,
+        }
+    }
+
     /// Puts the encoded answer of request `number` into its place.
     pub fn complete(&mut self, number: u32, frames: Vec<u8>) {
         let index = self.index_of(number).expect("an open request");
-        let Slot::Waits(open) = std::mem::replace(&mut self.slots[index], Slot::Ready(frames)) else {
+        let Slot::Waits(open, _) = std::mem::replace(&mut self.slots[index], Slot::Ready(frames)) else {
             panic!("a request was answered twice");
         };
         self.bytes -= open.bytes();
@@ -174,7 +201,7 @@ impl Answers {
     /// The next answer whose turn it is.
     pub fn next_ready(&mut self) -> Option<Vec<u8>> {
         let frames = match self.slots.front_mut()? {
-            Slot::Waits(_) => return None,
+            Slot::Waits(..) => return None,
             Slot::Ready(frames) => std::mem::take(frames),
         };
         self.slots.pop_front();
@@ -209,9 +236,9 @@ mod tests {
     #[test]
     fn answers_leave_in_the_order_of_requests() {
         let mut answers = Answers::new(u32::MAX);
-        let first = answers.push(Open::Broadcast { channel: channel(), bytes: 10 }, Answerer::Whenever);
+        let first = answers.push(Open::Broadcast { channel: channel(), bytes: 10 }, Answerer::Whenever, None);
         answers.push_ready(b"second".to_vec());
-        let third = answers.push(Open::Subscribe(channel()), Answerer::Owner(ShardId(1)));
+        let third = answers.push(Open::Subscribe(channel()), Answerer::Owner(ShardId(1)), None);
         assert_eq!((first, third, answers.bytes(), answers.subscribes()), (u32::MAX, 1, 10, 1));
         answers.complete(third, b"third".to_vec());
         assert_eq!(answers.next_ready(), None);
@@ -226,10 +253,10 @@ mod tests {
     fn one_owner_answers_in_order_until_somebody_else_is_asked() {
         let mut answers = Answers::new(0);
         assert!(!answers.are_in_order_at(ShardId(1)));
-        answers.push(Open::Subscribe(channel()), Answerer::Owner(ShardId(1)));
+        answers.push(Open::Subscribe(channel()), Answerer::Owner(ShardId(1)), None);
         assert!(answers.are_in_order_at(ShardId(1)) && !answers.are_in_order_at(ShardId(2)));
-        answers.push(Open::Broadcast { channel: channel(), bytes: 1 }, Answerer::Whenever);
-        answers.push(Open::Subscribe(channel()), Answerer::Owner(ShardId(1)));
+        answers.push(Open::Broadcast { channel: channel(), bytes: 1 }, Answerer::Whenever, None);
+        answers.push(Open::Subscribe(channel()), Answerer::Owner(ShardId(1)), None);
         assert!(!answers.are_in_order_at(ShardId(1)));
     }
 }

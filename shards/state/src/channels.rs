@@ -5,10 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use webrocket_wire::{ChannelKind, ChannelName};
+use webrocket_wire::{ChannelKind, ChannelName, MemberData, presence};
 
 use crate::{
-    message::{ChannelInfo, ChannelRef, Present, ShardId},
+    message::{ChannelInfo, ChannelRef, Joining, MemberInfo, Present, SessionRef, ShardId},
     slots::Slots,
     vhost::{Vhost, VhostId},
 };
@@ -146,65 +146,116 @@ impl Channel {
         !self.opened && self.audience.is_empty()
     }
 
-    /// The channel as operators see it.
+    /// The channel as operators and backends see it in lists.
     #[must_use]
-    pub fn info(&self) -> ChannelInfo {
+    pub fn summary(&self) -> ChannelInfo {
         ChannelInfo {
             name: self.key.1.clone(),
             opened: self.opened,
             subscribers: self.audience.iter().map(|(_, sessions)| sessions).sum(),
-            members: self.members.as_ref().map(|members| members.present().uids),
+            members: None,
         }
+    }
+
+    /// The same with all its members.
+    #[must_use]
+    pub fn info(&self) -> ChannelInfo {
+        ChannelInfo { members: self.members.as_ref().map(|members| members.all()), ..self.summary() }
     }
 }
 
-/// Who is present on a presence channel: a `uid` joins with its first session and leaves with its last.
+/// Who is present on a presence channel, over all shards.
+///
+/// A `uid` is present from the first to the last of its visible sessions; others are shown the
+/// data with which the first one joined. A session that subscribes twice is counted twice and
+/// leaves with the second: its shard takes one back, and nobody notices.
 #[derive(Debug, Default)]
 pub struct Members {
-    by_uid: HashMap<Arc<str>, Member>,
-    by_joining: BTreeMap<u64, Arc<str>>,
+    sessions: HashMap<SessionRef, Tab, ahash::RandomState>,
+    by_uid: HashMap<Arc<str>, Member, ahash::RandomState>,
+    by_joining: BTreeMap<u64, MemberInfo>,
     joined: u64,
 }
 
+/// One session on the channel.
+#[derive(Debug)]
+struct Tab {
+    uid: Arc<str>,
+    hidden: bool,
+    subscriptions: u32,
+}
+
+/// A `uid` with visible sessions.
 #[derive(Debug)]
 struct Member {
     joined: u64,
     sessions: u64,
+    data: MemberData,
 }
 
 impl Members {
-    /// One more session of `uid`; `true` if that makes it present.
-    pub fn join(&mut self, uid: &Arc<str>) -> bool {
+    /// A session joins. `true` if that makes its `uid` present.
+    pub fn join(&mut self, session: SessionRef, joining: &Joining) -> bool {
+        if let Some(tab) = self.sessions.get_mut(&session) {
+            tab.subscriptions += 1;
+            return false;
+        }
+        let Joining { uid, data, hidden } = joining;
+        self.sessions.insert(session, Tab { uid: Arc::clone(uid), hidden: *hidden, subscriptions: 1 });
+        if *hidden {
+            return false;
+        }
         if let Some(member) = self.by_uid.get_mut(uid) {
             member.sessions += 1;
             return false;
         }
         self.joined += 1;
-        self.by_uid.insert(Arc::clone(uid), Member { joined: self.joined, sessions: 1 });
-        self.by_joining.insert(self.joined, Arc::clone(uid));
+        let member = Member { joined: self.joined, sessions: 1, data: data.clone() };
+        self.by_uid.insert(Arc::clone(uid), member);
+        let entry = presence::list_entry(uid, data).into();
+        self.by_joining.insert(self.joined, MemberInfo { uid: Arc::clone(uid), entry });
         true
     }
 
-    /// One session of `uid` less; `true` if it is not present any more.
-    pub fn leave(&mut self, uid: &Arc<str>) -> bool {
-        let member = self.by_uid.get_mut(uid).expect("only those who joined leave");
+    /// A session leaves. If its `uid` is not present any more: the `uid`, and the data with which it joined.
+    pub fn leave(&mut self, session: SessionRef) -> Option<(Arc<str>, MemberData)> {
+        let tab = self.sessions.get_mut(&session).expect("only those who joined leave");
+        tab.subscriptions -= 1;
+        if tab.subscriptions > 0 {
+            return None;
+        }
+        let Tab { uid, hidden, .. } = self.sessions.remove(&session).expect("just found");
+        if hidden {
+            return None;
+        }
+        let member = self.by_uid.get_mut(&uid).expect("a visible session makes its uid present");
         member.sessions -= 1;
         if member.sessions > 0 {
-            return false;
+            return None;
         }
-        let joined = member.joined;
-        self.by_uid.remove(uid);
+        let Member { joined, data, .. } = self.by_uid.remove(&uid).expect("just found");
         self.by_joining.remove(&joined);
-        true
+        Some((uid, data))
     }
 
     /// Those present, in order of joining, at most [`PRESENT_MAX`].
     #[must_use]
     pub fn present(&self) -> Present {
-        Present {
-            uids: self.by_joining.values().take(PRESENT_MAX).cloned().collect(),
-            total: self.by_joining.len() as u64,
+        let mut list = String::new();
+        for member in self.by_joining.values().take(PRESENT_MAX) {
+            if !list.is_empty() {
+                list.push(',');
+            }
+            list.push_str(&member.entry);
         }
+        let total = self.by_joining.len();
+        Present { list, total: (total > PRESENT_MAX).then_some(total as u64) }
+    }
+
+    /// All who are present, in order of joining.
+    #[must_use]
+    pub fn all(&self) -> Vec<MemberInfo> {
+        self.by_joining.values().cloned().collect()
     }
 }
 
@@ -212,24 +263,55 @@ impl Members {
 mod tests {
     use super::*;
 
+    fn session(slot: u32) -> SessionRef {
+        SessionRef { shard: ShardId(0), slot, generation: 0 }
+    }
+
+    fn joining(uid: &str, data: &str, hidden: bool) -> Joining {
+        Joining { uid: uid.into(), data: MemberData::new(data), hidden }
+    }
+
+    fn list(members: &Members) -> String {
+        members.present().list
+    }
+
     #[test]
-    fn a_uid_is_present_from_its_first_to_its_last_session() {
+    fn a_uid_is_present_from_its_first_to_its_last_visible_session() {
         let mut members = Members::default();
-        let (ann, joe): (Arc<str>, Arc<str>) = ("ann".into(), "joe".into());
-        assert!(members.join(&joe) && members.join(&ann) && !members.join(&joe));
-        assert_eq!(members.present().uids, [Arc::clone(&joe), Arc::clone(&ann)]);
-        assert!(!members.leave(&joe) && members.leave(&joe));
-        assert!(members.join(&joe));
-        assert_eq!(members.present(), Present { uids: vec![ann, joe], total: 2 });
+        assert!(!members.join(session(0), &joining("joe", "{}", true)));
+        assert_eq!(list(&members), "");
+        assert!(members.join(session(1), &joining("joe", r#"{"a":1}"#, false)));
+        assert!(members.join(session(2), &joining("ann", "{}", false)));
+        assert!(!members.join(session(3), &joining("joe", r#"{"a":2}"#, false)));
+        assert_eq!(list(&members), r#"{"uid":"joe","a":1},{"uid":"ann"}"#);
+        assert_eq!(members.leave(session(1)), None);
+        assert_eq!(list(&members), r#"{"uid":"joe","a":1},{"uid":"ann"}"#);
+        assert_eq!(members.leave(session(3)), Some(("joe".into(), MemberData::new(r#"{"a":1}"#))));
+        assert_eq!(members.leave(session(0)), None);
+        assert!(members.join(session(0), &joining("joe", "{}", false)));
+        assert_eq!(list(&members), r#"{"uid":"ann"},{"uid":"joe"}"#);
+    }
+
+    #[test]
+    fn a_session_that_subscribes_twice_is_there_once() {
+        let mut members = Members::default();
+        assert!(!members.join(session(0), &joining("joe", "{}", true)));
+        assert!(!members.join(session(0), &joining("joe", "{}", false)));
+        assert_eq!(list(&members), "");
+        assert_eq!(members.leave(session(0)), None);
+        assert_eq!(members.sessions.len(), 1);
+        assert_eq!(members.leave(session(0)), None);
+        assert_eq!(members.sessions.len(), 0);
     }
 
     #[test]
     fn long_lists_are_cut() {
         let mut members = Members::default();
         for number in 0..1500 {
-            members.join(&format!("u{number}").into());
+            members.join(session(number), &joining(&format!("u{number}"), "{}", false));
         }
         let present = members.present();
-        assert_eq!((present.uids.len(), present.total, &*present.uids[999]), (1000, 1500, "u999"));
+        assert!(present.list.ends_with(r#"{"uid":"u998"},{"uid":"u999"}"#));
+        assert_eq!((present.total, members.all().len()), (Some(1500), 1500));
     }
 }

@@ -9,7 +9,7 @@
 //! | [`machine`] | the contract with whatever drives a state machine |
 //! | [`shard`] | the broker's state machine: sessions on top, channels below |
 //! | [`connection`], [`outgoing`] | one WebSocket connection, its close, its own bytes |
-//! | [`session`], [`answers`], [`rate`], [`addresses`] | one browser: identity, open requests in order, limits |
+//! | [`session`], [`sids`], [`answers`], [`rate`], [`addresses`] | one browser: identity, open requests in order, limits |
 //! | [`delivery`], [`log`] | fan-out: views, cursors, what is flushed next |
 //! | [`channels`], [`directory`] | channels at their owner, and who owns which |
 //! | [`link`] | the way to another shard, and who must wait for it |
@@ -34,6 +34,7 @@ pub mod rate;
 pub mod session;
 pub mod settings;
 pub mod shard;
+pub mod sids;
 pub mod slots;
 pub mod vhost;
 

@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::message::{RequestRef, SessionRef, ShardId, ShardMessage};
+use crate::message::{Publisher, SessionRef, ShardId, ShardMessage};
 
 /// With more messages waiting than this, the link is congested.
 pub const CONGESTED_MESSAGES: usize = 1024;
@@ -23,8 +23,8 @@ pub const OPEN_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// A broadcast's acknowledgement that waits until the broadcast has left.
 #[derive(Debug)]
 pub struct Deferred {
-    /// The broadcast's request.
-    pub request: RequestRef,
+    /// Who waits for it.
+    pub publisher: Publisher,
     /// Other congested links on which it must have left too, with the message's number there.
     pub others: Vec<(ShardId, u64)>,
     /// The broadcast's bytes.

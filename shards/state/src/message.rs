@@ -2,7 +2,8 @@
 
 use std::{fmt, net::IpAddr, sync::Arc};
 
-use webrocket_wire::{ChannelKind, ChannelName, Rights, SingleAccessToken, UserName};
+use uuid::Uuid;
+use webrocket_wire::{ChannelKind, ChannelName, MemberData, Rights, SingleAccessToken, UserName};
 
 use crate::vhost::{Vhost, VhostId};
 
@@ -88,7 +89,31 @@ pub enum Command {
         /// Its name.
         channel: ChannelName,
     },
-    /// Asks for all channels of a vhost that this shard owns. [`Outcome::Channels`], by name.
+    /// A backend broadcasts; sent to the channel's owner only. [`Outcome::Done`] once the broadcast has
+    /// its place in the channel's order, or [`Outcome::ChannelNotFound`].
+    Publish {
+        /// Names this command in its [`Report::Applied`].
+        ticket: Ticket,
+        /// The channel's vhost.
+        vhost: VhostId,
+        /// Its name.
+        channel: ChannelName,
+        /// What subscribers receive.
+        frame: Frame,
+    },
+    /// A backend speaks to one session; sent to all shards, because none but its own knows where it is.
+    /// [`Outcome::Done`] or [`Outcome::SessionNotFound`].
+    DirectMessage {
+        /// Names this command in its [`Report::Applied`].
+        ticket: Ticket,
+        /// The session's vhost.
+        vhost: VhostId,
+        /// The session.
+        sid: Uuid,
+        /// What it receives.
+        frame: Frame,
+    },
+    /// Asks for all channels of a vhost that this shard owns, without members. [`Outcome::Channels`], by name.
     ListChannels {
         /// Names this command in its [`Report::Applied`].
         ticket: Ticket,
@@ -139,6 +164,8 @@ pub enum Outcome {
     VhostNotFound,
     /// There is no such channel.
     ChannelNotFound,
+    /// There is no such session on this shard.
+    SessionNotFound,
     /// The vhost has as many channels as its settings allow.
     ChannelLimit,
     /// The change could not be stored; nothing changed.
@@ -158,8 +185,17 @@ pub struct ChannelInfo {
     pub opened: bool,
     /// Sessions that subscribe it, over all shards.
     pub subscribers: u64,
-    /// Presence channels only: the `uid`s of visible subscribers, in order of joining, at most 1,000.
-    pub members: Option<Vec<Arc<str>>>,
+    /// Presence channels only, and not in lists: all visible subscribers in order of joining.
+    pub members: Option<Vec<MemberInfo>>,
+}
+
+/// A visible subscriber of a presence channel.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MemberInfo {
+    /// By what others know it.
+    pub uid: Arc<str>,
+    /// What others are shown, the text of a JSON object: `{"uid":…,<data>}`.
+    pub entry: Arc<str>,
 }
 
 impl ChannelInfo {
@@ -320,7 +356,7 @@ pub enum ShardMessage {
         /// Whether the session may create the channel where it does not exist.
         may_create: bool,
         /// Who joins, on presence channels.
-        uid: Option<Arc<str>>,
+        joining: Option<Joining>,
     },
     /// To the owner: does the channel exist?
     Find {
@@ -364,8 +400,10 @@ pub enum ShardMessage {
     Leave {
         /// The channel.
         channel: ChannelRef,
-        /// Who leaves, on presence channels.
-        uid: Option<Arc<str>>,
+        /// Whose it was.
+        session: SessionRef,
+        /// What it said when it left.
+        data: MemberData,
     },
     /// From the owner: the answer to a request.
     Answer {
@@ -397,8 +435,6 @@ pub enum Answer {
     Subscribed {
         /// The channel.
         channel: ChannelRef,
-        /// Who joined, on presence channels.
-        uid: Option<Arc<str>>,
         /// On presence channels: those present before, and how many there are in all.
         present: Option<Present>,
     },
@@ -421,13 +457,41 @@ pub enum Answer {
     TooManyConnections,
 }
 
+/// Who joins a presence channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Joining {
+    /// By what others know the subscriber.
+    pub uid: Arc<str>,
+    /// What it shows of itself.
+    pub data: MemberData,
+    /// Whether nobody is to know.
+    pub hidden: bool,
+}
+
 /// Who is present, at most 1,000 of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Present {
-    /// The visible `uid`s in order of joining.
-    pub uids: Vec<Arc<str>>,
-    /// How many visible `uid`s there are.
-    pub total: u64,
+    /// The visible subscribers in order of joining, as JSON objects separated by commas.
+    pub list: String,
+    /// How many there are, if the list is cut.
+    pub total: Option<u64>,
+}
+
+impl Present {
+    /// As a reply names them.
+    #[must_use]
+    pub fn as_reply(&self) -> webrocket_wire::Present<'_> {
+        webrocket_wire::Present { list: &self.list, total: self.total }
+    }
+}
+
+/// Who broadcasts, and is told when it is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Publisher {
+    /// A session.
+    Session(RequestRef),
+    /// A backend, through the control thread.
+    Backend(Ticket),
 }
 
 /// What an identity may do on a channel, given the vhost's anonymous rights.

@@ -50,6 +50,7 @@ figures! {
     BytesSent Counter "bytes_sent_total" "Bytes to clients.";
     Broadcasts Counter "broadcasts_total" "Broadcasts that the shard put in order as their channel's owner.";
     Deliveries Counter "deliveries_total" "Broadcasts appended for a subscriber of this shard.";
+    DirectMessages Counter "direct_messages_total" "Messages of backends to single sessions.";
     Errors Counter "errors_total" "Error answers to clients.";
     ProtocolErrors Counter "protocol_errors_total" "Sessions closed because the peer broke the WebSocket protocol.";
     SlowConsumers Counter "slow_consumers_total" "Sessions closed with 4008: too many bytes waited for them, or too long.";

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use webrocket_wire::Rights;
+use webrocket_wire::{Rights, handshake::Dialect};
 
 /// What sessions may do on open channels before they authenticate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -24,13 +24,14 @@ pub enum Anonymous {
 }
 
 impl Anonymous {
-    /// The rights of an anonymous session of the classic dialect.
+    /// The rights of an anonymous session that speaks `dialect` on a vhost with or without users.
     #[must_use]
-    pub fn classic_rights(self) -> Rights {
-        match self {
-            Self::Auto | Self::None => Rights::NONE,
-            Self::Read => Rights::READ,
-            Self::ReadWrite => Rights::READ_WRITE,
+    pub fn rights(self, dialect: Dialect, has_users: bool) -> Rights {
+        match (self, dialect) {
+            (Self::Auto, Dialect::Wwfp) if !has_users => Rights::READ_WRITE,
+            (Self::Auto, Dialect::Classic | Dialect::Wwfp) | (Self::None, _) => Rights::NONE,
+            (Self::Read, _) => Rights::READ,
+            (Self::ReadWrite, _) => Rights::READ_WRITE,
         }
     }
 }
@@ -80,6 +81,8 @@ settings! {
     channels_max: 10_000 in 0..=10_000_000;
     /// Subscriptions of one session. At the bound: `ACCESS_DENIED` with a reason.
     subscriptions_max: 1_000 in 0..=10_000;
+    /// Length of the data that a subscriber joins or leaves with, in bytes as written. Over it: 400 with a reason.
+    presence_data_bytes_max: 1_024 in 0..=65_536;
     /// Length of one message from a client, in bytes. Over it: closed with 1009.
     message_bytes_max: 65_536 in 128..=67_108_864;
     /// Bytes that may wait for one session. Over it: closed with 4008.

@@ -1,8 +1,9 @@
 //! The broker's state machine: one shard.
 //!
 //! Holds its sessions, the channels that hash here, and its view of every channel that one of its
-//! sessions subscribes. `browser` turns what a browser sends into requests, `classic` carries
-//! them out, `owner` is the channel owner's half, `control` the control thread's word.
+//! sessions subscribes. `browser` turns what a browser sends into requests, the dialects `classic`
+//! and `wwfp` check them, `request` carries them out, `owner` is the channel owner's half, `control`
+//! the control thread's word.
 //!
 //! Invariants:
 //!
@@ -17,8 +18,10 @@ mod browser;
 mod classic;
 mod control;
 mod owner;
+mod request;
 #[cfg(test)]
 mod tests;
+mod wwfp;
 
 use std::{
     collections::VecDeque,
@@ -28,7 +31,7 @@ use std::{
 };
 
 use rand::{SeedableRng, rngs::StdRng};
-use webrocket_wire::{CloseCode, VhostPath};
+use webrocket_wire::{CloseCode, MemberData, VhostPath};
 
 use crate::{
     addresses::AddressCounts,
@@ -43,6 +46,7 @@ use crate::{
     metrics::{Figure, Figures},
     session::Session,
     settings::Settings,
+    sids::Sids,
     slots::Slots,
     vhost::{Vhost, VhostId},
 };
@@ -76,6 +80,7 @@ pub struct ShardConfig {
 pub struct Shard {
     config: ShardConfig,
     sessions: Slots<Session>,
+    sids: Sids,
     delivery: Delivery,
     channels: Channels,
     admitted: AddressCounts,
@@ -126,6 +131,7 @@ impl Shard {
             random: StdRng::from_seed(config.seed),
             config,
             sessions: Slots::default(),
+            sids: Sids::default(),
             delivery: Delivery::default(),
             channels: Channels::default(),
             admitted: AddressCounts::default(),
@@ -213,7 +219,7 @@ impl Shard {
                 Due::Idle if session.pause.any() => session.connection.touch(now),
                 Due::Idle => {
                     self.figures.add(Figure::IdleTimeouts, 1);
-                    self.close_session(now, slot, CloseCode::IdleTimeout);
+                    self.close_session(now, slot, CloseCode::IdleTimeout, &MemberData::default());
                 }
                 Due::Stalled => self.condemn(now, slot),
             }
@@ -230,12 +236,13 @@ impl Shard {
         let session = &mut self.sessions[slot];
         self.delivery.drop_tail(session);
         session.connection.out.drop_unbegun();
-        self.close_session(now, slot, CloseCode::SlowConsumer);
+        self.close_session(now, slot, CloseCode::SlowConsumer, &MemberData::default());
     }
 
-    /// Begins the closing handshake; what waits is sent before.
-    fn close_session(&mut self, now: Instant, slot: u32, code: CloseCode) {
-        self.drop_subscriptions(slot);
+    /// Begins the closing handshake; what waits is sent before. `data` is what those are told who
+    /// see it leave.
+    fn close_session(&mut self, now: Instant, slot: u32, code: CloseCode, data: &MemberData) {
+        self.drop_subscriptions(slot, data);
         let session = &mut self.sessions[slot];
         if session.connection.is_open() {
             let timeouts = Self::timeouts(&self.config, session);
@@ -275,8 +282,9 @@ impl Shard {
     fn remove_session(&mut self, slot: u32) -> SessionRef {
         let session = &mut self.sessions[slot];
         self.delivery.drop_tail(session);
-        self.drop_subscriptions(slot);
+        self.drop_subscriptions(slot, &MemberData::default());
         self.dismiss(slot);
+        self.sids.remove(self.sessions[slot].sid, slot);
         let reference = self.reference(slot);
         let session = self.sessions.remove(slot, reference.generation).expect("a used slot");
         if session.connection.is_open() {

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use webrocket_wire::{Rights, UserName, VhostPath};
+use webrocket_wire::{Rights, UserName, VhostPath, handshake::Dialect};
 
 use crate::settings::Settings;
 
@@ -30,6 +30,14 @@ pub struct Vhost {
     pub users: BTreeMap<UserName, User>,
     /// How many channels the vhost has, over all shards. The same counter in every snapshot.
     pub channels: Arc<ChannelCount>,
+}
+
+impl Vhost {
+    /// What a session that speaks `dialect` may do on open channels before it authenticates.
+    #[must_use]
+    pub fn anonymous_rights(&self, dialect: Dialect) -> Rights {
+        self.settings.anonymous.rights(dialect, !self.users.is_empty())
+    }
 }
 
 /// A user of a vhost. The secret is not here: only the control thread verifies it.

@@ -6,19 +6,15 @@
 //!
 //! Source: docs/protocol.md, "What subscribers receive".
 
-use std::{fmt, sync::LazyLock};
+use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
-use serde::{
-    Deserializer,
-    de::{MapAccess, Visitor},
-};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::{
     frame::{self, Opcode},
-    message,
+    members,
     name::ChannelName,
 };
 
@@ -53,7 +49,7 @@ impl<'a> Delivery<'a> {
         channel: &'a ChannelName,
         sid: Option<Uuid>,
     ) -> Self {
-        Self { event: event.get(), members: members(data), channel, sid }
+        Self { event: event.get(), members: contributed(data), channel, sid }
     }
 
     /// Appends the frame, header included.
@@ -105,14 +101,7 @@ impl<'a> Delivery<'a> {
     }
 }
 
-/// Whether `key`, a raw JSON string, is a member that belongs to the server.
-fn is_reserved(key: &RawValue) -> bool {
-    matches!(key.get(), "\"channel\"" | "\"sid\"")
-        || key.get().contains('\\')
-            && message::string(key).is_some_and(|name| matches!(&*name, "channel" | "sid"))
-}
-
-fn members(data: Option<&RawValue>) -> Members<'_> {
+fn contributed(data: Option<&RawValue>) -> Members<'_> {
     let Some(data) = data.map(RawValue::get) else {
         return Members::None;
     };
@@ -120,7 +109,7 @@ fn members(data: Option<&RawValue>) -> Members<'_> {
         return Members::Value(data);
     };
     if may_hold_reserved(data.as_bytes()) {
-        return match kept_members(data) {
+        return match members::kept(data, &["channel", "sid"]) {
             kept if kept.is_empty() => Members::None,
             kept => Members::Some(kept),
         };
@@ -136,40 +125,6 @@ fn may_hold_reserved(data: &[u8]) -> bool {
     static CHANNEL: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"channel\""));
     static SID: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"sid\""));
     memchr::memchr(b'\\', data).is_some() || SID.find(data).is_some() || CHANNEL.find(data).is_some()
-}
-
-/// The members of an object, each from its key to the end of its value, without reserved ones.
-fn kept_members(object: &str) -> Vec<&str> {
-    struct Kept<'a>(&'a str);
-
-    impl<'de> Visitor<'de> for Kept<'de> {
-        type Value = Vec<&'de str>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let mut kept = Vec::new();
-            while let Some((key, value)) = map.next_entry::<&RawValue, &RawValue>()? {
-                if !is_reserved(key) {
-                    let start = offset_in(self.0, key.get());
-                    let end = offset_in(self.0, value.get()) + value.get().len();
-                    kept.push(&self.0[start..end]);
-                }
-            }
-            Ok(kept)
-        }
-    }
-
-    serde_json::Deserializer::from_str(object)
-        .deserialize_map(Kept(object))
-        .expect("a raw value was checked to be JSON")
-}
-
-/// Where `part`, a slice of `whole`, begins in it.
-fn offset_in(whole: &str, part: &str) -> usize {
-    part.as_ptr().addr() - whole.as_ptr().addr()
 }
 
 #[cfg(test)]

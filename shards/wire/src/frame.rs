@@ -434,6 +434,16 @@ pub fn encode(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
     out.extend_from_slice(payload);
 }
 
+/// Appends a frame whose payload is these pieces, one behind the other.
+pub fn encode_pieces(out: &mut Vec<u8>, opcode: Opcode, pieces: &[&str]) {
+    let length = pieces.iter().map(|piece| piece.len()).sum();
+    out.reserve(length + 10);
+    encode_header(out, opcode, length);
+    for piece in pieces {
+        out.extend_from_slice(piece.as_bytes());
+    }
+}
+
 /// Appends a close frame with a code of the table.
 pub fn encode_close(out: &mut Vec<u8>, code: CloseCode) {
     let reason = code.reason();
@@ -481,4 +491,4 @@ pub fn frame_around(frames: &[u8], position: usize) -> Range<usize> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

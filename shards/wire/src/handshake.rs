@@ -18,14 +18,24 @@ const HEADERS_MAX: usize = 100;
 pub enum Dialect {
     /// The dialect of the manual page `webrocket(7)`.
     Classic,
+    /// The WebRocket WebSockets Frontend Protocol.
+    Wwfp,
 }
 
-/// The subprotocol that selects [`Dialect::Classic`].
-const CLASSIC: &str = "webrocket";
+impl Dialect {
+    /// The subprotocol, and value of the query's `protocol`, that selects the dialect.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Classic => "webrocket",
+            Self::Wwfp => "wwfp",
+        }
+    }
 
-/// The subprotocol of a dialect that is not spoken. Who asks for it is refused: to be understood
-/// wrongly would be worse.
-const WWFP: &str = "wwfp";
+    fn named(name: &[u8]) -> Option<Self> {
+        [Self::Classic, Self::Wwfp].into_iter().find(|dialect| dialect.name().as_bytes() == name)
+    }
+}
 
 /// What a request head says.
 #[derive(Debug, PartialEq, Eq)]
@@ -62,8 +72,6 @@ pub struct Upgrade {
 pub enum Refusal {
     /// 400: not HTTP, or a faulty handshake.
     BadRequest,
-    /// 400: a dialect is asked for that is not spoken.
-    UnknownDialect,
     /// 404: there is no such vhost.
     VhostNotFound,
     /// 426: another version than 13.
@@ -81,7 +89,6 @@ impl Refusal {
     fn parts(self) -> (&'static str, &'static str, &'static str) {
         match self {
             Self::BadRequest => ("400 Bad Request", "", "This is not a valid WebSocket handshake."),
-            Self::UnknownDialect => ("400 Bad Request", "", "WWFP is not spoken here; use `webrocket`."),
             Self::VhostNotFound => ("404 Not Found", "", "There is no such vhost."),
             Self::Version => (
                 "426 Upgrade Required",
@@ -117,11 +124,9 @@ impl Upgrade {
     #[must_use]
     pub fn response(&self) -> Vec<u8> {
         let subprotocol = if self.subprotocol {
-            match self.dialect {
-                Dialect::Classic => "Sec-WebSocket-Protocol: webrocket\r\n",
-            }
+            format!("Sec-WebSocket-Protocol: {}\r\n", self.dialect.name())
         } else {
-            ""
+            String::new()
         };
         format!(
             "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{subprotocol}\
@@ -172,14 +177,15 @@ fn upgrade(request: &httparse::Request<'_, '_>) -> Result<Upgrade, Refusal> {
     }
     let target = request.path.unwrap_or_default();
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let offers = |name: &str| tokens(request, "sec-websocket-protocol").any(|token| token == name.as_bytes());
-    let asks = |name: &str| query.split('&').any(|pair| pair.strip_prefix("protocol=") == Some(name));
-    let subprotocol = offers(CLASSIC);
-    if !subprotocol && !asks(CLASSIC) && (offers(WWFP) || asks(WWFP)) {
-        return Err(Refusal::UnknownDialect);
-    }
+    // What the client lists first it likes best; a listed dialect is confirmed by name.
+    let offered = tokens(request, "sec-websocket-protocol").find_map(Dialect::named);
+    let asked = || {
+        let mut values = query.split('&').filter_map(|pair| pair.strip_prefix("protocol="));
+        values.find_map(|name| Dialect::named(name.as_bytes()))
+    };
+    let dialect = offered.or_else(asked).unwrap_or(Dialect::Classic);
     let accept_key = derive_accept_key(key);
-    Ok(Upgrade { path: path.to_owned(), dialect: Dialect::Classic, subprotocol, accept_key })
+    Ok(Upgrade { path: path.to_owned(), dialect, subprotocol: offered.is_some(), accept_key })
 }
 
 fn values<'a>(request: &'a httparse::Request<'_, '_>, name: &'static str) -> impl Iterator<Item = &'a [u8]> {
@@ -259,19 +265,26 @@ mod tests {
     #[test]
     fn subprotocols_and_queries() {
         let offer = |value| request("GET /a HTTP/1.1", &[("Sec-WebSocket-Protocol", Some(value))]);
-        let names = |bytes: &[u8]| {
-            String::from_utf8(accepted(bytes).response())
-                .unwrap()
-                .contains("Sec-WebSocket-Protocol: webrocket\r\n")
-        };
-        assert!(names(&offer("webrocket")));
-        assert!(names(&offer("mqtt, webrocket")));
-        assert!(!names(&offer("mqtt")));
-        assert!(!names(&request("GET /a?protocol=webrocket HTTP/1.1", &[])));
-        assert!(!names(&request("GET /a?protocol=mqtt HTTP/1.1", &[])));
-        assert!(names(&offer("wwfp, webrocket")));
-        for unknown in [offer("mqtt, wwfp"), request("GET /a?x=1&protocol=wwfp HTTP/1.1", &[])] {
-            assert_eq!(parse(&unknown), Head::Refused(Refusal::UnknownDialect));
+        let query = |query: &str| request(&format!("GET /a?{query} HTTP/1.1"), &[]);
+        let both = request("GET /a?protocol=wwfp HTTP/1.1", &[("Sec-WebSocket-Protocol", Some("webrocket"))]);
+        for (bytes, dialect, confirmed) in [
+            (offer("webrocket"), Dialect::Classic, true),
+            (offer("mqtt, webrocket"), Dialect::Classic, true),
+            (offer("mqtt"), Dialect::Classic, false),
+            (offer("wwfp"), Dialect::Wwfp, true),
+            (offer("mqtt, wwfp, webrocket"), Dialect::Wwfp, true),
+            (offer("webrocket, wwfp"), Dialect::Classic, true),
+            (offer("WWFP"), Dialect::Classic, false),
+            (query("protocol=webrocket"), Dialect::Classic, false),
+            (query("protocol=mqtt"), Dialect::Classic, false),
+            (query("x=1&protocol=wwfp"), Dialect::Wwfp, false),
+            (both, Dialect::Classic, true),
+        ] {
+            let upgrade = accepted(&bytes);
+            let response = String::from_utf8(upgrade.response()).unwrap();
+            let header = format!("Sec-WebSocket-Protocol: {}\r\n", dialect.name());
+            assert_eq!((upgrade.dialect, response.contains(&header)), (dialect, confirmed));
+            assert_eq!(response.contains("Sec-WebSocket-Protocol"), confirmed, "{response}");
         }
     }
 

@@ -2,8 +2,9 @@
 //!
 //! This crate turns bytes into types and back: [WebSocket frames](frame), the
 //! [opening handshake](handshake), the [names](name) of the domain, the messages of the
-//! [classic dialect](classic), the [events](event) that subscribers receive, and the one
-//! [table of statuses](status) that all protocols share. It keeps no state beyond one
+//! dialects [classic](classic) and [WWFP](wwfp), the [events](event) that subscribers receive, what
+//! they are told of each other's [presence](presence), and the one [table of statuses](status) that
+//! all protocols share. It keeps no state beyond one
 //! stream, does no I/O and knows no clock.
 //!
 //! Normative description: `docs/protocol.md`.
@@ -14,13 +15,19 @@ pub mod classic;
 pub mod event;
 pub mod frame;
 pub mod handshake;
+mod members;
 pub mod message;
 pub mod name;
+pub mod presence;
+pub mod reply;
 pub mod rights;
 pub mod status;
 pub mod token;
+pub mod wwfp;
 
 pub use name::{ChannelKind, ChannelName, EventName, NameError, UserName, VhostPath};
+pub use presence::MemberData;
+pub use reply::{Present, Reply};
 pub use rights::Rights;
 pub use status::{CloseCode, Status};
 pub use token::{AccessToken, SingleAccessToken};

@@ -14,6 +14,8 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
+use crate::members;
+
 /// How deep a message may be nested.
 pub const DEPTH_MAX: usize = 128;
 
@@ -52,6 +54,12 @@ pub struct Fields<'a> {
     pub secret: Option<&'a RawValue>,
     /// `token`
     pub token: Option<&'a RawValue>,
+    /// `hidden`
+    pub hidden: Option<&'a RawValue>,
+    /// `trigger`
+    pub trigger: Option<&'a RawValue>,
+    /// `ref`
+    pub reference: Option<&'a RawValue>,
 }
 
 /// The text is no message: not JSON, no object, no key, or nested too deep.
@@ -81,6 +89,14 @@ pub fn string(raw: &RawValue) -> Option<Cow<'_, str>> {
     } else {
         Some(Cow::Borrowed(inner))
     }
+}
+
+/// The text of a message's payload: the value of its first key, if that is an object.
+#[must_use]
+pub fn payload_text(text: &str) -> Option<&str> {
+    let member = members::of(text).into_iter().next()?;
+    let payload = member.value();
+    payload.starts_with('{').then_some(payload)
 }
 
 /// Whether arrays and objects in `text` are nested deeper than `max`. Cheap where there are not
@@ -184,6 +200,9 @@ impl<'de> Visitor<'de> for PayloadVisitor {
                 "user" => &mut fields.user,
                 "secret" => &mut fields.secret,
                 "token" => &mut fields.token,
+                "hidden" => &mut fields.hidden,
+                "trigger" => &mut fields.trigger,
+                "ref" => &mut fields.reference,
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                     continue;

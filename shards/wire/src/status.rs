@@ -26,6 +26,14 @@ pub enum Status {
     InvalidEventName,
     /// There is no such channel.
     ChannelNotFound,
+    /// The session does not subscribe the channel.
+    NotSubscribed,
+    /// The vhost has as many channels as it may.
+    ChannelLimit,
+    /// The session has as many subscriptions as it may.
+    SubscriptionLimit,
+    /// The data of a subscriber is longer than it may be.
+    DataTooLong,
     /// No worker can take the trigger.
     AssignationFailed,
     /// The server failed; nothing changed.
@@ -34,7 +42,7 @@ pub enum Status {
 
 impl Status {
     /// All statuses.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 15] = [
         Self::InvalidPayload,
         Self::UndefinedEvent,
         Self::InvalidUserName,
@@ -44,6 +52,10 @@ impl Status {
         Self::InvalidChannelName,
         Self::InvalidEventName,
         Self::ChannelNotFound,
+        Self::NotSubscribed,
+        Self::ChannelLimit,
+        Self::SubscriptionLimit,
+        Self::DataTooLong,
         Self::AssignationFailed,
         Self::Internal,
     ];
@@ -52,17 +64,78 @@ impl Status {
     #[must_use]
     pub const fn classic_id(self) -> &'static str {
         match self {
-            Self::InvalidPayload => "INVALID_PAYLOAD",
+            Self::InvalidPayload | Self::DataTooLong => "INVALID_PAYLOAD",
             Self::UndefinedEvent => "UNDEFINED_EVENT",
             Self::InvalidUserName => "INVALID_USER_NAME",
             Self::UserNotFound => "USER_NOT_FOUND",
             Self::InvalidCredentials => "INVALID_CREDENTIALS",
-            Self::AccessDenied => "ACCESS_DENIED",
+            Self::AccessDenied | Self::ChannelLimit | Self::SubscriptionLimit => "ACCESS_DENIED",
             Self::InvalidChannelName => "INVALID_CHANNEL_NAME",
             Self::InvalidEventName => "INVALID_EVENT_NAME",
             Self::ChannelNotFound => "CHANNEL_NOT_FOUND",
+            Self::NotSubscribed => "NOT_SUBSCRIBED",
             Self::AssignationFailed => "ASSIGNATION_FAILED",
             Self::Internal => "INTERNAL_ERROR",
+        }
+    }
+
+    /// The code of WWFP and WBP.
+    #[must_use]
+    pub const fn code(self) -> u16 {
+        match self {
+            Self::InvalidPayload
+            | Self::UndefinedEvent
+            | Self::InvalidUserName
+            | Self::InvalidEventName
+            | Self::DataTooLong => 400,
+            Self::UserNotFound | Self::InvalidCredentials => 402,
+            Self::AccessDenied | Self::ChannelLimit | Self::SubscriptionLimit => 403,
+            Self::InvalidChannelName => 451,
+            Self::NotSubscribed => 453,
+            Self::ChannelNotFound => 454,
+            Self::AssignationFailed => 503,
+            Self::Internal => 597,
+        }
+    }
+
+    /// The words that go with [`Status::code`].
+    #[must_use]
+    pub const fn phrase(self) -> &'static str {
+        match self {
+            Self::InvalidPayload
+            | Self::UndefinedEvent
+            | Self::InvalidUserName
+            | Self::InvalidEventName
+            | Self::DataTooLong => "Bad request",
+            Self::UserNotFound | Self::InvalidCredentials => "Unauthorized",
+            Self::AccessDenied | Self::ChannelLimit | Self::SubscriptionLimit => "Forbidden",
+            Self::InvalidChannelName => "Invalid channel name",
+            Self::NotSubscribed => "Not subscribed",
+            Self::ChannelNotFound => "Channel not found",
+            Self::AssignationFailed => "Service unavailable",
+            Self::Internal => "Internal error",
+        }
+    }
+
+    /// What the peer is told beside the code: the limit that was reached.
+    #[must_use]
+    pub const fn reason(self) -> Option<&'static str> {
+        match self {
+            Self::ChannelLimit => Some("channel limit reached"),
+            Self::SubscriptionLimit => Some("subscription limit reached"),
+            Self::DataTooLong => Some("data too long"),
+            Self::InvalidPayload
+            | Self::UndefinedEvent
+            | Self::InvalidUserName
+            | Self::UserNotFound
+            | Self::InvalidCredentials
+            | Self::AccessDenied
+            | Self::InvalidChannelName
+            | Self::InvalidEventName
+            | Self::ChannelNotFound
+            | Self::NotSubscribed
+            | Self::AssignationFailed
+            | Self::Internal => None,
         }
     }
 
@@ -74,10 +147,12 @@ impl Status {
             | Self::UndefinedEvent
             | Self::InvalidUserName
             | Self::InvalidChannelName
-            | Self::InvalidEventName => 400,
+            | Self::InvalidEventName
+            | Self::DataTooLong => 400,
             Self::InvalidCredentials => 401,
-            Self::AccessDenied => 403,
+            Self::AccessDenied | Self::ChannelLimit | Self::SubscriptionLimit => 403,
             Self::UserNotFound | Self::ChannelNotFound => 404,
+            Self::NotSubscribed => 409,
             Self::AssignationFailed => 503,
             Self::Internal => 500,
         }
@@ -151,8 +226,12 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn every_status_has_an_id_of_its_own() {
-        let ids: HashSet<_> = Status::ALL.iter().map(|status| status.classic_id()).collect();
+    fn every_status_is_told_from_others() {
+        let ids: HashSet<_> =
+            Status::ALL.iter().map(|status| (status.classic_id(), status.reason())).collect();
         assert_eq!(ids.len(), Status::ALL.len());
+        let codes: HashSet<_> = Status::ALL.iter().map(|status| status.code()).collect();
+        let phrases: HashSet<_> = Status::ALL.iter().map(|status| (status.code(), status.phrase())).collect();
+        assert_eq!(codes.len(), phrases.len(), "one phrase for each code");
     }
 }

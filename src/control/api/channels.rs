@@ -21,7 +21,7 @@ pub(super) struct Open {
     name: String,
 }
 
-/// `GET …/channels`: `{"channels": [{"name", "type", "opened", "subscribers": {"size"}, "members"?}, …]}`,
+/// `GET …/channels`: `{"channels": [{"name", "type", "opened", "subscribers": {"size"}}, …]}`,
 /// by name, those included that exist only while they are subscribed.
 pub(super) async fn list(
     State(api): Shared,
@@ -56,7 +56,7 @@ pub(super) async fn open(
 }
 
 /// `GET …/channels/<name>`: `{"name", "type", "opened", "subscribers": {"size"}, "members"?}`;
-/// `members` are the visible `uid`s of a presence channel, at most 1,000.
+/// `members` are the visible `uid`s of a presence channel in order of joining.
 pub(super) async fn show(
     State(api): Shared,
     Path((vhost, name)): Path<(String, String)>,
@@ -94,7 +94,7 @@ fn description(channel: &ChannelInfo) -> Value {
         "subscribers": { "size": channel.subscribers },
     });
     if let Some(members) = &channel.members {
-        description["members"] = members.iter().map(|uid| Value::from(&**uid)).collect();
+        description["members"] = members.iter().map(|member| Value::from(&*member.uid)).collect();
     }
     description
 }

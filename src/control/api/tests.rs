@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use tower::ServiceExt;
 use webrocket_state::{
     Command, Directory, Report, SessionRef, ShardId, Vhost, VhostId,
-    message::{ChannelInfo, Identity, InvalidCredentials, Outcome, RequestRef, Secret},
+    message::{ChannelInfo, Identity, InvalidCredentials, MemberInfo, Outcome, RequestRef, Secret},
 };
 use webrocket_wire::{ChannelName, Rights, VhostPath};
 
@@ -115,6 +115,11 @@ async fn fake_shard(
                     }
                     Some((ticket, if closed { Outcome::Done } else { Outcome::ChannelNotFound }))
                 }
+                Command::Publish { ticket, vhost, channel, .. } => {
+                    let known = world.channels.contains_key(&(vhost, channel));
+                    Some((ticket, if known { Outcome::Done } else { Outcome::ChannelNotFound }))
+                }
+                Command::DirectMessage { ticket, .. } => Some((ticket, Outcome::SessionNotFound)),
                 Command::ListChannels { ticket, vhost } => {
                     let channels = world.channels.iter();
                     let of_shard = channels.filter(|((of, _), owner)| *of == vhost && **owner == shard);
@@ -144,7 +149,8 @@ async fn fake_shard(
 }
 
 fn info(name: &ChannelName) -> ChannelInfo {
-    let members = (name.as_str() == "presence-x").then(|| vec!["joe".into()]);
+    let joe = MemberInfo { uid: "joe".into(), entry: r#"{"uid":"joe"}"#.into() };
+    let members = (name.as_str() == "presence-x").then(|| vec![joe]);
     ChannelInfo { name: name.clone(), opened: true, subscribers: 3, members }
 }
 

@@ -4,7 +4,10 @@ use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use rand::Rng;
 use uuid::Builder;
-use webrocket_wire::handshake::{Dialect, Refusal, Upgrade};
+use webrocket_wire::{
+    handshake::{Dialect, Refusal, Upgrade},
+    wwfp,
+};
 
 use crate::{
     answers::{Answerer, Open},
@@ -28,7 +31,8 @@ impl Shard {
                 let max = vhost.settings.connections_per_address_max;
                 self.sessions[slot].vhost = Some(vhost);
                 let counter = self.config.directory.counter(id, address);
-                let request = self.open_request(slot, Open::Admit(Box::new(upgrade)), Answerer::Control);
+                let request =
+                    self.open_request(slot, Open::Admit(Box::new(upgrade)), Answerer::Control, None);
                 self.sessions[slot].pause.requests = true;
                 self.ask_owner(now, counter, ShardMessage::Admit { request, vhost: id, address, max });
             }
@@ -54,12 +58,15 @@ impl Shard {
         session.sid = Builder::from_random_bytes(sid).into_uuid();
         session.dialect = upgrade.dialect;
         session.rate = Rate::new(&vhost.settings, now);
-        session.rights = match upgrade.dialect {
-            Dialect::Classic => vhost.settings.anonymous.classic_rights(),
-        };
+        session.rights = vhost.anonymous_rights(upgrade.dialect);
         session.vhost = Some(vhost);
         session.connection.open(now, upgrade);
-        self.delivery.enqueue(session, slot);
+        let (sid, frames) = (session.sid, self.delivery.frames(session, slot));
+        match upgrade.dialect {
+            Dialect::Classic => {}
+            Dialect::Wwfp => wwfp::encode_connected(frames, sid),
+        }
+        self.sids.insert(&self.sessions, slot);
         self.figures.add(Figure::Sessions, 1);
         self.schedule(slot);
     }

@@ -2,7 +2,12 @@
 
 use std::time::Instant;
 
-use webrocket_wire::{CloseCode, classic::Reply, frame::MessageKind, handshake::Dialect};
+use webrocket_wire::{
+    CloseCode, MemberData, Reply, classic,
+    frame::MessageKind,
+    handshake::Dialect,
+    wwfp::{self, Reference},
+};
 
 use crate::{
     answers::{Answerer, Open},
@@ -101,7 +106,7 @@ impl Shard {
         // The close frame is the last that the peer gets: nothing may follow it.
         let session = &mut self.sessions[slot];
         self.delivery.drop_tail(session);
-        self.drop_subscriptions(slot);
+        self.drop_subscriptions(slot, &MemberData::default());
         self.finish_requests(slot);
     }
 
@@ -109,13 +114,13 @@ impl Shard {
         self.figures.add(Figure::MessagesReceived, 1);
         if kind == MessageKind::Binary {
             self.figures.add(Figure::ProtocolErrors, 1);
-            return self.close_session(now, slot, CloseCode::Unsupported);
+            return self.close_session(now, slot, CloseCode::Unsupported, &MemberData::default());
         }
         if let Some(rate) = &mut self.sessions[slot].rate
             && !rate.admit(now, message.len())
         {
             self.figures.add(Figure::RateLimited, 1);
-            return self.close_session(now, slot, CloseCode::PolicyViolation);
+            return self.close_session(now, slot, CloseCode::PolicyViolation, &MemberData::default());
         }
         self.request(now, slot, message);
     }
@@ -125,6 +130,7 @@ impl Shard {
         let text = std::str::from_utf8(message).expect("the decoder checked that it is UTF-8");
         let done = match self.sessions[slot].dialect {
             Dialect::Classic => self.classic_request(now, slot, text),
+            Dialect::Wwfp => self.wwfp_request(now, slot, text),
         };
         if done == Err(Held) {
             self.sessions[slot].parked.get_or_insert_default().message = Some(message.to_vec());
@@ -174,66 +180,76 @@ impl Shard {
         }
     }
 
-    /// Ends all subscriptions of a session; it is told nothing.
-    pub(super) fn drop_subscriptions(&mut self, slot: u32) {
+    /// Ends all subscriptions of a session; it is told nothing. `data` is what others are told.
+    pub(super) fn drop_subscriptions(&mut self, slot: u32, data: &MemberData) {
         while let Some(subscription) = self.sessions[slot].inbox.subscriptions.last().copied() {
-            self.leave_view(slot, subscription.view);
+            self.leave_view(slot, subscription.view, data.clone());
         }
     }
 
     /// Ends one subscription of a session and tells the channel's owner.
-    pub(super) fn leave_view(&mut self, slot: u32, view: u32) {
+    pub(super) fn leave_view(&mut self, slot: u32, view: u32, data: MemberData) {
         let place = self.delivery.view(view);
-        let (owner, channel, name) = (place.owner, place.channel, place.name().clone());
-        let uid = self.presence_uid(slot, &name);
+        let (owner, channel) = (place.owner, place.channel);
         self.delivery.unsubscribe(&mut self.sessions, slot, view);
         self.figures.subtract(Figure::Subscriptions, 1);
-        self.tell_leave(owner, channel, uid);
+        let session = self.reference(slot);
+        self.tell_leave(owner, channel, session, data);
     }
 
     /// What the session may do on a channel.
     pub(super) fn rights(&self, slot: u32, channel: &str) -> webrocket_wire::Rights {
         let session = &self.sessions[slot];
+        let vhost = session.vhost.as_ref();
         let anonymous =
-            session.vhost.as_ref().map_or(webrocket_wire::Rights::NONE, |vhost| match session.dialect {
-                Dialect::Classic => vhost.settings.anonymous.classic_rights(),
-            });
+            vhost.map_or(webrocket_wire::Rights::NONE, |vhost| vhost.anonymous_rights(session.dialect));
         rights_on(&session.identity, session.rights, anonymous, channel)
     }
 
     /// Opens a request; its answer will find its place.
-    pub(super) fn open_request(&mut self, slot: u32, open: Open, answerer: Answerer) -> RequestRef {
-        let number = self.sessions[slot].answers().push(open, answerer);
+    pub(super) fn open_request(
+        &mut self,
+        slot: u32,
+        open: Open,
+        answerer: Answerer,
+        reference: Option<&Reference>,
+    ) -> RequestRef {
+        let number = self.sessions[slot].answers().push(open, answerer, reference.cloned());
         RequestRef { session: self.reference(slot), number }
     }
 
     /// Answers a request at once, behind the answers of earlier ones.
-    pub(super) fn reply(&mut self, slot: u32, reply: Reply<'_>) {
-        if matches!(reply, Reply::Error(_) | Reply::UndefinedEvent(_) | Reply::Limit(_)) {
-            self.figures.add(Figure::Errors, 1);
-        }
+    pub(super) fn reply(&mut self, slot: u32, reply: &Reply<'_>, reference: Option<&Reference>) {
+        self.figures.add(Figure::Errors, u64::from(reply.is_error()));
         let session = &mut self.sessions[slot];
+        if session.dialect == Dialect::Wwfp && reply.is_acknowledgement() && reference.is_none() {
+            return;
+        }
         if let Some(answers) = &mut session.answers {
             let mut frames = Vec::new();
-            reply.encode(&mut frames);
+            encode(&mut frames, session.dialect, reply, reference);
             answers.push_ready(frames);
         } else {
-            reply.encode(self.delivery.frames(session, slot));
+            let dialect = session.dialect;
+            encode(self.delivery.frames(session, slot), dialect, reply, reference);
         }
     }
 
-    /// Puts the answer of an open request into its place, and sends all whose turn it is.
-    pub(super) fn complete(&mut self, request: RequestRef, replies: &[Reply<'_>]) {
-        let slot = request.session.slot;
-        let mut frames = Vec::new();
-        for reply in replies {
-            if matches!(reply, Reply::Error(_) | Reply::UndefinedEvent(_) | Reply::Limit(_)) {
-                self.figures.add(Figure::Errors, 1);
-            }
-            reply.encode(&mut frames);
-        }
+    /// Tells the session what it did not ask for.
+    pub(super) fn tell(&mut self, slot: u32, reply: &Reply<'_>) {
         let session = &mut self.sessions[slot];
+        let dialect = session.dialect;
+        encode(self.delivery.frames(session, slot), dialect, reply, None);
+    }
+
+    /// Puts the answer of an open request into its place, and sends all whose turn it is.
+    pub(super) fn complete(&mut self, request: RequestRef, reply: &Reply<'_>) {
+        self.figures.add(Figure::Errors, u64::from(reply.is_error()));
+        let session = &mut self.sessions[request.session.slot];
         let answers = session.answers.as_mut().expect("an open request has answers");
+        let reference = answers.take_reference(request.number);
+        let mut frames = Vec::new();
+        encode(&mut frames, session.dialect, reply, reference.as_ref());
         answers.complete(request.number, frames);
         self.release_answers(request.session);
     }
@@ -277,5 +293,12 @@ impl Shard {
             entry.pause.requests = false;
             self.resumed.push_back(session);
         }
+    }
+}
+
+fn encode(out: &mut Vec<u8>, dialect: Dialect, reply: &Reply<'_>, reference: Option<&Reference>) {
+    match dialect {
+        Dialect::Classic => classic::encode(out, reply),
+        Dialect::Wwfp => wwfp::encode(out, reply, reference),
     }
 }

@@ -2,14 +2,16 @@
 
 use std::{sync::Arc, time::Instant};
 
-use webrocket_wire::{
-    CloseCode, Rights, Status,
-    classic::{Limit, Reply},
-};
+use uuid::Uuid;
+use webrocket_wire::{CloseCode, MemberData, Reply, Rights, Status};
 
 use crate::{
     answers::Open,
-    message::{Command, Identity, InvalidCredentials, Outcome, Report, RequestRef, Ticket, rights_on},
+    message::{
+        Command, Frame, Identity, InvalidCredentials, Outcome, Publisher, Report, RequestRef, Ticket,
+        rights_on,
+    },
+    metrics::Figure,
     rate::Rate,
     vhost::{Vhost, VhostId},
 };
@@ -36,11 +38,18 @@ impl Shard {
                 };
                 self.applied(ticket, outcome);
             }
+            Command::Publish { ticket, vhost, channel, frame } => {
+                self.owner_publish(now, Publisher::Backend(ticket), &(vhost, channel), &frame);
+            }
+            Command::DirectMessage { ticket, vhost, sid, frame } => {
+                let outcome = self.direct_message(vhost, sid, &frame);
+                self.applied(ticket, outcome);
+            }
             Command::ListChannels { ticket, vhost } => {
                 let channels = self.channels.of_vhost(vhost);
                 let channels = channels
                     .into_iter()
-                    .filter_map(|(_, channel)| self.channels.entry(channel).map(|entry| entry.info()))
+                    .filter_map(|(_, channel)| self.channels.entry(channel).map(|entry| entry.summary()))
                     .collect();
                 self.applied(ticket, Outcome::Channels(channels));
             }
@@ -59,7 +68,7 @@ impl Shard {
         }
     }
 
-    fn applied(&mut self, ticket: Ticket, outcome: Outcome) {
+    pub(super) fn applied(&mut self, ticket: Ticket, outcome: Outcome) {
         self.reports.push_back(Report::Applied { ticket, outcome });
     }
 
@@ -105,6 +114,19 @@ impl Shard {
         }
     }
 
+    fn direct_message(&mut self, vhost: VhostId, sid: Uuid, frame: &Frame) -> Outcome {
+        let Some(slot) = self.sids.find(&self.sessions, sid) else { return Outcome::SessionNotFound };
+        let session = &mut self.sessions[slot];
+        let is_there =
+            session.connection.is_open() && session.vhost.as_ref().is_some_and(|of| of.id == vhost);
+        if !is_there {
+            return Outcome::SessionNotFound;
+        }
+        self.delivery.frames(session, slot).extend_from_slice(frame);
+        self.figures.add(Figure::DirectMessages, 1);
+        Outcome::Done
+    }
+
     /// Applies the vhost's snapshot to its sessions: always the newest, for sessions that came
     /// after a newer one know it already.
     pub(super) fn run_sweep_vhost(&mut self, now: Instant, ticket: Ticket, id: VhostId, next: u32) {
@@ -130,7 +152,7 @@ impl Shard {
         if before.is_none_or(|before| before.settings != vhost.settings) {
             session.rate = Rate::new(&vhost.settings, now);
         }
-        let anonymous = vhost.settings.anonymous.classic_rights();
+        let anonymous = vhost.anonymous_rights(session.dialect);
         let (identity, rights) = match &session.identity {
             Identity::User { name, generation } => match vhost.users.get(name) {
                 Some(user) if user.generation == *generation => (None, user.rights),
@@ -151,8 +173,8 @@ impl Shard {
             .collect();
         for view in lost {
             let name = self.delivery.view(view).name().clone();
-            self.leave_view(slot, view);
-            self.tell_unsubscribed(slot, &name);
+            self.leave_view(slot, view, MemberData::default());
+            self.tell(slot, &Reply::Unsubscribed(&name));
         }
         let session = &mut self.sessions[slot];
         session.rights = rights;
@@ -170,7 +192,7 @@ impl Shard {
                 .at(slot)
                 .is_some_and(|(session, _)| session.vhost.as_ref().is_some_and(|of| of.id == vhost));
             if concerned {
-                self.close_session(now, slot, CloseCode::VhostClosed);
+                self.close_session(now, slot, CloseCode::VhostClosed, &MemberData::default());
             }
         }
         match rest {
@@ -184,7 +206,7 @@ impl Shard {
         for slot in slots {
             let Some((session, _)) = self.sessions.at(slot) else { continue };
             if session.connection.is_open() {
-                self.close_session(now, slot, CloseCode::Restart);
+                self.close_session(now, slot, CloseCode::Restart, &MemberData::default());
             } else if session.vhost.is_none() {
                 self.end_session(slot);
             }
@@ -196,12 +218,12 @@ impl Shard {
 
     /// The session is somebody else now: it keeps no subscription.
     pub(super) fn become_identity(&mut self, slot: u32, identity: Identity) {
-        self.drop_subscriptions(slot);
+        self.drop_subscriptions(slot, &MemberData::default());
         let session = &mut self.sessions[slot];
         let Some(vhost) = &session.vhost else { return };
         session.rights = match &identity {
             Identity::User { name, .. } => vhost.users.get(name).map_or(Rights::NONE, |user| user.rights),
-            Identity::Anonymous | Identity::Token(_) => vhost.settings.anonymous.classic_rights(),
+            Identity::Anonymous | Identity::Token(_) => vhost.anonymous_rights(session.dialect),
         };
         session.identity = identity;
     }
@@ -210,7 +232,7 @@ impl Shard {
         let session = request.session;
         let Some(entry) = self.sessions.entry(session.slot, session.generation) else { return };
         let (Some(vhost), Some(answers)) = (&entry.vhost, &mut entry.answers) else { return };
-        let Some(Open::Authenticate(_)) = answers.open(request.number) else { return };
+        let Some(Open::Authenticate) = answers.open(request.number) else { return };
         // The user may have gone, or been replaced, while the secret was verified.
         let identity = identity.ok().filter(|identity| match identity {
             Identity::User { name, generation } => {
@@ -220,14 +242,11 @@ impl Shard {
             Identity::Anonymous => false,
         });
         let Some(identity) = identity else {
-            return self.complete(request, &[Reply::Error(Status::InvalidCredentials)]);
+            return self.complete(request, &Reply::Error(Status::InvalidCredentials));
         };
         self.become_identity(session.slot, identity.clone());
-        match &identity {
-            Identity::User { name, .. } => self.complete(request, &[Reply::Authenticated(name)]),
-            Identity::Token(grant) => self.complete(request, &[Reply::AuthenticatedUid(&grant.uid)]),
-            Identity::Anonymous => unreachable!("filtered above"),
-        }
+        let who = identity.uid().expect("only credentials of somebody are valid");
+        self.complete(request, &Reply::Authenticated(&who));
     }
 
     fn channel_changed(&mut self, request: RequestRef, outcome: &Outcome) {
@@ -239,22 +258,23 @@ impl Shard {
             Some(Open::CloseChannel(name)) => (name.clone(), false),
             Some(
                 Open::Subscribe(_)
-                | Open::Unsubscribe(_)
+                | Open::Unsubscribe(..)
+                | Open::Fail(_)
                 | Open::Broadcast { .. }
                 | Open::Admit(_)
-                | Open::Authenticate(_),
+                | Open::Authenticate,
             )
             | None => return,
         };
         let reply = match outcome {
             Outcome::Done if opened => Reply::ChannelOpened(&name),
             Outcome::Done => Reply::ChannelClosed(&name),
-            Outcome::ChannelLimit => Reply::Limit(Limit::Channels),
+            Outcome::ChannelLimit => Reply::Error(Status::ChannelLimit),
             Outcome::ChannelNotFound | Outcome::VhostNotFound => Reply::Error(Status::ChannelNotFound),
-            Outcome::StoreFailed | Outcome::Channel(_) | Outcome::Channels(_) => {
+            Outcome::SessionNotFound | Outcome::StoreFailed | Outcome::Channel(_) | Outcome::Channels(_) => {
                 Reply::Error(Status::Internal)
             }
         };
-        self.complete(request, &[reply]);
+        self.complete(request, &reply);
     }
 }

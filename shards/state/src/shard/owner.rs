@@ -3,23 +3,26 @@
 use std::{sync::Arc, time::Instant};
 
 use webrocket_wire::{
-    ChannelKind, ChannelName, Rights, Status,
-    classic::{self, Limit, Reply},
+    ChannelKind, ChannelName, MemberData, Reply, Rights, Status,
     event::Delivery as Broadcast,
+    handshake::Dialect,
+    presence::{encode_member_joined, encode_member_left},
+    wwfp::Reference,
 };
 
 use crate::{
     answers::{Answerer, Open},
     channels::ChannelKey,
     link::Deferred,
-    message::{Answer, ChannelRef, Frame, RequestRef, ShardId, ShardMessage},
+    message::{
+        Answer, ChannelRef, Frame, Joining, Outcome, Present, Publisher, RequestRef, SessionRef, ShardId,
+        ShardMessage,
+    },
     metrics::Figure,
     vhost::VhostId,
 };
 
-use super::{Job, SLICE_SESSIONS, Shard};
-
-type Stopped = Result<(), super::classic::Stop>;
+use super::{Job, SLICE_SESSIONS, Shard, request::Step};
 
 impl Shard {
     /// A message of another shard.
@@ -30,7 +33,7 @@ impl Shard {
             | ShardMessage::Publish { .. }
             | ShardMessage::Admit { .. } => self.owner_request(now, message),
             ShardMessage::Dismiss { vhost, address } => self.admitted.dismiss(vhost, address),
-            ShardMessage::Leave { channel, uid } => self.owner_leave(from, channel, uid),
+            ShardMessage::Leave { channel, session, data } => self.owner_leave(from, channel, session, &data),
             ShardMessage::Answer { request, answer, bytes } => {
                 self.links[from.index()].request_closed(bytes);
                 self.resume_stopped(from);
@@ -67,8 +70,8 @@ impl Shard {
 
     fn owner_request(&mut self, now: Instant, message: ShardMessage) {
         match message {
-            ShardMessage::Subscribe { request, vhost, channel, may_create, uid } => {
-                self.owner_subscribe(now, request, vhost, channel, may_create, uid);
+            ShardMessage::Subscribe { request, vhost, channel, may_create, joining } => {
+                self.owner_subscribe(now, request, vhost, channel, may_create, joining);
             }
             ShardMessage::Find { request, vhost, channel } => {
                 let answer = match self.channels.find(&(vhost, channel)) {
@@ -78,7 +81,7 @@ impl Shard {
                 self.answer(now, request, answer, 0);
             }
             ShardMessage::Publish { request, vhost, channel, frame } => {
-                self.owner_publish(now, request, &(vhost, channel), &frame);
+                self.owner_publish(now, Publisher::Session(request), &(vhost, channel), &frame);
             }
             ShardMessage::Admit { request, vhost, address, max } => {
                 let answer = self.admit(vhost, address, max);
@@ -99,7 +102,7 @@ impl Shard {
         vhost: VhostId,
         name: ChannelName,
         may_create: bool,
-        uid: Option<Arc<str>>,
+        joining: Option<Joining>,
     ) {
         let key = (vhost, name);
         let channel = match (self.channels.find(&key), self.vhost(vhost)) {
@@ -117,28 +120,35 @@ impl Shard {
         let entry = self.channels.entry(channel).expect("just found");
         entry.join(request.session.shard);
         let present = entry.members.as_ref().map(|members| members.present());
-        let joined = match (&mut entry.members, &uid) {
-            (Some(members), Some(uid)) => members.join(uid),
+        let joined = match (&mut entry.members, &joining) {
+            (Some(members), Some(joining)) => members.join(request.session, joining),
             (Some(_) | None, _) => false,
         };
         let name = entry.key.1.clone();
-        self.answer(now, request, Answer::Subscribed { channel, uid: uid.clone(), present }, 0);
+        self.answer(now, request, Answer::Subscribed { channel, present }, 0);
         // The answer may have been declined at once, and the channel gone with it.
-        if let (true, Some(uid), Some(_)) = (joined, uid, self.channels.entry(channel)) {
+        if let (true, Some(joining), Some(_)) = (joined, joining, self.channels.entry(channel)) {
             let mut frame = Vec::new();
-            classic::encode_member_joined(&mut frame, &uid, &name);
+            encode_member_joined(&mut frame, &joining.uid, &name, &joining.data);
             self.distribute(channel, &frame.into());
         }
     }
 
-    fn owner_publish(&mut self, now: Instant, request: RequestRef, key: &ChannelKey, frame: &Frame) {
+    /// Gives a broadcast its place in its channel's order.
+    pub(super) fn owner_publish(
+        &mut self,
+        now: Instant,
+        publisher: Publisher,
+        key: &ChannelKey,
+        frame: &Frame,
+    ) {
         let bytes = frame.len();
         let Some(channel) = self.channels.find(key) else {
-            return self.answer(now, request, Answer::ChannelNotFound, bytes);
+            return self.published(now, publisher, Answer::ChannelNotFound, bytes);
         };
         self.figures.add(Figure::Broadcasts, 1);
         let congested = self.distribute(channel, frame);
-        self.acknowledge(now, request, congested, bytes);
+        self.acknowledge(now, publisher, congested, bytes);
     }
 
     /// A broadcast of a session of this shard, which owns the channel.
@@ -149,7 +159,8 @@ impl Shard {
         vhost: VhostId,
         name: &ChannelName,
         broadcast: &Broadcast<'_>,
-    ) -> Stopped {
+        reference: Option<&Reference>,
+    ) -> Step {
         let key = (vhost, name.clone());
         let channel = self.channels.find(&key).ok_or(Status::ChannelNotFound)?;
         self.figures.add(Figure::Broadcasts, 1);
@@ -159,7 +170,7 @@ impl Shard {
             if let Some(view) = self.delivery.find_channel(here, channel) {
                 self.deliver(view, |out| broadcast.encode(out));
             }
-            self.reply(slot, Reply::Broadcasted(name));
+            self.reply(slot, &Reply::Broadcasted(name), reference);
             return Ok(());
         }
         let mut frame = Vec::new();
@@ -167,11 +178,11 @@ impl Shard {
         let bytes = frame.len();
         let congested = self.distribute(channel, &frame.into());
         if congested.is_empty() {
-            self.reply(slot, Reply::Broadcasted(name));
+            self.reply(slot, &Reply::Broadcasted(name), reference);
         } else {
             let open = Open::Broadcast { channel: name.clone(), bytes };
-            let request = self.open_request(slot, open, Answerer::Whenever);
-            self.acknowledge(now, request, congested, bytes);
+            let request = self.open_request(slot, open, Answerer::Whenever, reference);
+            self.acknowledge(now, Publisher::Session(request), congested, bytes);
         }
         Ok(())
     }
@@ -206,24 +217,35 @@ impl Shard {
     fn acknowledge(
         &mut self,
         now: Instant,
-        request: RequestRef,
+        publisher: Publisher,
         mut congested: Vec<(ShardId, u64)>,
         bytes: usize,
     ) {
         while let Some((shard, number)) = congested.pop() {
             let link = &mut self.links[shard.index()];
             if !link.has_left(number) {
-                return link.defer(number, Deferred { request, others: congested, bytes });
+                return link.defer(number, Deferred { publisher, others: congested, bytes });
             }
         }
-        self.answer(now, request, Answer::Published, bytes);
+        self.published(now, publisher, Answer::Published, bytes);
+    }
+
+    /// Tells whoever broadcast what came of it.
+    fn published(&mut self, now: Instant, publisher: Publisher, answer: Answer, bytes: usize) {
+        match publisher {
+            Publisher::Session(request) => self.answer(now, request, answer, bytes),
+            Publisher::Backend(ticket) => {
+                let is_published = answer == Answer::Published;
+                self.applied(ticket, if is_published { Outcome::Done } else { Outcome::ChannelNotFound });
+            }
+        }
     }
 
     /// The next message to a shard; what waited for it to leave goes on.
     pub(super) fn take_message(&mut self, now: Instant, shard: ShardId) -> Option<ShardMessage> {
         let message = self.links[shard.index()].next_message()?;
-        while let Some(Deferred { request, others, bytes }) = self.links[shard.index()].next_deferred() {
-            self.acknowledge(now, request, others, bytes);
+        while let Some(Deferred { publisher, others, bytes }) = self.links[shard.index()].next_deferred() {
+            self.acknowledge(now, publisher, others, bytes);
         }
         self.resume_stopped(shard);
         Some(message)
@@ -242,27 +264,30 @@ impl Shard {
     }
 
     /// Tells a channel's owner that a subscription is over.
-    pub(super) fn tell_leave(&mut self, owner: ShardId, channel: ChannelRef, uid: Option<Arc<str>>) {
+    pub(super) fn tell_leave(
+        &mut self,
+        owner: ShardId,
+        channel: ChannelRef,
+        session: SessionRef,
+        data: MemberData,
+    ) {
         if owner == self.config.id {
-            self.owner_leave(owner, channel, uid);
+            self.owner_leave(owner, channel, session, &data);
         } else {
-            self.links[owner.index()].push(ShardMessage::Leave { channel, uid });
+            self.links[owner.index()].push(ShardMessage::Leave { channel, session, data });
         }
     }
 
-    fn owner_leave(&mut self, from: ShardId, channel: ChannelRef, uid: Option<Arc<str>>) {
+    fn owner_leave(&mut self, from: ShardId, channel: ChannelRef, session: SessionRef, data: &MemberData) {
         let Some(entry) = self.channels.entry(channel) else { return };
         entry.leave(from);
-        let left = match (&mut entry.members, &uid) {
-            (Some(members), Some(uid)) => members.leave(uid),
-            (Some(_) | None, _) => false,
-        };
+        let left = entry.members.as_mut().and_then(|members| members.leave(session));
         if entry.is_over() {
             self.channels.remove(channel);
-        } else if let (true, Some(uid)) = (left, uid) {
+        } else if let Some((uid, joined_with)) = left {
             let name = entry.key.1.clone();
             let mut frame = Vec::new();
-            classic::encode_member_left(&mut frame, &uid, &name);
+            encode_member_left(&mut frame, &uid, &name, &joined_with.overlaid_by(data));
             self.distribute(channel, &frame.into());
         }
     }
@@ -295,24 +320,10 @@ impl Shard {
             let slot = place.any_subscriber().expect("a view goes with its last subscriber");
             self.delivery.unsubscribe(&mut self.sessions, slot, view);
             self.figures.subtract(Figure::Subscriptions, 1);
-            self.tell_unsubscribed(slot, &name);
+            self.tell(slot, &Reply::Unsubscribed(&name));
         }
         if self.delivery.holds(view, generation) {
             self.jobs.push_back(Job::CloseView { view, generation });
-        }
-    }
-
-    /// Tells a session that a subscription ended without its asking.
-    pub(super) fn tell_unsubscribed(&mut self, slot: u32, name: &ChannelName) {
-        let session = &mut self.sessions[slot];
-        Reply::Unsubscribed(name).encode(self.delivery.frames(session, slot));
-    }
-
-    /// The `uid` with which the session appears on a channel.
-    pub(super) fn presence_uid(&self, slot: u32, channel: &ChannelName) -> Option<Arc<str>> {
-        match channel.kind() {
-            ChannelKind::Presence => self.sessions[slot].identity.uid(),
-            ChannelKind::Open | ChannelKind::Private => None,
         }
     }
 
@@ -335,7 +346,9 @@ impl Shard {
             .and_then(|entry| entry.answers.as_mut())
             .and_then(|answers| answers.open(request.number));
         match (open, answer) {
-            (None, Answer::Subscribed { channel, uid, .. }) => self.tell_leave(owner, channel, uid),
+            (None, Answer::Subscribed { channel, .. }) => {
+                self.tell_leave(owner, channel, session, MemberData::default());
+            }
             (None, Answer::Admitted { vhost, address }) => self.tell_dismissed(vhost, address),
             (None, _) => {}
             (Some(Open::Admit(_)), answer) => self.admit_answered(now, request, &answer),
@@ -343,9 +356,13 @@ impl Shard {
                 let name = name.clone();
                 self.subscribe_answered(owner, request, &name, answer);
             }
-            (Some(Open::Unsubscribe(name)), answer) => {
-                let name = name.clone();
-                self.unsubscribe_answered(request, &name, &answer);
+            (Some(Open::Unsubscribe(name, data)), answer) => {
+                let (name, data) = (name.clone(), data.clone());
+                self.unsubscribe_answered(request, &name, data, &answer);
+            }
+            (Some(Open::Fail(status)), answer) => {
+                let status = if answer == Answer::Found { *status } else { Status::ChannelNotFound };
+                self.complete(request, &Reply::Error(status));
             }
             (Some(Open::Broadcast { channel, .. }), answer) => {
                 let channel = channel.clone();
@@ -353,9 +370,9 @@ impl Shard {
                     Answer::Published => Reply::Broadcasted(&channel),
                     _ => Reply::Error(Status::ChannelNotFound),
                 };
-                self.complete(request, &[reply]);
+                self.complete(request, &reply);
             }
-            (Some(Open::Authenticate(_) | Open::OpenChannel(_) | Open::CloseChannel(_)), _) => {
+            (Some(Open::Authenticate | Open::OpenChannel(_) | Open::CloseChannel(_)), _) => {
                 unreachable!("the control thread answers those")
             }
         }
@@ -368,43 +385,35 @@ impl Shard {
         name: &ChannelName,
         answer: Answer,
     ) {
-        let slot = request.session.slot;
-        let (channel, uid, present) = match answer {
-            Answer::Subscribed { channel, uid, present } => (channel, uid, present),
-            Answer::ChannelLimit => return self.complete(request, &[Reply::Limit(Limit::Channels)]),
+        let session = request.session;
+        let slot = session.slot;
+        let (channel, present) = match (answer, self.sessions[slot].dialect) {
+            (Answer::Subscribed { channel, present }, _) => (channel, present),
+            (Answer::ChannelLimit, _) => return self.complete(request, &Reply::Error(Status::ChannelLimit)),
+            (_, Dialect::Wwfp) => return self.complete(request, &Reply::Error(Status::ChannelNotFound)),
             // The session may not create it, and whether it exists is not its business.
-            Answer::Found
-            | Answer::Published
-            | Answer::ChannelNotFound
-            | Answer::Admitted { .. }
-            | Answer::TooManyConnections => {
-                return self.complete(request, &[Reply::Error(Status::AccessDenied)]);
-            }
+            (_, Dialect::Classic) => return self.complete(request, &Reply::Error(Status::AccessDenied)),
         };
         // Its rights may have changed while the owner was asked.
         let Some(vhost) = self.sessions[slot].vhost.as_ref().map(|vhost| vhost.id) else { return };
         if !self.rights(slot, name.as_str()).contains(Rights::READ) {
-            self.tell_leave(owner, channel, uid);
-            return self.complete(request, &[Reply::Error(Status::AccessDenied)]);
+            self.tell_leave(owner, channel, session, MemberData::default());
+            return self.complete(request, &Reply::Error(Status::AccessDenied));
         }
         let key = (vhost, name.clone());
         if self.end_closed_subscription(slot, &key) {
-            self.tell_unsubscribed(slot, name);
+            self.tell(slot, &Reply::Unsubscribed(name));
         }
-        let replies = [
-            Some(Reply::Subscribed(name)),
-            present.as_ref().map(|present| Reply::Presence {
-                channel: name,
-                uids: &present.uids,
-                total: present.total,
-            }),
-        ];
-        let replies: Vec<_> = replies.into_iter().flatten().collect();
-        self.complete(request, &replies);
+        let uid = match name.kind() {
+            ChannelKind::Open => None,
+            ChannelKind::Private | ChannelKind::Presence => self.sessions[slot].identity.uid(),
+        };
+        let present = present.as_ref().map(Present::as_reply);
+        self.complete(request, &Reply::Subscribed { channel: name, uid: uid.as_deref(), present });
         let view = self.delivery.find_or_create(&key, owner, channel);
         if self.delivery.subscribes(&self.sessions[slot], view) {
             // It subscribed already: the owner counts it once.
-            return self.tell_leave(owner, channel, uid);
+            return self.tell_leave(owner, channel, session, MemberData::default());
         }
         self.delivery.subscribe(&mut self.sessions, slot, view);
         self.figures.add(Figure::Subscriptions, 1);
@@ -428,21 +437,28 @@ impl Shard {
         closed.is_some()
     }
 
-    fn unsubscribe_answered(&mut self, request: RequestRef, name: &ChannelName, answer: &Answer) {
+    fn unsubscribe_answered(
+        &mut self,
+        request: RequestRef,
+        name: &ChannelName,
+        data: MemberData,
+        answer: &Answer,
+    ) {
         let slot = request.session.slot;
         let session = &self.sessions[slot];
         let Some(vhost) = session.vhost.as_ref().map(|vhost| vhost.id) else { return };
         let key = (vhost, name.clone());
         self.end_closed_subscription(slot, &key);
-        if let Some(view) = self.delivery.find(&key)
-            && self.delivery.subscribes(&self.sessions[slot], view)
-        {
-            self.leave_view(slot, view);
+        let view = self.delivery.find(&key);
+        let view = view.filter(|view| self.delivery.subscribes(&self.sessions[slot], *view));
+        if let Some(view) = view {
+            self.leave_view(slot, view, data);
         }
-        let reply = match answer {
-            Answer::Found => Reply::Unsubscribed(name),
+        let reply = match (answer, self.sessions[slot].dialect) {
+            (Answer::Found, Dialect::Wwfp) if view.is_none() => Reply::Error(Status::NotSubscribed),
+            (Answer::Found, Dialect::Classic | Dialect::Wwfp) => Reply::Unsubscribed(name),
             _ => Reply::Error(Status::ChannelNotFound),
         };
-        self.complete(request, &[reply]);
+        self.complete(request, &reply);
     }
 }

@@ -39,6 +39,19 @@ fn decode(pieces: &[Vec<u8>], max: usize) -> Vec<Seen> {
     seen
 }
 
+/// The payloads of a server's text frames.
+pub(crate) fn texts(mut frames: &[u8]) -> Vec<String> {
+    let mut texts = Vec::new();
+    while !frames.is_empty() {
+        assert_eq!(frames[0], 0x81);
+        let length = encoded_length(frames);
+        let header = if frames[1] < 126 { 2 } else { 4 };
+        texts.push(String::from_utf8(frames[header..length].to_vec()).unwrap());
+        frames = &frames[length..];
+    }
+    texts
+}
+
 fn client_frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mask = [0x12, 0x34, 0x56, 0x78];
     let mut frame = vec![first];
