@@ -1,0 +1,1 @@
+globalThis.$wr = new WebRocket(new URL('.', document.currentScript.src));
