@@ -4,6 +4,9 @@
 //! members are the sender's own bytes, never re-serialised. Members of `data` called `channel`
 //! or `sid`, however escaped, are left out in favour of the server's.
 //!
+//! A direct message to one session is `{"<event>":{<members of data>}}`: the server adds nothing,
+//! so it leaves nothing out either.
+//!
 //! Source: docs/protocol.md, "What subscribers receive".
 
 use std::sync::LazyLock;
@@ -18,12 +21,13 @@ use crate::{
     name::ChannelName,
 };
 
-/// A broadcast on its way to the wire.
+/// A broadcast, or a direct message, on its way to the wire.
 #[derive(Debug)]
 pub struct Delivery<'a> {
     event: &'a str,
     members: Members<'a>,
-    channel: &'a ChannelName,
+    /// `None` in a direct message, which has no `sid` either.
+    channel: Option<&'a ChannelName>,
     sid: Option<Uuid>,
 }
 
@@ -49,7 +53,15 @@ impl<'a> Delivery<'a> {
         channel: &'a ChannelName,
         sid: Option<Uuid>,
     ) -> Self {
-        Self { event: event.get(), members: contributed(data), channel, sid }
+        let members = data.map_or(Members::None, |data| contributed(data.get(), &["channel", "sid"]));
+        Self { event: event.get(), members, channel: Some(channel), sid }
+    }
+
+    /// Prepares a direct message to one session. `event` and `data` as in [`Delivery::new`].
+    #[must_use]
+    pub fn direct(event: &'a RawValue, data: Option<&'a RawValue>) -> Self {
+        let members = data.map_or(Members::None, |data| contributed(data.get(), &[]));
+        Self { event: event.get(), members, channel: None, sid: None }
     }
 
     /// Appends the frame, header included.
@@ -72,26 +84,28 @@ impl<'a> Delivery<'a> {
         piece("{");
         piece(self.event);
         piece(":{");
-        match &self.members {
-            Members::None => {}
+        let channel_follows = match &self.members {
+            Members::None => "\"channel\":\"",
             Members::All(members) => {
                 piece(members);
-                piece(",");
+                ",\"channel\":\""
             }
             Members::Some(members) => {
-                for member in members {
+                for (index, member) in members.iter().enumerate() {
+                    piece(if index == 0 { "" } else { "," });
                     piece(member);
-                    piece(",");
                 }
+                ",\"channel\":\""
             }
             Members::Value(value) => {
                 piece("\"data\":");
                 piece(value);
-                piece(",");
+                ",\"channel\":\""
             }
-        }
-        piece("\"channel\":\"");
-        piece(self.channel.as_str());
+        };
+        let Some(channel) = self.channel else { return piece("}}") };
+        piece(channel_follows);
+        piece(channel.as_str());
         if let Some(sid) = &self.sid {
             piece("\",\"sid\":\"");
             let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
@@ -101,15 +115,12 @@ impl<'a> Delivery<'a> {
     }
 }
 
-fn contributed(data: Option<&RawValue>) -> Members<'_> {
-    let Some(data) = data.map(RawValue::get) else {
-        return Members::None;
-    };
+fn contributed<'a>(data: &'a str, reserved: &[&str]) -> Members<'a> {
     let Some(inner) = data.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) else {
         return Members::Value(data);
     };
-    if may_hold_reserved(data.as_bytes()) {
-        return match members::kept(data, &["channel", "sid"]) {
+    if !reserved.is_empty() && may_hold_reserved(data.as_bytes()) {
+        return match members::kept(data, reserved) {
             kept if kept.is_empty() => Members::None,
             kept => Members::Some(kept),
         };
@@ -192,6 +203,23 @@ mod tests {
             encode("e", Some(r#"{"a":"channel","sid":2,"\ud800":1}"#), None),
             r#"{"e":{"a":"channel","\ud800":1,"channel":"world"}}"#
         );
+    }
+
+    #[test]
+    fn a_direct_message_is_its_data_alone() {
+        let direct = |data: Option<&str>| {
+            let raw = |text: &str| RawValue::from_string(text.to_owned()).unwrap();
+            let (event, data) = (raw("\"hello\""), data.map(raw));
+            let mut out = Vec::new();
+            Delivery::direct(&event, data.as_deref()).encode(&mut out);
+            assert_eq!(frame::encoded_length(&out), out.len());
+            String::from_utf8(out.split_off(2)).unwrap()
+        };
+        assert_eq!(direct(None), r#"{"hello":{}}"#);
+        assert_eq!(direct(Some("{ }")), r#"{"hello":{}}"#);
+        assert_eq!(direct(Some("null")), r#"{"hello":{"data":null}}"#);
+        let kept = r#"{"sid":1,"channel":"x", "s\u0069d":2}"#;
+        assert_eq!(direct(Some(kept)), format!(r#"{{"hello":{kept}}}"#));
     }
 
     fn value_strategy() -> impl Strategy<Value = Value> {
