@@ -1,4 +1,4 @@
-"""A browser's connection in the classic dialect, spoken through the `websockets` package."""
+"""Browsers' connections in both dialects, spoken through the `websockets` package."""
 
 import contextlib
 import itertools
@@ -18,7 +18,13 @@ def fresh(prefix="c"):
     return f"{prefix}-{next(_numbers)}"
 
 
-class Session:
+def request(verb, /, **members):
+    """The text of a request; members are JSON texts, None leaves one out."""
+    present = (f'"{name}":{value}' for name, value in members.items() if value is not None)
+    return f'{{"{verb}":{{{",".join(present)}}}}}'
+
+
+class Connection:
     """One connection. Texts go and come as they are, so that tests compare bytes and not meanings."""
 
     def __init__(self, server, path, *, source="127.0.0.1", **options):
@@ -61,7 +67,9 @@ class Session:
     def close(self):
         self._closing.close()
 
-    # The requests that most tests need, each checked for its success
+
+class Session(Connection):
+    """A connection in the classic dialect, with the requests that most tests need, each checked for its success."""
 
     def authenticate(self, user, secret=None):
         payload = {"user": user} if secret is None else {"user": user, "secret": secret}
@@ -109,9 +117,9 @@ class Vhost:
     def issue_token(self, uid, channels, *more):
         return self.server.issue_token(self.path, uid, channels, *more)
 
-    def connect(self, user=None, secret=None, **options):
+    def connect(self, user=None, secret=None, *, dialect=Session, **options):
         """A session, authenticated where a user is named."""
-        session = Session(self.server, self.path, **options)
+        session = dialect(self.server, self.path, **options)
         self._sessions.append(session)
         if user is not None:
             session.authenticate(user, secret)

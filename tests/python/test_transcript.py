@@ -9,7 +9,7 @@ import json
 import pytest
 
 from conftest import SECRET
-from session import broadcast, broadcast_until_gone, fresh
+from session import broadcast, broadcast_until_gone, fresh, request
 
 DENIED = '{"err":"ACCESS_DENIED"}'
 BAD_PAYLOAD = '{"err":"INVALID_PAYLOAD"}'
@@ -68,12 +68,6 @@ EVENT_NAMES_REFUSED = [
 EVENT_NAMES_TAKEN = ['"hello"', '"_hello"', '"hello: world"', '"héllo"', f'"{"e" * 200}"', '"say \\"hi\\""', '"subscribe"']
 
 USER_NAMES_REFUSED = [None, '""', "null", "5", "{}", '"bad name"', '"-joe"', '"@joe"', '"joé"', f'"{"u" * 129}"']
-
-
-def request(verb, /, **members):
-    """The text of a request; members are JSON texts, None leaves one out."""
-    present = (f'"{name}":{value}' for name, value in members.items() if value is not None)
-    return f'{{"{verb}":{{{",".join(present)}}}}}'
 
 
 def rows():

@@ -114,33 +114,63 @@ def test_an_endless_head_is_refused(raw, path):
     assert b" 101 " not in raw.rest()
 
 
+def speaks(connection):
+    """The dialect of a session: WWFP greets, classic speaks only when spoken to."""
+    connection.send(frame(TEXT, ASK))
+    first = connection.text()
+    if first == ANSWER:
+        return "webrocket"
+    assert first.startswith('{":connected":{"sid":"'), first
+    assert connection.text() == '{":error":{"code":400,"status":"Bad request"}}'
+    return "wwfp"
+
+
 @pytest.mark.parametrize(
     ("offered", "chosen"),
-    [("webrocket", "webrocket"), ("chat,webrocket", "webrocket"), ("wwfp, webrocket", "webrocket"), ("chat", None)],
+    [
+        ("webrocket", "webrocket"),
+        ("chat,webrocket", "webrocket"),
+        ("wwfp", "wwfp"),
+        ("chat, wwfp", "wwfp"),
+        # Of several that are known, the client's first.
+        ("wwfp, webrocket", "wwfp"),
+        ("webrocket,wwfp", "webrocket"),
+        ("chat", None),
+        # Names of subprotocols are compared as they stand.
+        ("WWFP", None),
+        ("wwfp2", None),
+    ],
 )
-def test_subprotocol(raw, path, offered, chosen):
-    headers = raw.upgrade(path, f"Sec-WebSocket-Protocol: {offered}")
+@pytest.mark.parametrize("query", ["", "?protocol=webrocket", "?protocol=wwfp"])
+def test_subprotocol(raw, path, offered, chosen, query):
+    headers = raw.upgrade(path + query, f"Sec-WebSocket-Protocol: {offered}")
     assert headers.get("sec-websocket-protocol") == chosen
-    assert raw.ask(ASK) == ANSWER
+    # One that is known wins over the query; the query counts where none is.
+    assert speaks(raw) == (chosen or ("wwfp" if query.endswith("wwfp") else "webrocket"))
 
 
-def test_subprotocols_on_several_lines(raw, path):
-    headers = raw.upgrade(path, "Sec-WebSocket-Protocol: chat", "Sec-WebSocket-Protocol: webrocket")
-    assert headers["sec-websocket-protocol"] == "webrocket"
-
-
-@pytest.mark.parametrize("query", ["?protocol=webrocket", "?protocol=chat", "?other=1", "?"])
-def test_query_for_classic(raw, path, query):
-    assert "sec-websocket-protocol" not in raw.upgrade(path + query)
-    assert raw.ask(ASK) == ANSWER
+@pytest.mark.parametrize("name", ["webrocket", "wwfp"])
+def test_subprotocols_on_several_lines(raw, path, name):
+    headers = raw.upgrade(path, "Sec-WebSocket-Protocol: chat", f"Sec-WebSocket-Protocol: {name}")
+    assert headers["sec-websocket-protocol"] == speaks(raw) == name
 
 
 @pytest.mark.parametrize(
-    ("query", "line"), [("?other=1&protocol=wwfp", ()), ("", ("Sec-WebSocket-Protocol: chat, wwfp",))], ids=["query", "offer"]
+    ("query", "dialect"),
+    [
+        ("?", "webrocket"),
+        ("?other=1", "webrocket"),
+        ("?protocol=", "webrocket"),
+        ("?protocol=chat", "webrocket"),
+        ("?protocol=webrocket", "webrocket"),
+        ("?protocol=wwfp", "wwfp"),
+        ("?other=1&protocol=wwfp", "wwfp"),
+        ("?protocol=wwfp&other=1", "wwfp"),
+    ],
 )
-def test_who_wants_wwfp_is_not_given_another_dialect(raw, path, query, line):
-    raw.send(handshake(path + query, *line))
-    assert raw.response()[0] == 400
+def test_dialect_by_query(raw, path, query, dialect):
+    assert "sec-websocket-protocol" not in raw.upgrade(path + query)
+    assert speaks(raw) == dialect
 
 
 def test_a_handshake_takes_no_longer_than_its_deadline(plain_server, path):
