@@ -9,6 +9,9 @@
 //! bytes, then its tail, a range of one log. Before anything else is put behind a tail, the tail is
 //! settled: copied into the session's own bytes.
 //!
+//! Who was said something goes before the bulk of those who receive broadcasts: an answer does not
+//! wait until a crowd has been served. Neither can starve the other.
+//!
 //! Source: ARCHITECTURE.md, "Fan-out".
 
 use std::collections::VecDeque;
@@ -19,7 +22,7 @@ use crate::{
     channels::ChannelKey,
     log::{Cursor, Log, SparePool},
     message::{ChannelRef, ShardId},
-    session::{Session, Subscription, Tail},
+    session::{Queued, Session, Subscription, Tail},
     slots::Slots,
 };
 
@@ -90,6 +93,8 @@ impl View {
 enum FlushItem {
     Session(u32),
     View(u32),
+    /// Everything that was appended before it was put here has been offered once it comes up.
+    Mark,
 }
 
 /// What to do next for the flush.
@@ -101,29 +106,41 @@ pub enum FlushStep {
     Condemn(u32),
 }
 
-/// The views of a shard, and the queue of what is to be flushed.
+/// How many urgent sessions may go before the bulk in a row.
+const FAVOURED_MAX: u8 = 3;
+
+/// The views of a shard, and the queues of what is to be flushed.
 #[derive(Debug, Default)]
 pub struct Delivery {
     views: Slots<View>,
     by_key: hashbrown::HashMap<ChannelKey, u32, ahash::RandomState>,
     by_channel: hashbrown::HashMap<(ShardId, ChannelRef), u32, ahash::RandomState>,
     pool: SparePool,
-    queue: VecDeque<FlushItem>,
-    /// Bytes appended or copied since the last flush.
+    /// Sessions to whom something was said.
+    urgent: VecDeque<u32>,
+    /// Broadcasts to be sent.
+    bulk: VecDeque<FlushItem>,
+    /// How many urgent ones went before the bulk in a row.
+    favoured: u8,
+    /// Whether a mark stands in the bulk.
+    is_marked: bool,
+    /// Bytes appended or copied before the mark was put there.
+    marked_bytes: usize,
+    /// Bytes appended or copied since.
     fresh_bytes: usize,
 }
 
 impl Delivery {
-    /// Bytes appended or copied since the queue was last empty.
+    /// Bytes appended or copied that have not been offered to everybody yet.
     #[must_use]
     pub fn fresh_bytes(&self) -> usize {
-        self.fresh_bytes
+        self.marked_bytes + self.fresh_bytes
     }
 
     /// Whether anything is to be flushed.
     #[must_use]
     pub fn is_flushed(&self) -> bool {
-        self.queue.is_empty()
+        self.urgent.is_empty() && self.bulk.is_empty()
     }
 
     /// The bytes that all logs hold.
@@ -235,7 +252,7 @@ impl Delivery {
             place.log.leave(Cursor::Follower, tail.position, &mut self.pool);
             inbox.tail = None;
         } else {
-            self.enqueue(&mut sessions[slot], slot);
+            self.enqueue_bulk(&mut sessions[slot], slot);
         }
     }
 
@@ -249,7 +266,7 @@ impl Delivery {
         place.followers.push(Entry { session: slot, back: 0 });
         // A visitor that waits goes on waiting where it is, now as a follower.
         inbox.tail = Some(inbox.tail.unwrap_or_else(|| Tail { view, position: place.log.follow() }));
-        self.enqueue(&mut sessions[slot], slot);
+        self.enqueue_bulk(&mut sessions[slot], slot);
     }
 
     /// Takes an entry out of a view's list and tells the one that moves into its place.
@@ -269,7 +286,7 @@ impl Delivery {
             self.settle(session);
             if !session.connection.out.is_empty() {
                 // The view's flush finds it among the followers no more.
-                self.enqueue(session, slot);
+                self.enqueue_bulk(session, slot);
             }
         }
         let count = session.inbox.subscriptions.len();
@@ -315,14 +332,14 @@ impl Delivery {
     ) -> usize {
         let place = &mut self.views[view];
         let position = place.log.append(&mut self.pool, write);
-        self.fresh_bytes += usize::try_from(place.log.end() - position).expect("a frame in memory");
+        let appended = usize::try_from(place.log.end() - position).expect("a frame in memory");
         match &mut place.flush {
             ViewFlush::Running { again, .. } => *again = true,
             ViewFlush::Queued => {}
             flush @ ViewFlush::Clean => {
                 if !place.followers.is_empty() {
                     *flush = ViewFlush::Queued;
-                    self.queue.push_back(FlushItem::View(view));
+                    self.bulk.push_back(FlushItem::View(view));
                 }
             }
         }
@@ -330,9 +347,28 @@ impl Delivery {
             let slot = self.views[view].visitors[index].session;
             self.tell(&mut sessions[slot], slot, view, position);
         }
+        self.count_fresh(appended);
         let place = &mut self.views[view];
         place.log.trim(&mut self.pool);
         place.subscribers()
+    }
+
+    /// Counts bytes that the flush has to offer.
+    fn count_fresh(&mut self, bytes: usize) {
+        self.fresh_bytes += bytes;
+        if !self.is_marked {
+            self.is_marked = true;
+            self.bulk.push_back(FlushItem::Mark);
+        }
+    }
+
+    /// The mark has come up: what stood before it has been offered.
+    fn pass_mark(&mut self) {
+        self.marked_bytes = std::mem::take(&mut self.fresh_bytes);
+        self.is_marked = self.marked_bytes > 0;
+        if self.is_marked {
+            self.bulk.push_back(FlushItem::Mark);
+        }
     }
 
     /// Tells a visitor of a record at `position`.
@@ -341,7 +377,7 @@ impl Delivery {
             Some(tail) if tail.view == view => {
                 if session.connection.is_stalled() {
                     // Only the flush sees whether it lags too far.
-                    self.enqueue(session, slot);
+                    self.enqueue_bulk(session, slot);
                 }
                 return;
             }
@@ -350,7 +386,7 @@ impl Delivery {
         }
         session.inbox.tail = Some(Tail { view, position });
         self.views[view].log.visit(position);
-        self.enqueue(session, slot);
+        self.enqueue_bulk(session, slot);
     }
 
     /// Copies what waits in the session's tail behind its own bytes.
@@ -360,9 +396,9 @@ impl Delivery {
         };
         let log = &mut self.views[tail.view].log;
         let end = log.end();
-        self.fresh_bytes += usize::try_from(end - tail.position).expect("a log is in memory");
         log.copy_to(tail.position, session.connection.out.frames());
         Self::move_tail(log, &mut self.pool, session, tail, end);
+        self.count_fresh(usize::try_from(end - tail.position).expect("a log is in memory"));
     }
 
     /// Drops what waits in the session's tail.
@@ -388,11 +424,19 @@ impl Delivery {
         session.connection.out.frames()
     }
 
-    /// Puts a session into the flush queue.
+    /// Puts a session among those to be flushed next.
     pub fn enqueue(&mut self, session: &mut Session, slot: u32) {
-        if !session.inbox.queued {
-            session.inbox.queued = true;
-            self.queue.push_back(FlushItem::Session(slot));
+        if session.inbox.queued != Queued::Urgent {
+            session.inbox.queued = Queued::Urgent;
+            self.urgent.push_back(slot);
+        }
+    }
+
+    /// Puts a session among those who receive broadcasts.
+    fn enqueue_bulk(&mut self, session: &mut Session, slot: u32) {
+        if session.inbox.queued == Queued::No {
+            session.inbox.queued = Queued::Bulk;
+            self.bulk.push_back(FlushItem::Session(slot));
         }
     }
 
@@ -405,38 +449,54 @@ impl Delivery {
 
     /// The next step of the flush.
     pub fn next_step(&mut self, sessions: &mut Slots<Session>) -> Option<FlushStep> {
-        while let Some(item) = self.queue.front().copied() {
-            let step = match item {
-                FlushItem::Session(slot) => {
-                    self.queue.pop_front();
-                    match sessions.at(slot) {
-                        Some((session, _)) if session.inbox.queued => {
-                            session.inbox.queued = false;
-                            self.judge(session, slot)
-                        }
-                        Some(_) | None => None,
+        loop {
+            let step = if self.urgent.is_empty() || self.favoured >= FAVOURED_MAX && !self.bulk.is_empty() {
+                self.favoured = 0;
+                match self.bulk.front().copied() {
+                    None => break,
+                    Some(FlushItem::Session(slot)) => {
+                        self.bulk.pop_front();
+                        self.next_session(sessions, slot, Queued::Bulk)
+                    }
+                    Some(FlushItem::View(view)) => self.next_follower(sessions, view),
+                    Some(FlushItem::Mark) => {
+                        self.bulk.pop_front();
+                        self.pass_mark();
+                        None
                     }
                 }
-                FlushItem::View(view) => self.next_follower(sessions, view),
+            } else {
+                self.favoured += 1;
+                let slot = self.urgent.pop_front().expect("just looked");
+                self.next_session(sessions, slot, Queued::Urgent)
             };
             if step.is_some() {
                 return step;
             }
         }
-        self.fresh_bytes = 0;
         None
+    }
+
+    /// What to do with a session that stood in this queue.
+    fn next_session(&mut self, sessions: &mut Slots<Session>, slot: u32, queue: Queued) -> Option<FlushStep> {
+        let (session, _) = sessions.at(slot)?;
+        if session.inbox.queued != queue {
+            return None;
+        }
+        session.inbox.queued = Queued::No;
+        self.judge(session, slot)
     }
 
     /// The next follower with something to send; at the end of the list the view leaves the queue.
     fn next_follower(&mut self, sessions: &mut Slots<Session>, view: u32) -> Option<FlushStep> {
         let Some((place, _)) = self.views.at(view) else {
-            self.queue.pop_front();
+            self.bulk.pop_front();
             return None;
         };
         let (mut below, again) = match place.flush {
             // The slot was given to another view meanwhile.
             ViewFlush::Clean => {
-                self.queue.pop_front();
+                self.bulk.pop_front();
                 return None;
             }
             ViewFlush::Queued => (place.followers.len(), false),
@@ -450,9 +510,9 @@ impl Delivery {
                 return Some(step);
             }
         }
-        self.queue.pop_front();
+        self.bulk.pop_front();
         self.views[view].flush = if again {
-            self.queue.push_back(FlushItem::View(view));
+            self.bulk.push_back(FlushItem::View(view));
             ViewFlush::Queued
         } else {
             ViewFlush::Clean
@@ -499,7 +559,7 @@ impl Delivery {
             session.connection.out.advance(bytes);
         }
         if all && self.lag(session) > 0 {
-            self.enqueue(session, slot);
+            self.enqueue_bulk(session, slot);
         }
         all
     }
@@ -528,6 +588,67 @@ mod tests {
     use crate::vhost::VhostId;
 
     use super::*;
+
+    /// A shard's deliveries with `count` followers of one channel.
+    fn crowd(count: usize) -> (Delivery, Slots<Session>, u32, Vec<u32>) {
+        let (mut delivery, mut sessions, now) = (Delivery::default(), Slots::default(), Instant::now());
+        let key = (VhostId(0), "world".parse().unwrap());
+        let view = delivery.find_or_create(&key, ShardId(0), ChannelRef { slot: 0, generation: 0 });
+        let mut slots = Vec::new();
+        for _ in 0..count {
+            let (slot, _) = sessions.insert(Session::new(now, IpAddr::from([127, 0, 0, 1]), now));
+            delivery.subscribe(&mut sessions, slot, view);
+            slots.push(slot);
+        }
+        (delivery, sessions, view, slots)
+    }
+
+    /// Whom the next step sends to; he takes everything.
+    fn next(delivery: &mut Delivery, sessions: &mut Slots<Session>) -> Option<u32> {
+        let Some(FlushStep::Send(slot)) = delivery.next_step(sessions) else { return None };
+        let bytes = delivery.pending(&sessions[slot]).len();
+        delivery.sent(&mut sessions[slot], slot, bytes);
+        Some(slot)
+    }
+
+    #[test]
+    fn an_answer_does_not_wait_for_a_crowd_and_the_crowd_not_for_answers() {
+        let (mut delivery, mut sessions, view, slots) = crowd(100);
+        delivery.append(&mut sessions, view, |out| encode(out, Opcode::Text, b"hello"));
+        let first = next(&mut delivery, &mut sessions).unwrap();
+        let asking: Vec<u32> = slots.into_iter().filter(|slot| *slot != first).take(50).collect();
+        for slot in &asking {
+            encode(delivery.frames(&mut sessions[*slot], *slot), Opcode::Text, b"answer");
+        }
+        let order: Vec<u32> = std::iter::from_fn(|| next(&mut delivery, &mut sessions)).take(99).collect();
+        let answered = order.iter().position(|slot| *slot == asking[49]).unwrap();
+        assert!((49..=49 + 49 / 3 + 1).contains(&answered), "{answered}");
+        let bulk_before = order[..answered].iter().filter(|slot| !asking.contains(slot)).count();
+        assert!(bulk_before >= 10, "{bulk_before} of the crowd were served meanwhile");
+    }
+
+    #[test]
+    fn bytes_are_fresh_until_everybody_was_offered_them() {
+        let (mut delivery, mut sessions, view, _) = crowd(4);
+        let broadcast = |delivery: &mut Delivery, sessions: &mut Slots<Session>| {
+            delivery.append(sessions, view, |out| encode(out, Opcode::Text, b"12345678"));
+        };
+        broadcast(&mut delivery, &mut sessions);
+        for _ in 0..3 {
+            next(&mut delivery, &mut sessions);
+            assert_eq!(delivery.fresh_bytes(), 10);
+        }
+        broadcast(&mut delivery, &mut sessions);
+        assert_eq!(delivery.fresh_bytes(), 20);
+        // The fourth is offered both, then those who had the first already are offered the second.
+        next(&mut delivery, &mut sessions);
+        next(&mut delivery, &mut sessions);
+        broadcast(&mut delivery, &mut sessions);
+        while next(&mut delivery, &mut sessions).is_some() {
+            assert!(delivery.fresh_bytes() <= 30);
+        }
+        assert_eq!((delivery.fresh_bytes(), delivery.is_flushed()), (0, true));
+    }
 
     #[test]
     fn what_a_follower_waits_for_is_sent_after_it_has_left() {

@@ -81,8 +81,20 @@ pub struct Inbox {
     /// A log from whose position on everything is for this session, behind its own bytes. Always
     /// there for a session with exactly one subscription; otherwise only while it waits.
     pub tail: Option<Tail>,
-    /// Whether the session stands in the flush queue.
-    pub queued: bool,
+    /// Where the session stands among those to be flushed.
+    pub queued: Queued,
+}
+
+/// Where a session stands among those to be flushed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Queued {
+    /// Nowhere, or only where its place is void.
+    #[default]
+    No,
+    /// Among those to whom something was said.
+    Urgent,
+    /// In the bulk of those who receive broadcasts.
+    Bulk,
 }
 
 /// One subscription, and where the view lists it.
