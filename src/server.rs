@@ -110,6 +110,7 @@ impl Server {
         let board = Arc::new(Board::new(shards));
         let running = start_shards(config, &directory, &board)?;
         board.show_accept_pauses(Arc::clone(&running.accept_pauses));
+        board.show_longest_turns(running.longest_turns.clone());
         let node = NodeInfo {
             name: node_name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -12,6 +12,7 @@
 //! | `poller`, `connections`, `listener`, `socket` | the epoll set and the sockets in it |
 //! | `queues`, `mailbox`, `control`, `wake` | the ways between threads, all bounded |
 //! | `probe` | whether io_uring can be used |
+//! | `turns` | how long turns take |
 //! | `affinity` | which CPU a shard is pinned to |
 //! | `descriptors` | how many file descriptors there are, and which of them browsers may not take |
 //!
@@ -34,6 +35,7 @@ mod queues;
 mod shard;
 mod socket;
 mod start;
+pub mod turns;
 pub mod wake;
 
 pub use error::DriverError;

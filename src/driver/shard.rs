@@ -25,13 +25,14 @@ use super::{
     poller::{Event, Poller, Timer, Token, Wait},
     queues::Port,
     socket,
+    turns::TurnWatch,
 };
 
 /// The one read buffer; also the most that a session is read in a turn.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 
-/// The most bytes that one turn reads, over all sessions.
-const READ_BYTES_PER_TURN: usize = 4 * 1024 * 1024;
+/// The most bytes that one turn reads, over all sessions: some thousand requests.
+const READ_BYTES_PER_TURN: usize = 512 * 1024;
 
 /// The most commands of the control thread that one turn takes.
 const COMMANDS_PER_TURN: usize = 256;
@@ -39,8 +40,11 @@ const COMMANDS_PER_TURN: usize = 256;
 /// The most connections that one turn accepts.
 const ACCEPTS_PER_TURN: usize = 64;
 
-/// The most sends of one turn.
-const SENDS_PER_TURN: usize = 4096;
+/// The most sends of one turn: some 2 ms.
+const SENDS_PER_TURN: usize = 1024;
+
+/// With so many bytes sent, no other send begins in the same turn.
+const SEND_BYTES_PER_TURN: usize = 4 * 1024 * 1024;
 
 /// What the host shall do after a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +71,7 @@ pub(super) struct Parts<M: Machine> {
     pub(super) control: ControlLine<M::Report>,
     pub(super) publish: Publish,
     pub(super) accept_pauses: Arc<AtomicU64>,
+    pub(super) turns: TurnWatch,
 }
 
 /// Drives one machine.
@@ -125,6 +130,7 @@ impl<M: Machine> Driver<M> {
             return self.stop();
         }
         (self.parts.publish)(self.parts.id, self.machine.figures());
+        self.parts.turns.note(now, Instant::now());
         self.next(now)
     }
 
@@ -298,6 +304,7 @@ impl<M: Machine> Driver<M> {
     /// One send for each session that has bytes waiting, while the turn lasts.
     fn flush(&mut self, now: Instant) {
         self.has_more_to_send = false;
+        let mut budget = SEND_BYTES_PER_TURN;
         for _ in 0..SENDS_PER_TURN {
             let Some((session, bytes)) = self.machine.next_flush(now) else { return };
             let connection = self.connections.find(session).expect("a session that sends has a socket");
@@ -305,6 +312,10 @@ impl<M: Machine> Driver<M> {
                 Ok(sent) => {
                     connection.is_full = sent < bytes.len();
                     self.machine.handle(now, Input::Sent { session, bytes: sent });
+                    budget = budget.saturating_sub(sent);
+                    if budget == 0 {
+                        break;
+                    }
                 }
                 Err(_) => self.disconnected(now, session),
             }

@@ -27,6 +27,7 @@ use super::{
     probe,
     queues::{Links, Port},
     shard::{Driver, Parts},
+    turns::{LongestTurn, TurnWatch},
     wake::Wake,
 };
 
@@ -43,6 +44,8 @@ pub struct Running<M: Machine> {
     pub reports: mpsc::Receiver<FromShard<M::Report>>,
     /// Times that a shard paused accepting for want of file descriptors or socket memory.
     pub accept_pauses: Arc<AtomicU64>,
+    /// The longest turn of each shard, by shard.
+    pub longest_turns: Box<[Arc<LongestTurn>]>,
     /// The threads.
     pub threads: Threads,
 }
@@ -89,6 +92,7 @@ pub fn start<M: Machine + 'static>(
     let listeners = listener::bind_all(options.listen, options.shards)?;
     let address = listeners[0].address();
     let accept_pauses = Arc::new(AtomicU64::new(0));
+    let longest_turns: Box<[Arc<LongestTurn>]> = (0..options.shards).map(|_| Arc::default()).collect();
     let (sender, reports) = mpsc::channel(options.report_capacity);
 
     let wakes = (0..options.shards)
@@ -112,13 +116,14 @@ pub fn start<M: Machine + 'static>(
             control: ControlLine::new(id, sender.clone()),
             publish: Arc::clone(&options.publish),
             accept_pauses: Arc::clone(&accept_pauses),
+            turns: TurnWatch::new(Arc::clone(&longest_turns[id.index()])),
         };
         seats.push(Seat { parts, cpu: cpus[id.index()], is_uring: matches!(io, Io::Uring) });
     }
     // The reports end with the last shard.
     drop(sender);
     let threads = Threads::spawn(seats, make_machine)?;
-    Ok(Running { address, io, mailboxes, reports, accept_pauses, threads })
+    Ok(Running { address, io, mailboxes, reports, accept_pauses, longest_turns, threads })
 }
 
 /// The CPU of each shard, if they shall be pinned.

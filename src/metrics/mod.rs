@@ -15,6 +15,8 @@ use webrocket_state::{
     metrics::{FIGURE_COUNT, FIGURES},
 };
 
+use crate::driver::turns::LongestTurn;
+
 pub use exposition::{Exposition, Kind};
 
 /// The latest figures of every shard.
@@ -22,6 +24,7 @@ pub use exposition::{Exposition, Kind};
 pub struct Board {
     shards: Box<[Row]>,
     accept_pauses: OnceLock<Arc<AtomicU64>>,
+    longest_turns: OnceLock<Box<[Arc<LongestTurn>]>>,
 }
 
 /// One shard's figures, on cache lines of their own: a shard's stores disturb no other.
@@ -34,13 +37,23 @@ impl Board {
     #[must_use]
     pub fn new(shards: u16) -> Self {
         let row = || Row(std::array::from_fn(|_| AtomicU64::new(0)));
-        Self { shards: (0..shards).map(|_| row()).collect(), accept_pauses: OnceLock::new() }
+        Self {
+            shards: (0..shards).map(|_| row()).collect(),
+            accept_pauses: OnceLock::new(),
+            longest_turns: OnceLock::new(),
+        }
     }
 
     /// Shows the driver's count of pauses in accepting, too.
     pub fn show_accept_pauses(&self, pauses: Arc<AtomicU64>) {
         // A board belongs to one driver, which shows its count once.
         let _ = self.accept_pauses.set(pauses);
+    }
+
+    /// Shows how long the driver's turns take, too, by shard.
+    pub fn show_longest_turns(&self, turns: Box<[Arc<LongestTurn>]>) {
+        // As above.
+        let _ = self.longest_turns.set(turns);
     }
 
     /// Stores a shard's figures, in the order of [`FIGURES`].
@@ -61,6 +74,15 @@ impl Board {
             let help = "Times that a shard accepted nothing for a while because file descriptors ran short.";
             exposition.family(name, help, Kind::Counter);
             exposition.sample(name, &[], pauses.load(Ordering::Relaxed));
+        }
+        if let Some(turns) = self.longest_turns.get() {
+            let name = "longest_turn_microseconds";
+            let help = "Longest time of the last 10 to 20 s for which the shard served nobody else.";
+            exposition.family(name, help, Kind::Gauge);
+            for (shard, turn) in turns.iter().enumerate() {
+                let turn = u64::try_from(turn.get().as_micros()).unwrap_or(u64::MAX);
+                exposition.sample(name, &[("shard", &shard.to_string())], turn);
+            }
         }
         for (index, info) in FIGURES.iter().enumerate() {
             exposition.family(info.name, info.help, info.kind.into());
