@@ -254,6 +254,9 @@ test('a vhost that is removed ends its clients', async () => {
 });
 
 describe('a server that is started again', () => {
+  /** Longer than a server takes to start: the clients come back to one that knows everything that is stored. */
+  const reconnect = { minDelay: 400, maxDelay: 400, jitter: 0 };
+
   /** A server that keeps its data and its port; `post` asks its control API. */
   async function start(t, dataDir, address = '127.0.0.1:0') {
     const server = await startServer({ args: ['--data-dir', dataDir, '--websocket-addr', address] });
@@ -285,7 +288,7 @@ describe('a server that is started again', () => {
         tokens += 1;
         return (await (await running).post('/vhosts/%2Fworld/tokens', { uid, channels: 'presence-.*' })).token;
       };
-      const [ann, ben] = ['ann', 'ben'].map((uid) => open(server, '/world', { token: tokenOf(uid) }));
+      const [ann, ben] = ['ann', 'ben'].map((uid) => open(server, '/world', { token: tokenOf(uid), reconnect }));
       const [annHall, benHall] = await Promise.all([ann, ben].map((client, number) =>
         client.join('presence-hall', { data: { number } })));
       const benChat = await ben.join('chat');
@@ -322,7 +325,7 @@ describe('a server that is started again', () => {
     await server.post('/vhosts', { path: '/world' });
     for (const name of ['chat', 'private-room']) await server.post('/vhosts/%2Fworld/channels', { name });
     const { token } = await server.post('/vhosts/%2Fworld/tokens', { uid: 'ann', channels: 'private-.*' });
-    const client = open(server, '/world', { token });
+    const client = open(server, '/world', { token, reconnect });
     const [chat, room] = await Promise.all([client.join('chat'), client.join('private-room')]);
     const errors = [];
     client.on('error', ({ code }) => errors.push(code));
