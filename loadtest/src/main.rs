@@ -2,7 +2,7 @@
 //!
 //! One thread, one epoll set, plain sockets: see [`engine`]. What is done with the connections is a [`Scenario`]
 //! (`engine::Scenario`), one module each: [`fanout`] measures and verifies deliveries, [`idle`] weighs connections
-//! that do nothing. The server is started as a child process ([`server`]) or stands elsewhere (`--url`).
+//! that do nothing, [`presence`] lets a crowd be joined. The server is started as a child process ([`server`]) or stands elsewhere (`--url`).
 //!
 //! Exit status: 0 when every guarantee held, 1 on a violation, a timeout or a failure, 2 on wrong usage.
 //!
@@ -11,6 +11,7 @@
 mod broadcast;
 mod clock;
 mod connection;
+mod control;
 mod engine;
 mod epoll;
 mod fanout;
@@ -20,6 +21,7 @@ mod idle;
 #[cfg(test)]
 mod mock;
 mod order;
+mod presence;
 mod process;
 mod report;
 mod server;
@@ -46,12 +48,16 @@ struct CommandLine {
 enum ScenarioCommand {
     Fanout(fanout::Options),
     Idle(idle::Options),
+    Presence(presence::Options),
 }
 
 fn main() -> ExitCode {
     let outcome = match CommandLine::parse().scenario {
         ScenarioCommand::Fanout(options) => fanout::run(&options).map(|report| report.render(options.json)),
         ScenarioCommand::Idle(options) => idle::run(&options).map(|report| report.render(options.json)),
+        ScenarioCommand::Presence(options) => {
+            presence::run(&options).map(|report| report.render(options.json))
+        }
     };
     match outcome {
         Ok(text) => {

@@ -64,6 +64,33 @@ fn parse_resident(text: &str) -> Option<u64> {
     Some(kib * 1024)
 }
 
+/// The processors on which this thread may run.
+pub(crate) fn processors() -> anyhow::Result<Vec<usize>> {
+    // SAFETY: an all-zero cpu_set_t is the empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `set` is writable and as long as is said.
+    if unsafe { libc::sched_getaffinity(0, size_of_val(&set), &raw mut set) } < 0 {
+        return Err(std::io::Error::last_os_error()).context("cannot tell on which processors to run");
+    }
+    // SAFETY: the indices are within the set.
+    Ok((0..libc::CPU_SETSIZE as usize).filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &set) }).collect())
+}
+
+/// Lets this thread, and processes and threads that it starts from now on, run on `processors` only.
+pub(crate) fn run_on(processors: &[usize]) -> anyhow::Result<()> {
+    // SAFETY: an all-zero cpu_set_t is the empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    for cpu in processors {
+        // SAFETY: the index came from a set of this size.
+        unsafe { libc::CPU_SET(*cpu, &mut set) };
+    }
+    // SAFETY: the kernel only reads `set`, which is as long as is said.
+    if unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) } < 0 {
+        return Err(std::io::Error::last_os_error()).context("cannot choose processors");
+    }
+    Ok(())
+}
+
 /// File descriptors that the load test needs besides its connections.
 const SPARE_DESCRIPTORS: u64 = 64;
 

@@ -18,7 +18,7 @@ pub(crate) struct ServerReport {
 }
 
 impl ServerReport {
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let mut text = self.url.clone();
         if let Some(shards) = self.shards {
             write!(text, ", {shards} shard{}", if shards == 1 { "" } else { "s" }).expect(INFALLIBLE);
@@ -29,7 +29,7 @@ impl ServerReport {
         text
     }
 
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         json!({ "url": self.url, "shards": self.shards, "io": self.io })
     }
 }
@@ -260,7 +260,7 @@ impl IdleReport {
 }
 
 /// A rate; 0 where nothing was done or no time passed.
-fn per_second(count: u64, time: Duration) -> f64 {
+pub(crate) fn per_second(count: u64, time: Duration) -> f64 {
     if time.is_zero() { 0.0 } else { count as f64 / time.as_secs_f64() }
 }
 
@@ -268,7 +268,7 @@ fn mib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
 
-fn table(rows: &[(&str, String)]) -> String {
+pub(crate) fn table(rows: &[(&str, String)]) -> String {
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
     let lines: Vec<String> = rows.iter().map(|(name, value)| format!("{name:width$}  {value}")).collect();
     lines.join("\n")

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, bail};
 use clap::{Args, ValueEnum};
 
+use crate::control::Control;
 use crate::process::ProcessId;
 use crate::target::Target;
 
@@ -83,6 +84,7 @@ impl Io {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Announcement {
     websocket: SocketAddr,
+    control: Option<SocketAddr>,
     shards: Option<u64>,
     io: Option<String>,
 }
@@ -90,6 +92,7 @@ struct Announcement {
 /// The server under test.
 pub(crate) struct Subject {
     target: Target,
+    control: Option<SocketAddr>,
     process: Option<ProcessId>,
     shards: Option<u64>,
     io: Option<String>,
@@ -101,7 +104,8 @@ impl Subject {
     pub(crate) fn start(options: &ServerOptions) -> anyhow::Result<Self> {
         if let Some(target) = &options.url {
             let process = options.server_pid.map(ProcessId);
-            return Ok(Self { target: target.clone(), process, shards: None, io: None, child: None });
+            let target = target.clone();
+            return Ok(Self { target, control: None, process, shards: None, io: None, child: None });
         }
         let binary = match &options.server {
             Some(binary) => binary.clone(),
@@ -110,6 +114,7 @@ impl Subject {
         let (child, announcement) = ServerProcess::start(&binary, options.shards, options.io)?;
         Ok(Self {
             target: Target::new(announcement.websocket, VHOST),
+            control: announcement.control,
             process: Some(child.process()),
             shards: announcement.shards,
             io: announcement.io,
@@ -124,6 +129,22 @@ impl Subject {
     /// The process to measure, if it is known.
     pub(crate) fn process(&self) -> Option<ProcessId> {
         self.process
+    }
+
+    /// The control API of a server of our own.
+    ///
+    /// # Errors
+    /// The server is not ours, or its cookie cannot be read.
+    pub(crate) fn control(&self) -> anyhow::Result<Control> {
+        let (Some(child), Some(address)) = (&self.child, self.control) else {
+            bail!(
+                "only a server that the load test has started itself can be controlled without more being said"
+            );
+        };
+        let entries = fs::read_dir(&child.directory).context("cannot read the server's data directory")?;
+        let mut files = entries.filter_map(|entry| Some(entry.ok()?.path()));
+        let cookie = files.find(|file| file.extension().is_some_and(|extension| extension == "cookie"));
+        Control::new(&format!("http://{address}"), &cookie.context("the server has made no cookie")?)
     }
 
     pub(crate) fn shards(&self) -> Option<u64> {
@@ -361,7 +382,8 @@ fn read_line(line: &str) -> Line {
         let shards = &fields["shards"];
         let shards = shards.as_u64().or_else(|| shards.as_str()?.parse().ok());
         let io = fields["io"].as_str().map(str::to_owned);
-        return Line::Ready(Announcement { websocket, shards, io });
+        let control = fields["control"].as_str().and_then(|address| address.parse().ok());
+        return Line::Ready(Announcement { websocket, control, shards, io });
     }
     match value["level"].as_str() {
         Some("WARN" | "ERROR") => Line::Noteworthy,
@@ -387,8 +409,9 @@ mod tests {
     fn the_ready_line_is_recognised() {
         let line = r#"{"timestamp":"…","level":"INFO","fields":{"message":"ready","websocket":"127.0.0.1:4711",
             "control":"127.0.0.1:4712","shards":3,"io":"epoll"},"target":"webrocket"}"#;
-        let websocket = SocketAddr::from(([127, 0, 0, 1], 4711));
-        let announcement = Announcement { websocket, shards: Some(3), io: Some("epoll".to_owned()) };
+        let [websocket, control] = [4711, 4712].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        let (control, io) = (Some(control), Some("epoll".to_owned()));
+        let announcement = Announcement { websocket, control, shards: Some(3), io };
         assert_eq!(read_line(line), Line::Ready(announcement));
         assert_eq!(read_line(r#"{"level":"INFO","fields":{"message":"accepted"}}"#), Line::Ordinary);
         assert_eq!(read_line(r#"{"level":"WARN","fields":{"message":"slow"}}"#), Line::Noteworthy);

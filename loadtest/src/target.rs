@@ -20,6 +20,12 @@ impl Target {
         Self { address, authority: address.to_string(), path: path.to_owned() }
     }
 
+    /// The same vhost, spoken to in WWFP.
+    pub(crate) fn in_wwfp(&self) -> Self {
+        let separator = if self.path.contains('?') { '&' } else { '?' };
+        Self { path: format!("{}{separator}protocol=wwfp", self.path), ..self.clone() }
+    }
+
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
@@ -81,6 +87,13 @@ mod tests {
         assert_eq!(target.authority(), "127.0.0.1:9000");
         assert_eq!(target.path(), "/demo?protocol=webrocket");
         assert_eq!(target.to_string(), "ws://127.0.0.1:9000/demo?protocol=webrocket");
+    }
+
+    #[test]
+    fn the_dialect_is_asked_for_in_the_query() {
+        let path = |url: &str| url.parse::<Target>().expect("valid").in_wwfp().path().to_owned();
+        assert_eq!(path("ws://127.0.0.1/a"), "/a?protocol=wwfp");
+        assert_eq!(path("ws://127.0.0.1/a?x=1"), "/a?x=1&protocol=wwfp");
     }
 
     #[test]

@@ -1,6 +1,10 @@
 //! How long a shard's turns take: for so long nobody else is served.
+//!
+//! Two lengths are kept apart: by the clock on the wall, and in processor time of the shard's thread,
+//! which leaves out what the system ran on the shard's core meanwhile.
 
 use std::{
+    mem::MaybeUninit,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -11,20 +15,54 @@ use std::{
 /// A longest turn is told for at least this long, and at most twice as long.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// The longest turn of the last while, by the clock on the wall: time in which the system ran
-/// something else on the shard's core is in it.
+/// Turns below this are not worth a look at the processor time, which is a system call.
+const LONG: Duration = Duration::from_micros(500);
+
+/// The longest turns of the last 10 to 20 s in which the shard had anything to do.
 #[derive(Debug, Default)]
 pub struct LongestTurn {
-    current_us: AtomicU64,
-    previous_us: AtomicU64,
+    wall: Longest,
+    processor: Longest,
 }
 
 impl LongestTurn {
-    /// The longest turn of the last 10 to 20 s in which the shard had anything to do.
+    /// By the clock on the wall.
     #[must_use]
-    pub fn get(&self) -> Duration {
-        let [current, previous] = [&self.current_us, &self.previous_us].map(|us| us.load(Ordering::Relaxed));
+    pub fn wall(&self) -> Duration {
+        self.wall.get()
+    }
+
+    /// In processor time. Of a long turn behind short ones no more is known than that it took
+    /// no longer than by the clock.
+    #[must_use]
+    pub fn processor(&self) -> Duration {
+        self.processor.get()
+    }
+}
+
+/// The greatest of what was noted in this window and the one before, in microseconds.
+#[derive(Debug, Default)]
+struct Longest {
+    current: AtomicU64,
+    previous: AtomicU64,
+}
+
+impl Longest {
+    fn get(&self) -> Duration {
+        let [current, previous] = [&self.current, &self.previous].map(|us| us.load(Ordering::Relaxed));
         Duration::from_micros(current.max(previous))
+    }
+
+    /// Only the shard's thread notes.
+    fn note(&self, took: Duration) {
+        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        if took > self.current.load(Ordering::Relaxed) {
+            self.current.store(took, Ordering::Relaxed);
+        }
+    }
+
+    fn begin_window(&self) {
+        self.previous.store(self.current.swap(0, Ordering::Relaxed), Ordering::Relaxed);
     }
 }
 
@@ -32,28 +70,46 @@ impl LongestTurn {
 #[derive(Debug)]
 pub(super) struct TurnWatch {
     longest: Arc<LongestTurn>,
-    current_us: u64,
     window_end: Instant,
+    /// Processor time when it was last looked at.
+    processor: Duration,
 }
 
 impl TurnWatch {
     pub(super) fn new(longest: Arc<LongestTurn>) -> Self {
-        Self { longest, current_us: 0, window_end: Instant::now() + WINDOW }
+        Self { longest, window_end: Instant::now() + WINDOW, processor: Duration::ZERO }
     }
 
-    /// Takes note of a turn.
+    /// Takes note of a turn of this thread.
     pub(super) fn note(&mut self, began: Instant, ended: Instant) {
+        self.note_with(began, ended, processor_time);
+    }
+
+    fn note_with(&mut self, began: Instant, ended: Instant, processor_time: impl FnOnce() -> Duration) {
         if ended >= self.window_end {
-            self.longest.previous_us.store(self.current_us, Ordering::Relaxed);
-            self.current_us = 0;
-            self.longest.current_us.store(0, Ordering::Relaxed);
+            self.longest.wall.begin_window();
+            self.longest.processor.begin_window();
             self.window_end = ended + WINDOW;
         }
-        let took = u64::try_from((ended - began).as_micros()).unwrap_or(u64::MAX);
-        if took > self.current_us {
-            self.current_us = took;
-            self.longest.current_us.store(took, Ordering::Relaxed);
+        let wall = ended - began;
+        self.longest.wall.note(wall);
+        if wall < LONG {
+            return self.longest.processor.note(wall);
         }
+        let now = processor_time();
+        let used = now.saturating_sub(std::mem::replace(&mut self.processor, now));
+        self.longest.processor.note(used.min(wall));
+    }
+}
+
+/// Processor time that this thread has used.
+fn processor_time() -> Duration {
+    let mut time = MaybeUninit::<libc::timespec>::uninit();
+    // SAFETY: `time` is writable; a thread always has such a clock.
+    unsafe {
+        assert_eq!(libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, time.as_mut_ptr()), 0);
+        let time = time.assume_init();
+        Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())
     }
 }
 
@@ -66,16 +122,24 @@ mod tests {
         let longest = Arc::new(LongestTurn::default());
         let mut watch = TurnWatch::new(Arc::clone(&longest));
         let ms = Duration::from_millis;
-        let start = Instant::now();
-        let mut turn = |at: Duration, took: Duration| {
-            watch.note(start + at, start + at + took);
-            longest.get()
+        let start = watch.window_end.checked_sub(WINDOW).unwrap();
+        let mut turn = |at: Duration, wall: Duration, processor: Duration| {
+            watch.note_with(start + at, start + at + wall, || processor);
+            (longest.wall(), longest.processor())
         };
-        assert_eq!(turn(ms(0), ms(3)), ms(3));
-        assert_eq!(turn(ms(100), ms(7)), ms(7));
-        assert_eq!(turn(ms(200), ms(1)), ms(7));
-        assert_eq!(turn(WINDOW + ms(500), ms(2)), ms(7));
-        assert_eq!(turn(WINDOW * 2 + ms(1000), ms(1)), ms(2));
-        assert_eq!(turn(WINDOW * 3 + ms(2000), ms(1)), ms(1));
+        assert_eq!(turn(ms(0), ms(3), ms(50)), (ms(3), ms(3)), "what was used before it is unknown");
+        assert_eq!(turn(ms(100), ms(70), ms(54)), (ms(70), ms(4)));
+        assert_eq!(turn(ms(200), ms(1), ms(55)), (ms(70), ms(4)));
+        assert_eq!(turn(WINDOW + ms(500), ms(2), ms(57)), (ms(70), ms(4)));
+        assert_eq!(turn(WINDOW * 2 + ms(1000), ms(1), ms(58)), (ms(2), ms(2)));
+        assert_eq!(turn(WINDOW * 3 + ms(2000), ms(1), ms(59)), (ms(1), ms(1)));
+    }
+
+    #[test]
+    fn a_thread_uses_processor_time() {
+        let before = processor_time();
+        while processor_time() == before {
+            std::hint::spin_loop();
+        }
     }
 }

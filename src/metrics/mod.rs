@@ -5,9 +5,12 @@
 
 mod exposition;
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use webrocket_state::{
@@ -75,15 +78,7 @@ impl Board {
             exposition.family(name, help, Kind::Counter);
             exposition.sample(name, &[], pauses.load(Ordering::Relaxed));
         }
-        if let Some(turns) = self.longest_turns.get() {
-            let name = "longest_turn_microseconds";
-            let help = "Longest time of the last 10 to 20 s for which the shard served nobody else.";
-            exposition.family(name, help, Kind::Gauge);
-            for (shard, turn) in turns.iter().enumerate() {
-                let turn = u64::try_from(turn.get().as_micros()).unwrap_or(u64::MAX);
-                exposition.sample(name, &[("shard", &shard.to_string())], turn);
-            }
-        }
+        self.write_turns(exposition);
         for (index, info) in FIGURES.iter().enumerate() {
             exposition.family(info.name, info.help, info.kind.into());
             for (shard, row) in self.shards.iter().enumerate() {
@@ -91,6 +86,27 @@ impl Board {
                 exposition.sample(info.name, &[("shard", &shard.to_string())], value);
             }
         }
+    }
+
+    fn write_turns(&self, exposition: &mut Exposition) {
+        let Some(turns) = self.longest_turns.get() else { return };
+        let mut family = |name, help, length: fn(&LongestTurn) -> Duration| {
+            exposition.family(name, help, Kind::Gauge);
+            for (shard, turn) in turns.iter().enumerate() {
+                let length = u64::try_from(length(turn).as_micros()).unwrap_or(u64::MAX);
+                exposition.sample(name, &[("shard", &shard.to_string())], length);
+            }
+        };
+        family(
+            "longest_turn_microseconds",
+            "Longest time of the last 10 to 20 s for which the shard served nobody else.",
+            LongestTurn::wall,
+        );
+        family(
+            "longest_turn_processor_microseconds",
+            "The same in processor time: without what the system ran on the shard's core meanwhile.",
+            LongestTurn::processor,
+        );
     }
 }
 

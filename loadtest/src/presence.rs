@@ -1,0 +1,365 @@
+//! `presence`: how quickly a member joins a presence channel full of others, all of whom are told.
+//!
+//! Two engines on two threads: the members, who are told of every join, and the joiners, whose time
+//! is taken. So the joiners' clock does not wait until the members have been read.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use clap::Args;
+use hdrhistogram::Histogram;
+use serde_json::json;
+
+use crate::clock::monotonic_ns;
+use crate::connection::ConnectionId;
+use crate::control::{Control, LongestTurn};
+use crate::engine::{Engine, Outbox, Scenario};
+use crate::order::excerpt;
+use crate::process::{ProcessorTime, processor_time, processors, raise_descriptor_limit, run_on};
+use crate::report::{ServerReport, per_second, table};
+use crate::server::{ServerOptions, Subject};
+use crate::target::Target;
+
+const CHANNEL: &str = "presence-load";
+/// How long tokens wait for their use.
+const TOKEN_TTL: Duration = Duration::from_secs(3600);
+/// Longer times to join count as this.
+const LATENCY_NS_MAX: u64 = 60_000_000_000;
+/// The members' engine looks so often whether the joiners are done.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Lets members join a presence channel that thousands of others are on, at a steady rate, and takes the time
+/// from the moment at which each was to ask until its `:subscribed`, with the list of those present, has come.
+///
+/// Every member and every joiner holds a session of its own, with a `uid` and a single access token of its own,
+/// in WWFP. At the end each must know of exactly as many subscribers as there are: the list that it got and the
+/// joins that it was told fit together. Also told: for how long, at most, a shard served nobody else, by the
+/// server's own clock, over the last 10 to 20 s. The server is started for the run; it gets the first processors,
+/// as many as it has shards, and the load test the rest, where there are enough.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    pub(crate) server: ServerOptions,
+    /// How many members are there before the measurement
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) members: u32,
+    /// How many join in a second
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rate: u32,
+    /// For how many seconds; over 20, the longest time for which a shard served nobody else is surely of them
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) seconds: u32,
+    /// Print the findings as one line of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// The findings of `presence`.
+pub(crate) struct PresenceReport {
+    server: ServerReport,
+    members: u32,
+    filling: Duration,
+    joins: u32,
+    joining: Duration,
+    /// Nanoseconds from when a joiner was to ask until it had its answer.
+    latency_ns: Histogram<u64>,
+    /// Joins told to members and joiners, over all of them.
+    told: u64,
+    longest_turn: LongestTurn,
+    server_processor: Option<ProcessorTime>,
+}
+
+/// Runs the scenario against a server of its own.
+///
+/// # Errors
+/// A subscriber knows of too many or too few others, no progress, an unexpected answer, or a failure of server or
+/// connections.
+pub(crate) fn run(options: &Options) -> anyhow::Result<PresenceReport> {
+    ensure!(options.server.url.is_none(), "presence needs a server of its own: it issues tokens");
+    let joiners = options.rate.checked_mul(options.seconds).context("that are too many joins")?;
+    raise_descriptor_limit(options.members.saturating_add(joiners))?;
+    let all = processors()?;
+    let (servers, own) = all.split_at((options.server.shards.unwrap_or(1) as usize).min(all.len()));
+    let is_roomy = !own.is_empty();
+    if is_roomy {
+        run_on(servers)?;
+    }
+    let subject = Subject::start(&options.server)?;
+    if is_roomy {
+        run_on(own)?;
+    }
+    let outcome = drive(options, joiners, &subject);
+    subject.end(outcome)
+}
+
+fn drive(options: &Options, joiners: u32, subject: &Subject) -> anyhow::Result<PresenceReport> {
+    let control = subject.control()?;
+    control.open_channel(subject.target(), CHANNEL)?;
+    let tokens = |first: u32, count: u32| tokens(&control, subject.target(), first, count);
+    let engine = || Engine::new(subject.target().in_wwfp(), options.server.patience());
+
+    let mut members = Crowd::new(tokens(0, options.members)?, true);
+    let mut engine_of_members = engine()?;
+    let begun = Instant::now();
+    members.awaited = Awaited::Known(options.members);
+    engine_of_members.open(options.members);
+    engine_of_members.run(&mut members).context("while the members came")?;
+    let filling = begun.elapsed();
+
+    let mut joining = Crowd::new(tokens(options.members, joiners)?, false);
+    let mut engine_of_joiners = engine()?;
+    joining.awaited = Awaited::Ready;
+    engine_of_joiners.open(joiners);
+    engine_of_joiners.run(&mut joining).context("while the joiners connected")?;
+
+    let all = options.members + joiners;
+    let processor = |subject: &Subject| subject.process().map(processor_time).transpose();
+    let processor_before = processor(subject)?;
+    let told_before = members.told;
+    members.awaited = Awaited::Known(all);
+    let begun = Instant::now();
+    thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            join_at_rate(&mut engine_of_joiners, &mut joining, options.rate)?;
+            joining.awaited = Awaited::Known(all);
+            engine_of_joiners.run(&mut joining).context("while the joiners were told of each other")
+        });
+        while !thread.is_finished() {
+            engine_of_members.run_for(&mut members, LOOK_INTERVAL)?;
+        }
+        engine_of_members.run(&mut members).context("while the members were told of the joins")?;
+        thread.join().expect("a thread of ours does not panic")
+    })?;
+    let took = begun.elapsed();
+    let server_processor = match (processor_before, processor(subject)?) {
+        (Some(before), Some(after)) => Some(after.since(before)),
+        _ => None,
+    };
+    Ok(PresenceReport {
+        server: ServerReport {
+            url: subject.target().to_string(),
+            shards: subject.shards(),
+            io: subject.io().map(str::to_owned),
+        },
+        members: options.members,
+        filling,
+        joins: joiners,
+        joining: took,
+        told: members.told - told_before + joining.told,
+        latency_ns: joining.latency_ns,
+        longest_turn: control.longest_turn()?,
+        server_processor,
+    })
+}
+
+/// One token for each of `count` uids.
+fn tokens(control: &Control, target: &Target, first: u32, count: u32) -> anyhow::Result<Vec<String>> {
+    (first..first + count)
+        .map(|number| control.token(target, &format!("member-{number}"), CHANNEL, TOKEN_TTL))
+        .collect()
+}
+
+/// Lets all joiners ask, one after the other, `rate` a second, and takes their times.
+fn join_at_rate(engine: &mut Engine, joining: &mut Crowd, rate: u32) -> anyhow::Result<()> {
+    let interval_ns = 1_000_000_000 / u64::from(rate);
+    let start_ns = monotonic_ns();
+    for number in 0..joining.tokens.len() {
+        let due_ns = start_ns + interval_ns * number as u64;
+        while let Some(left_ns) = due_ns.checked_sub(monotonic_ns()).filter(|left_ns| *left_ns > 0) {
+            engine.run_for(joining, Duration::from_nanos(left_ns))?;
+        }
+        joining.due_ns[number] = due_ns;
+        joining.subscribe(ConnectionId(number as u32), engine.outbox());
+    }
+    Ok(())
+}
+
+/// What a crowd is run for.
+enum Awaited {
+    /// All are authenticated.
+    Ready,
+    /// All have subscribed, and each knows of so many subscribers.
+    Known(u32),
+}
+
+/// Sessions that join one channel and keep account of who is there.
+struct Crowd {
+    tokens: Vec<String>,
+    /// Whether they subscribe as soon as they may.
+    eager: bool,
+    awaited: Awaited,
+    authenticated: usize,
+    subscribed: usize,
+    /// How many others each knows of, itself included.
+    known: Vec<u32>,
+    /// When each was to ask.
+    due_ns: Vec<u64>,
+    told: u64,
+    latency_ns: Histogram<u64>,
+}
+
+impl Crowd {
+    fn new(tokens: Vec<String>, eager: bool) -> Self {
+        let count = tokens.len();
+        Self {
+            tokens,
+            eager,
+            awaited: Awaited::Ready,
+            authenticated: 0,
+            subscribed: 0,
+            known: vec![0; count],
+            due_ns: vec![0; count],
+            told: 0,
+            latency_ns: Histogram::new_with_max(LATENCY_NS_MAX, 3).expect("valid bounds and precision"),
+        }
+    }
+
+    fn subscribe(&self, connection: ConnectionId, outbox: &mut Outbox) {
+        outbox.text(connection, format!(r#"{{"subscribe":{{"channel":"{CHANNEL}"}}}}"#).as_bytes());
+    }
+
+    fn subscribed(
+        &mut self,
+        connection: ConnectionId,
+        message: &[u8],
+        received_ns: u64,
+    ) -> anyhow::Result<()> {
+        let text = std::str::from_utf8(message).context("text frames are UTF-8")?;
+        let value: serde_json::Value = serde_json::from_str(text).context("a message is JSON")?;
+        let answer = &value[":subscribed"];
+        let listed = answer["subscribers"].as_array().context("a list of those present was due")?.len();
+        let before = answer["total"].as_u64().unwrap_or(listed as u64);
+        self.subscribed += 1;
+        self.known[connection.index()] += u32::try_from(before)?;
+        let due_ns = self.due_ns[connection.index()];
+        if due_ns > 0 {
+            self.latency_ns.saturating_record(received_ns.saturating_sub(due_ns));
+        }
+        Ok(())
+    }
+}
+
+impl Scenario for Crowd {
+    fn opened(&mut self, connection: ConnectionId, outbox: &mut Outbox) {
+        let token = &self.tokens[connection.index()];
+        outbox.text(connection, format!(r#"{{"auth":{{"token":"{token}"}}}}"#).as_bytes());
+    }
+
+    fn message(
+        &mut self,
+        connection: ConnectionId,
+        message: &[u8],
+        received_ns: u64,
+        outbox: &mut Outbox,
+    ) -> anyhow::Result<()> {
+        if message.starts_with(br#"{":memberJoined":"#) {
+            self.known[connection.index()] += 1;
+            self.told += 1;
+        } else if message.starts_with(br#"{":subscribed":"#) {
+            self.subscribed(connection, message, received_ns)?;
+        } else if message.starts_with(br#"{":authenticated":"#) {
+            self.authenticated += 1;
+            if self.eager {
+                self.subscribe(connection, outbox);
+            }
+        } else if !message.starts_with(br#"{":connected":"#) {
+            bail!("{connection} was told {}", excerpt(message));
+        }
+        if let Awaited::Known(all) = self.awaited
+            && self.known[connection.index()] > all
+        {
+            bail!("{connection} was told of more than the {all} that there are: {}", excerpt(message));
+        }
+        Ok(())
+    }
+
+    fn finished(&self) -> bool {
+        match self.awaited {
+            Awaited::Ready => self.authenticated == self.tokens.len(),
+            Awaited::Known(all) => {
+                self.subscribed == self.tokens.len() && self.known.iter().all(|known| *known == all)
+            }
+        }
+    }
+
+    fn progress(&self) -> u64 {
+        self.authenticated as u64 + self.subscribed as u64 + self.told
+    }
+
+    fn missing(&self) -> String {
+        let behind = match self.awaited {
+            Awaited::Ready => 0,
+            Awaited::Known(all) => self.known.iter().filter(|known| **known != all).count(),
+        };
+        format!(
+            "of {} sessions {} are authenticated and {} subscribed, {behind} do not know of everybody",
+            self.tokens.len(),
+            self.authenticated,
+            self.subscribed
+        )
+    }
+}
+
+impl PresenceReport {
+    pub(crate) fn render(&self, as_json: bool) -> String {
+        if as_json { self.json().to_string() } else { self.text() }
+    }
+
+    fn quantile_ms(&self, quantile: f64) -> f64 {
+        self.latency_ns.value_at_quantile(quantile) as f64 / 1e6
+    }
+
+    fn text(&self) -> String {
+        let [p50, p99, max] = [0.5, 0.99, 1.0].map(|quantile| self.quantile_ms(quantile));
+        let mut rows = vec![
+            ("server", self.server.text()),
+            ("members", format!("{} came in {:.2} s", self.members, self.filling.as_secs_f64())),
+            (
+                "joined",
+                format!(
+                    "{} more in {:.2} s ({:.0}/s)",
+                    self.joins,
+                    self.joining.as_secs_f64(),
+                    per_second(u64::from(self.joins), self.joining)
+                ),
+            ),
+            ("told", format!("{} joins to all subscribers together", self.told)),
+            ("verified", "the list and the joins that each was told add up to everybody".to_owned()),
+            ("time to join", format!("p50 {p50:.3} ms, p99 {p99:.3} ms, max {max:.3} ms")),
+            (
+                "longest slice",
+                format!(
+                    "{:.3} ms in which a shard served nobody else",
+                    self.longest_turn.as_secs_f64() * 1e3
+                ),
+            ),
+        ];
+        if let Some(processor) = self.server_processor {
+            let share = processor.total().as_secs_f64() / self.joining.as_secs_f64();
+            rows.push(("server CPU", format!("{:.0} % of one processor", share * 100.0)));
+        }
+        table(&rows)
+    }
+
+    fn json(&self) -> serde_json::Value {
+        json!({
+            "scenario": "presence",
+            "server": self.server.json(),
+            "members": self.members,
+            "filling_s": self.filling.as_secs_f64(),
+            "joins": self.joins,
+            "joining_s": self.joining.as_secs_f64(),
+            "told": self.told,
+            "join_ms": {
+                "p50": self.quantile_ms(0.5),
+                "p90": self.quantile_ms(0.9),
+                "p99": self.quantile_ms(0.99),
+                "max": self.quantile_ms(1.0),
+            },
+            "longest_slice_processor_ms": self.longest_turn.processor.as_secs_f64() * 1e3,
+            "longest_slice_ms": self.longest_turn.wall.as_secs_f64() * 1e3,
+            "server_cpu_s": self.server_processor.map(|processor| processor.total().as_secs_f64()),
+        })
+    }
+}
