@@ -128,6 +128,7 @@ impl Server {
             cookie,
             node,
             dev: config.dev,
+            http_body_bytes_max: config.http_body_bytes_max,
             figures: board,
             stop,
         };

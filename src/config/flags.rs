@@ -59,6 +59,10 @@ pub struct Flags {
     #[arg(long, value_name = "MS")]
     pub close_timeout_ms: Option<u32>,
 
+    /// How long an HTTP request's body may be where browsers connect, in bytes [default: 4194304]
+    #[arg(long, value_name = "BYTES")]
+    pub http_body_bytes_max: Option<u32>,
+
     /// A TOML file with the same names as these options (see docs/webrocket.toml)
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -94,7 +98,7 @@ impl Flags {
             };
         }
         overlay!(websocket_addr, control_addr, exchange_addr, stream_addr, data_dir, io, pin);
-        overlay!(handshake_timeout_ms, close_timeout_ms, log_level, log_format);
+        overlay!(handshake_timeout_ms, close_timeout_ms, http_body_bytes_max, log_level, log_format);
         config.node_name = self.node_name.or(config.node_name);
         config.shards = self.shards.or(config.shards);
         config.dev |= self.dev;
@@ -143,7 +147,7 @@ mod tests {
         {
             assert!(help.contains(&format!("[default: {address}]")), "{address}");
         }
-        for value in [config.handshake_timeout_ms, config.close_timeout_ms] {
+        for value in [config.handshake_timeout_ms, config.close_timeout_ms, config.http_body_bytes_max] {
             assert!(help.contains(&format!("[default: {value}]")), "{value}");
         }
     }

@@ -43,6 +43,8 @@ pub struct Config {
     pub handshake_timeout_ms: u32,
     /// How long a peer may take for its half of a close, in milliseconds.
     pub close_timeout_ms: u32,
+    /// The length of an HTTP request's body on the WebSocket port, in bytes.
+    pub http_body_bytes_max: u32,
     /// The least important log lines that are written.
     pub log_level: LogLevel,
     /// How log lines look.
@@ -66,6 +68,7 @@ impl Default for Config {
             pin: true,
             handshake_timeout_ms: 10_000,
             close_timeout_ms: 5_000,
+            http_body_bytes_max: 4 << 20,
             log_level: LogLevel::Info,
             log_format: LogFormat::Text,
             dev: false,
@@ -205,6 +208,10 @@ impl Config {
                 return range(name, value.to_string(), "from 10 to 3600000");
             }
         }
+        if !(1_024..=1 << 30).contains(&self.http_body_bytes_max) {
+            let value = self.http_body_bytes_max.to_string();
+            return range("http-body-bytes-max", value, "from 1024 to 1073741824");
+        }
         Ok(())
     }
 
@@ -293,6 +300,9 @@ mod tests {
         fs::write(&path, "shards = 0\n").unwrap();
         let message = Config::read(&path).unwrap().check().unwrap_err().to_string();
         assert_eq!(message, "shards is 0, but must be from 1 to 1024");
+        fs::write(&path, "http-body-bytes-max = 1023\n").unwrap();
+        let message = Config::read(&path).unwrap().check().unwrap_err().to_string();
+        assert_eq!(message, "http-body-bytes-max is 1023, but must be from 1024 to 1073741824");
     }
 
     #[test]

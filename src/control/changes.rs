@@ -11,7 +11,7 @@ use super::{
     link::Then,
     random,
     refusal::Refusal,
-    request::{NewUser, Reply, Request, Sent, SettingsChange, UserChange, VhostView},
+    request::{Caller, NewUser, Reply, Request, Sent, SettingsChange, UserChange, VhostView},
     tokens::TokenRequest,
     vhosts::Entry,
 };
@@ -21,11 +21,10 @@ impl Actor {
     /// Carries out a request and answers it. A caller who is gone changes nothing: the request
     /// was made.
     pub(super) async fn handle_request(&mut self, request: Request) {
-        if let Request::ChangeChannel { vhost, channel, open, reply } = request {
-            return self.queue_channel_request(&vhost, channel, open, reply);
+        if request.is_stored() {
+            // What came first is stored first.
+            self.commit_channel_changes().await;
         }
-        // What came first is stored first.
-        self.commit_channel_changes().await;
         match request {
             Request::ListVhosts(reply) => answer(reply, Ok(self.vhosts.iter().map(Entry::view).collect())),
             Request::ShowVhost(path, reply) => answer(reply, self.vhosts.at(&path).map(Entry::view)),
@@ -41,11 +40,19 @@ impl Actor {
                 answer(reply, self.change_settings(path, change).await);
             }
             Request::ListChannels(path, reply) => answer(reply, self.list_channels(&path)),
-            Request::DescribeChannel(path, channel, reply) => {
-                answer(reply, self.describe_channel(&path, channel));
+            Request::DescribeChannel(caller, channel, reply) => {
+                answer(reply, self.describe_channel(&caller, channel));
             }
-            Request::IssueToken(path, request, reply) => answer(reply, self.issue_token(&path, request)),
-            Request::ChangeChannel { .. } => unreachable!("queued above"),
+            Request::IssueToken(caller, request, reply) => answer(reply, self.issue_token(&caller, request)),
+            Request::ChangeChannel { caller, channel, open, reply } => {
+                self.queue_channel_request(&caller, channel, open, reply);
+            }
+            Request::Publish(pass, channel, frames, reply) => {
+                answer(reply, self.publish(&pass, &channel, frames));
+            }
+            Request::SendMessages(pass, sid, frames, reply) => {
+                answer(reply, self.send_messages(&pass, sid, &frames));
+            }
         }
     }
 
@@ -169,8 +176,8 @@ impl Actor {
         Ok(self.send_vhost(view, settings))
     }
 
-    fn issue_token(&mut self, path: &VhostPath, request: TokenRequest) -> Result<SingleAccessToken, Refusal> {
-        let vhost = self.vhosts.at(path)?.vhost.id;
+    fn issue_token(&mut self, caller: &Caller, request: TokenRequest) -> Result<SingleAccessToken, Refusal> {
+        let vhost = self.vhosts.of_caller(caller)?.vhost.id;
         let issued = self.tokens.issue(std::time::Instant::now(), vhost, request).map_err(Refusal::from);
         if let Err(Refusal::TokenLimit(_)) = issued {
             self.figures.tokens_refused_total.increment();

@@ -1,15 +1,17 @@
-//! Opening and closing channels, for operators and for sessions alike.
+//! Opening and closing channels, for operators, backends and sessions alike; and what backends
+//! send: broadcasts and direct messages.
 //!
 //! A change is stored, then sent to the channel's owner, then answered. Changes that come in
 //! together are stored together: they cost one transaction. An owner that refuses to open a
 //! channel (the vhost is full) makes the store forget it again.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use tokio::sync::oneshot;
+use uuid::Uuid;
 use webrocket_state::{
     Command, VhostId,
-    message::{Outcome, RequestRef, Ticket},
+    message::{Frame, Outcome, RequestRef, Ticket},
 };
 use webrocket_wire::{ChannelName, VhostPath};
 
@@ -17,7 +19,7 @@ use super::{
     actor::Actor,
     link::Then,
     refusal::Refusal,
-    request::{Reply, Sent},
+    request::{Caller, Pass, Reply, Sent},
 };
 use crate::store::ChannelWrite;
 
@@ -31,8 +33,8 @@ pub(super) struct ChannelChange {
 
 /// Who asked for it.
 pub(super) enum Asker {
-    /// The control API.
-    Operator(Reply<()>),
+    /// An operator or a backend, over HTTP.
+    Http(Reply<()>),
     /// A session.
     Session(RequestRef),
     /// The owner refused to open the channel: the store shall forget it.
@@ -80,22 +82,17 @@ impl ChannelsInFlight {
 }
 
 impl Actor {
-    /// Takes an operator's request to open or close a channel.
+    /// Takes a request to open or close a channel.
     pub(super) fn queue_channel_request(
         &mut self,
-        path: &VhostPath,
+        caller: &Caller,
         channel: ChannelName,
         open: bool,
         reply: Reply<()>,
     ) {
-        match self.vhosts.at(path).map(|entry| entry.vhost.id) {
+        match self.vhosts.of_caller(caller).map(|entry| entry.vhost.id) {
             Ok(vhost) => {
-                self.channel_changes.push(ChannelChange {
-                    vhost,
-                    channel,
-                    open,
-                    asker: Asker::Operator(reply),
-                });
+                self.channel_changes.push(ChannelChange { vhost, channel, open, asker: Asker::Http(reply) });
             }
             Err(refusal) => drop(reply.send(Err(refusal))),
         }
@@ -112,14 +109,44 @@ impl Actor {
     /// Asks a channel's owner for it.
     pub(super) fn describe_channel(
         &mut self,
-        path: &VhostPath,
+        caller: &Caller,
         channel: ChannelName,
     ) -> Result<Sent<()>, Refusal> {
-        let vhost = self.vhosts.at(path)?.vhost.id;
+        let vhost = self.vhosts.of_caller(caller)?.vhost.id;
         let (told, applied) = oneshot::channel();
         let owner = self.directory.owner(vhost, &channel);
         let command = |ticket| Command::DescribeChannel { ticket, vhost, channel };
         self.link.ask(owner, command, Then::Tell(told));
+        Ok(Sent { value: (), applied })
+    }
+
+    /// Sends a backend's broadcasts to the channel's owner, in their order.
+    pub(super) fn publish(
+        &mut self,
+        pass: &Pass,
+        channel: &ChannelName,
+        frames: Vec<Frame>,
+    ) -> Result<Sent<()>, Refusal> {
+        let vhost = self.vhosts.of_pass(pass)?.vhost.id;
+        let (told, applied) = oneshot::channel();
+        let owner = self.directory.owner(vhost, channel);
+        let command = |ticket, frame| Command::Publish { ticket, vhost, channel: channel.clone(), frame };
+        self.link.ask_each(owner, frames, command, Then::Tell(told));
+        Ok(Sent { value: (), applied })
+    }
+
+    /// Sends a backend's messages for one session to all shards: none but its own knows where it is.
+    pub(super) fn send_messages(
+        &mut self,
+        pass: &Pass,
+        sid: Uuid,
+        frames: &[Frame],
+    ) -> Result<Sent<()>, Refusal> {
+        let vhost = self.vhosts.of_pass(pass)?.vhost.id;
+        let (told, applied) = oneshot::channel();
+        let command =
+            |ticket, frame: &Frame| Command::DirectMessage { ticket, vhost, sid, frame: Arc::clone(frame) };
+        self.link.ask_all_each(frames, command, Then::Tell(told));
         Ok(Sent { value: (), applied })
     }
 
@@ -194,7 +221,7 @@ impl Actor {
             Asker::Session(request) => {
                 self.link.send(request.session.shard, Command::ChannelChanged { request, outcome });
             }
-            Asker::Operator(reply) => {
+            Asker::Http(reply) => {
                 let answer = match outcome {
                     Outcome::Done if change.open && !changed => Err(Refusal::ChannelExists(change.channel)),
                     Outcome::Done => Ok(()),

@@ -53,6 +53,16 @@ figures! {
     http_connections Gauge;
     /// HTTP connections on the WebSocket port that were refused because there were too many.
     http_refused_total Counter;
+    /// HTTP requests on the WebSocket port that were answered as asked.
+    http_answers_done_total Counter;
+    /// HTTP requests on the WebSocket port that were refused: their clients erred.
+    http_answers_refused_total Counter;
+    /// HTTP requests on the WebSocket port that the server could not serve.
+    http_answers_failed_total Counter;
+    /// Bytes of memory that bodies of HTTP requests on the WebSocket port take or may take.
+    http_body_bytes Gauge;
+    /// Bodies of HTTP requests on the WebSocket port that wait for memory.
+    http_bodies_waiting Gauge;
     /// Connections to the control API.
     control_connections Gauge;
     /// Connections to the control API that were refused because there were too many.

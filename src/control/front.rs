@@ -1,18 +1,25 @@
 //! HTTP on the WebSocket port: connections that shards hand over.
 //!
-//! With `--dev`, `/` is a page on which two people chat. Everything else is 404. A connection
-//! that was handed over stays here, so a WebSocket needs a new one.
+//! With `--dev`, `/` is a page on which two people chat. Everything else is the Backend API's
+//! (`backend`). A connection that was handed over stays here, so a WebSocket needs a new one.
+
+use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::Request,
-    http::header,
+    extract::{Request, State},
+    http::{HeaderValue, header},
     middleware::{self, Next},
     response::{Html, IntoResponse, Response},
     routing::get,
 };
 
-use super::{refusal::Refusal, serve::HttpServer};
+use super::{
+    backend::{self, Backend},
+    figures::ControlFigures,
+    refusal::Refusal,
+    serve::HttpServer,
+};
 use crate::driver::mailbox::HandOff;
 
 /// HTTP connections on the WebSocket port at the same moment. Further ones get 503.
@@ -41,12 +48,41 @@ impl Front {
 }
 
 /// What is served.
-pub(super) fn router(dev: bool) -> Router {
+pub(super) fn router(dev: bool, backend: Backend, figures: Arc<ControlFigures>) -> Router {
     let router = if dev { Router::new().route("/", get(demo)) } else { Router::new() };
     router
         .method_not_allowed_fallback(async || Refusal::NoMethod)
-        .fallback(async || Refusal::NoResource)
+        .fallback(backend::serve)
+        .with_state(Arc::new(backend))
         .layer(middleware::from_fn(refuse_upgrades))
+        .layer(middleware::from_fn(close_after_chunks))
+        .layer(middleware::from_fn_with_state(figures, count))
+}
+
+/// Counts answers by who is to blame.
+async fn count(State(figures): State<Arc<ControlFigures>>, request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    let status = response.status();
+    let figure = if status.is_server_error() {
+        &figures.http_answers_failed_total
+    } else if status.is_client_error() {
+        &figures.http_answers_refused_total
+    } else {
+        &figures.http_answers_done_total
+    };
+    figure.increment();
+    response
+}
+
+/// Ends the connection after a body in chunks. The request may also have named a length, which
+/// hyper drops unseen: a proxy that believed in it takes what follows for something else.
+async fn close_after_chunks(request: Request, next: Next) -> Response {
+    let is_chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
+    let mut response = next.run(request).await;
+    if is_chunked {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 async fn demo() -> impl IntoResponse {

@@ -31,9 +31,9 @@ pub(super) struct Link {
     figures: Arc<ControlFigures>,
 }
 
-/// A command that is not reported by every shard concerned.
+/// A command, or several under one ticket, not reported by every shard concerned.
 struct Pending {
-    shards_left: usize,
+    reports_left: usize,
     outcomes: Vec<Outcome>,
     then: Then,
 }
@@ -86,6 +86,37 @@ impl Link {
         ticket
     }
 
+    /// Sends a command for each subject, at least one, to one shard that reports each.
+    pub(super) fn ask_each<S>(
+        &mut self,
+        shard: ShardId,
+        subjects: Vec<S>,
+        command: impl Fn(Ticket, S) -> Command,
+        then: Then,
+    ) {
+        assert!(!subjects.is_empty(), "nothing would ever be reported");
+        let ticket = self.ticket(subjects.len(), then);
+        for subject in subjects {
+            self.send(shard, command(ticket, subject));
+        }
+    }
+
+    /// Sends a command for each subject, at least one, to all shards; each reports each.
+    pub(super) fn ask_all_each<S>(
+        &mut self,
+        subjects: &[S],
+        command: impl Fn(Ticket, &S) -> Command,
+        then: Then,
+    ) {
+        assert!(!subjects.is_empty(), "nothing would ever be reported");
+        let ticket = self.ticket(self.mailboxes.len() * subjects.len(), then);
+        for shard in self.shards() {
+            for subject in subjects {
+                self.send(shard, command(ticket, subject));
+            }
+        }
+    }
+
     /// Sends a command to all shards; each reports it.
     pub(super) fn ask_all(&mut self, command: impl Fn(Ticket) -> Command, then: Then) {
         let ticket = self.ticket(self.mailboxes.len(), then);
@@ -98,8 +129,8 @@ impl Link {
     pub(super) fn applied(&mut self, ticket: Ticket, outcome: Outcome) -> Option<(Then, Vec<Outcome>)> {
         let pending = self.pending.get_mut(&ticket).expect("a shard reports what it was told, once");
         pending.outcomes.push(outcome);
-        pending.shards_left -= 1;
-        if pending.shards_left > 0 {
+        pending.reports_left -= 1;
+        if pending.reports_left > 0 {
             return None;
         }
         let pending = self.pending.remove(&ticket).expect("it was there");
@@ -134,11 +165,11 @@ impl Link {
         (0..self.mailboxes.len()).map(|index| ShardId(u16::try_from(index).expect("a node has fewer shards")))
     }
 
-    fn ticket(&mut self, shards: usize, then: Then) -> Ticket {
+    fn ticket(&mut self, reports: usize, then: Then) -> Ticket {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         self.pending
-            .insert(ticket, Pending { shards_left: shards, outcomes: Vec::with_capacity(shards), then });
+            .insert(ticket, Pending { reports_left: reports, outcomes: Vec::with_capacity(reports), then });
         ticket
     }
 }
@@ -194,5 +225,27 @@ mod tests {
         assert!(link.applied(Ticket(0), Outcome::Done).is_none());
         let (_, outcomes) = link.applied(Ticket(0), Outcome::VhostNotFound).expect("the last one");
         assert_eq!(outcomes, [Outcome::Done, Outcome::VhostNotFound]);
+    }
+
+    #[test]
+    fn several_commands_are_one_ticket() {
+        let (mut link, queues) = link(2, 2);
+        let remove = |ticket, vhost: &VhostId| Command::RemoveVhost { ticket, vhost: *vhost };
+        let subjects = vec![VhostId(1), VhostId(2), VhostId(3)];
+        link.ask_all_each(&subjects, remove, Then::Start);
+        link.ask_each(ShardId(1), subjects, |ticket, vhost| remove(ticket, &vhost), Then::Start);
+        let mut seen = tickets(&queues[1]);
+        while link.is_backlogged() {
+            link.flush();
+            seen.extend(tickets(&queues[1]));
+            tickets(&queues[0]);
+        }
+        assert_eq!(seen, [0, 0, 0, 1, 1, 1]);
+        for left in (0..6).rev() {
+            assert_eq!(link.applied(Ticket(0), Outcome::Done).is_some(), left == 0);
+        }
+        for left in (0..3).rev() {
+            assert_eq!(link.applied(Ticket(1), Outcome::Done).is_some(), left == 0);
+        }
     }
 }

@@ -2,17 +2,20 @@
 //!
 //! One tokio runtime on one thread. A single task (`actor`) owns the vhosts, the store and the
 //! tokens; shards report to it and it commands them. Around it stand the control API (`api`) for
-//! operators, and the HTTP server (`front`) of the WebSocket port.
+//! operators, and the HTTP server (`front`) of the WebSocket port with the Backend API (`backend`).
 //!
 //! Every change is durable before a shard hears of it, and in effect on every shard before its
 //! caller hears that it is done.
 
 mod actor;
 mod api;
+mod backend;
 mod changes;
 mod channels;
 mod connection;
 mod cookie;
+#[cfg(test)]
+mod fake_node;
 mod figures;
 mod front;
 mod link;
@@ -70,6 +73,8 @@ pub struct ControlConfig {
     pub node: NodeInfo,
     /// Whether the demo page is served.
     pub dev: bool,
+    /// The length of a request's body on the WebSocket port, in bytes.
+    pub http_body_bytes_max: u32,
     /// The shards' figures.
     pub figures: Arc<Board>,
     /// When to stop.
@@ -138,8 +143,11 @@ pub async fn run(config: ControlConfig, ready: impl FnOnce() + Send + 'static) -
     let (phase, phase_seen) = watch::channel(Phase::Starting);
     let (requests, requests_taken) = mpsc::channel(request::REQUESTS_MAX);
 
+    let control = request::Control::new(requests);
+    let backend =
+        backend::Backend::new(control.clone(), config.http_body_bytes_max, Arc::clone(&own_figures));
     let api = api::router(api::Api {
-        control: request::Control::new(requests),
+        control,
         cookie: config.cookie,
         node: config.node,
         hashers: Arc::clone(&hashers),
@@ -160,7 +168,7 @@ pub async fn run(config: ControlConfig, ready: impl FnOnce() + Send + 'static) -
         figures: Arc::clone(&own_figures),
     };
     let front = serve::HttpServer::new(
-        front::router(config.dev),
+        front::router(config.dev, backend, Arc::clone(&own_figures)),
         front::CONNECTIONS_MAX,
         config.stop.clone(),
         gauges,

@@ -1,8 +1,8 @@
-//! Why the control API refuses a request, each in one sentence.
+//! Why the control API and the HTTP server of the WebSocket port refuse a request, each in one sentence.
 
 use axum::{
     Json,
-    http::{StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde_json::json;
@@ -16,12 +16,20 @@ pub(super) enum Refusal {
     /// The cookie is missing or wrong.
     #[error("the header X-WebRocket-Cookie must carry this node's cookie")]
     Unauthorized,
+    /// A backend's credentials are missing or wrong.
+    #[error(
+        "the request must carry Basic credentials: the user wr, and the vhost's access token as password"
+    )]
+    NoBackend,
     /// The request has the wrong shape.
     #[error("{0}")]
     Invalid(String),
     /// The body is too long.
     #[error("the body is longer than {0} bytes")]
     TooLarge(usize),
+    /// The body did not arrive in time.
+    #[error("the body takes too long to arrive")]
+    SlowBody,
     /// There is nothing at this address.
     #[error("there is no such resource")]
     NoResource,
@@ -37,6 +45,9 @@ pub(super) enum Refusal {
     /// There is no such channel.
     #[error("the vhost has no channel {0}")]
     NoChannel(ChannelName),
+    /// There is no such session.
+    #[error("the vhost has no session {0}")]
+    NoSession(String),
     /// There is such a vhost already.
     #[error("there is a vhost {0} already")]
     VhostExists(VhostPath),
@@ -70,12 +81,15 @@ impl Refusal {
     /// The HTTP status that goes with it.
     pub(super) fn status(&self) -> StatusCode {
         match self {
-            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Unauthorized | Self::NoBackend => StatusCode::UNAUTHORIZED,
             Self::Invalid(_) | Self::NeedsNewConnection => StatusCode::BAD_REQUEST,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::NoResource | Self::NoVhost(_) | Self::NoUser(_) | Self::NoChannel(_) => {
-                StatusCode::NOT_FOUND
-            }
+            Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
+            Self::NoResource
+            | Self::NoVhost(_)
+            | Self::NoUser(_)
+            | Self::NoChannel(_)
+            | Self::NoSession(_) => StatusCode::NOT_FOUND,
             Self::NoMethod => StatusCode::METHOD_NOT_ALLOWED,
             Self::VhostExists(_) | Self::UserExists(_) | Self::ChannelExists(_) => StatusCode::CONFLICT,
             Self::ChannelLimit => StatusCode::FORBIDDEN,
@@ -103,8 +117,12 @@ impl From<TokenError> for Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let mut response = (self.status(), Json(json!({ "error": self.to_string() }))).into_response();
-        if matches!(self, Self::NeedsNewConnection | Self::TooManyConnections) {
-            response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+        let headers = response.headers_mut();
+        if matches!(self, Self::NeedsNewConnection | Self::TooManyConnections | Self::SlowBody) {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        if matches!(self, Self::NoBackend) {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"webrocket\""));
         }
         response
     }

@@ -3,7 +3,11 @@
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
-use webrocket_state::{Settings, Vhost, message::Outcome};
+use uuid::Uuid;
+use webrocket_state::{
+    Settings, Vhost, VhostId,
+    message::{Frame, Outcome},
+};
 use webrocket_wire::{AccessToken, ChannelName, Rights, SingleAccessToken, UserName, VhostPath};
 
 use super::{refusal::Refusal, tokens::TokenRequest};
@@ -27,9 +31,78 @@ pub(super) enum Request {
     RemoveUser(VhostPath, UserName, Reply<Sent<()>>),
     ChangeSettings(VhostPath, SettingsChange, Reply<Sent<Settings>>),
     ListChannels(VhostPath, Reply<Sent<()>>),
-    DescribeChannel(VhostPath, ChannelName, Reply<Sent<()>>),
-    ChangeChannel { vhost: VhostPath, channel: ChannelName, open: bool, reply: Reply<()> },
-    IssueToken(VhostPath, TokenRequest, Reply<SingleAccessToken>),
+    DescribeChannel(Caller, ChannelName, Reply<Sent<()>>),
+    ChangeChannel {
+        caller: Caller,
+        channel: ChannelName,
+        open: bool,
+        reply: Reply<()>,
+    },
+    IssueToken(Caller, TokenRequest, Reply<SingleAccessToken>),
+    /// Broadcasts on a channel, one after the other, at least one. Its owner's outcome for each.
+    Publish(Pass, ChannelName, Vec<Frame>, Reply<Sent<()>>),
+    /// Direct messages to one session, at least one. Every shard's outcome for each.
+    SendMessages(Pass, Uuid, Vec<Frame>, Reply<Sent<()>>),
+}
+
+impl Request {
+    /// Whether it waits until the changes before it are stored.
+    pub(super) fn is_stored(&self) -> bool {
+        match self {
+            Self::AddVhost(..)
+            | Self::RemoveVhost(..)
+            | Self::RegenerateToken(..)
+            | Self::AddUser(..)
+            | Self::ChangeUser(..)
+            | Self::RemoveUser(..)
+            | Self::ChangeSettings(..) => true,
+            // Changes of channels wait for each other, and are stored together.
+            Self::ChangeChannel { .. }
+            | Self::ListVhosts(_)
+            | Self::ShowVhost(..)
+            | Self::ListChannels(..)
+            | Self::DescribeChannel(..)
+            | Self::IssueToken(..)
+            | Self::Publish(..)
+            | Self::SendMessages(..) => false,
+        }
+    }
+}
+
+/// Who asks for something of a vhost.
+#[derive(Debug, Clone)]
+pub(super) enum Caller {
+    /// An operator, of the vhost at this path.
+    Operator(VhostPath),
+    /// A backend.
+    Backend(Pass),
+}
+
+/// What a backend carries that has presented its vhost's access token. It is looked at again when
+/// its request is carried out: a token that was regenerated meanwhile opens nothing any more.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pass {
+    pub(super) vhost: VhostId,
+    pub(super) token: AccessToken,
+}
+
+impl Pass {
+    /// The pass of a backend whose token is that of the vhost.
+    pub(super) fn new(vhost: VhostId, token: AccessToken) -> Self {
+        Self { vhost, token }
+    }
+}
+
+impl From<VhostPath> for Caller {
+    fn from(path: VhostPath) -> Self {
+        Self::Operator(path)
+    }
+}
+
+impl From<Pass> for Caller {
+    fn from(pass: Pass) -> Self {
+        Self::Backend(pass)
+    }
 }
 
 /// A vhost as operators see it.

@@ -8,7 +8,10 @@ use std::{
 use webrocket_state::{User, Vhost, VhostId, vhost::ChannelCount};
 use webrocket_wire::{AccessToken, UserName, VhostPath};
 
-use super::{refusal::Refusal, request::VhostView};
+use super::{
+    refusal::Refusal,
+    request::{Caller, Pass, VhostView},
+};
 use crate::store::{SecretHash, StoredVhost, UserRecord, VhostRecord};
 
 /// All vhosts, by path and by identity.
@@ -71,6 +74,26 @@ impl Vhosts {
     /// There is none.
     pub(super) fn at_mut(&mut self, path: &VhostPath) -> Result<&mut Entry, Refusal> {
         self.by_path.get_mut(path).ok_or_else(|| Refusal::NoVhost(path.clone()))
+    }
+
+    /// The vhost of which somebody asks something.
+    ///
+    /// # Errors
+    /// There is none, or a backend's token is its token no longer.
+    pub(super) fn of_caller(&self, caller: &Caller) -> Result<&Entry, Refusal> {
+        match caller {
+            Caller::Operator(path) => self.at(path),
+            Caller::Backend(pass) => self.of_pass(pass),
+        }
+    }
+
+    /// The vhost that a backend's pass is for.
+    ///
+    /// # Errors
+    /// It is removed, or has another token now.
+    pub(super) fn of_pass(&self, pass: &Pass) -> Result<&Entry, Refusal> {
+        let entry = self.of(pass.vhost).ok_or(Refusal::NoResource)?;
+        if entry.token == pass.token { Ok(entry) } else { Err(Refusal::NoBackend) }
     }
 
     /// The vhost of an identity, if it is not removed.

@@ -47,10 +47,10 @@ pub(super) async fn open(
     Path(vhost): Path<String>,
     Body(body): Body<Open>,
 ) -> Result<Response, Refusal> {
-    let path = vhosts::path(&vhost)?;
+    let caller = vhosts::path(&vhost)?.into();
     let name: ChannelName = channel_name(&body.name)?;
     let channel = name.clone();
-    api.control.ask(|reply| Request::ChangeChannel { vhost: path, channel, open: true, reply }).await?;
+    api.control.ask(|reply| Request::ChangeChannel { caller, channel, open: true, reply }).await?;
     let made = json!({ "name": name, "type": name.kind() });
     Ok(created(&["vhosts", &vhost, "channels", name.as_str()], made))
 }
@@ -61,9 +61,9 @@ pub(super) async fn show(
     State(api): Shared,
     Path((vhost, name)): Path<(String, String)>,
 ) -> Result<impl IntoResponse, Refusal> {
-    let path = vhosts::path(&vhost)?;
+    let caller = vhosts::path(&vhost)?.into();
     let name = channel_name(&name)?;
-    let asked = api.control.ask_shards(|reply| Request::DescribeChannel(path, name.clone(), reply));
+    let asked = api.control.ask_shards(|reply| Request::DescribeChannel(caller, name.clone(), reply));
     match asked.await?.pop() {
         Some(Outcome::Channel(channel)) => Ok(Json(description(&channel))),
         Some(Outcome::ChannelNotFound | Outcome::VhostNotFound) => Err(Refusal::NoChannel(name)),
@@ -76,9 +76,9 @@ pub(super) async fn close(
     State(api): Shared,
     Path((vhost, name)): Path<(String, String)>,
 ) -> Result<impl IntoResponse, Refusal> {
-    let path = vhosts::path(&vhost)?;
+    let caller = vhosts::path(&vhost)?.into();
     let channel = channel_name(&name)?;
-    api.control.ask(|reply| Request::ChangeChannel { vhost: path, channel, open: false, reply }).await?;
+    api.control.ask(|reply| Request::ChangeChannel { caller, channel, open: false, reply }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -47,7 +47,7 @@ use super::{Cookie, NodeInfo, Phase, figures::ControlFigures, refusal::Refusal, 
 use crate::metrics::Board;
 
 /// Where requests carry the cookie.
-const COOKIE: HeaderName = HeaderName::from_static("x-webrocket-cookie");
+pub(super) const COOKIE: HeaderName = HeaderName::from_static("x-webrocket-cookie");
 /// What may be had without it.
 const OPEN_PATHS: [&str; 3] = ["/metrics", "/healthz", "/readyz"];
 /// Length of a request's body, in bytes.

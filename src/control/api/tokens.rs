@@ -30,6 +30,6 @@ pub(super) async fn issue(
 ) -> Result<impl IntoResponse, Refusal> {
     let path = vhosts::path(&vhost)?;
     let request = TokenRequest::new(&body.uid, &body.channels, body.ttl)?;
-    let token = api.control.ask(|reply| Request::IssueToken(path, request, reply)).await?;
+    let token = api.control.ask(|reply| Request::IssueToken(path.into(), request, reply)).await?;
     Ok(Json(json!({ "token": token.reveal() })))
 }

@@ -1,11 +1,12 @@
 use super::*;
-use crate::control::{serve::Gauges, stop::stop_signal};
+use crate::control::{request::Control, serve::Gauges, stop::stop_signal};
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::Arc,
     time::{Duration, Instant},
 };
+use tokio::sync::mpsc;
 
 /// A connection whose first bytes, `head`, a shard has read and handed over.
 fn handed_over(server: &HttpServer, head: &str) -> TcpStream {
@@ -20,12 +21,16 @@ fn handed_over(server: &HttpServer, head: &str) -> TcpStream {
 fn server(dev: bool, most: u32) -> HttpServer {
     let (stopper, stop) = stop_signal();
     std::mem::forget(stopper);
+    let figures = Arc::<ControlFigures>::default();
     let gauges = Gauges {
         open: |figures| &figures.http_connections,
         refused: |figures| &figures.http_refused_total,
-        figures: Arc::default(),
+        figures: Arc::clone(&figures),
     };
-    HttpServer::new(router(dev), most, stop, gauges)
+    // Nobody owns vhosts here.
+    let (requests, _) = mpsc::channel(1);
+    let backend = Backend::new(Control::new(requests), 1 << 20, Arc::clone(&figures));
+    HttpServer::new(router(dev, backend, figures), most, stop, gauges)
 }
 
 /// Reads one answer; its end is known by `content-length`.
@@ -120,6 +125,20 @@ async fn an_idle_connection_is_closed() {
         let mut rest = Vec::new();
         slow.read_to_end(&mut rest).unwrap();
         assert!(start.elapsed() < Duration::from_secs(5));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_body_in_chunks_is_the_last_of_its_connection() {
+    let chunks =
+        "POST /x HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\ncontent-length: 0\r\n\r\n0\r\n\r\n";
+    let mut client =
+        handed_over(&server(false, 8), &format!("{chunks}GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n"));
+    aside(move || {
+        let (head, _) = answer(&mut client, false);
+        assert!(head.starts_with("HTTP/1.1 404 ") && head.contains("connection: close\r\n"), "{head}");
+        assert_eq!(client.read(&mut [0]).unwrap(), 0, "what follows is not looked at");
     })
     .await;
 }

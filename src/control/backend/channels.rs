@@ -1,0 +1,117 @@
+//! Channels of a backend's vhost: opened, closed, shown, and broadcast on.
+
+use std::fmt::Write;
+
+use axum::{
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use webrocket_state::message::{ChannelInfo, Outcome};
+use webrocket_wire::{ChannelKind, ChannelName, VhostPath, event::Delivery};
+
+use super::{Backend, WINDOW, accepted, events, json};
+use crate::control::{
+    refusal::Refusal,
+    request::{Pass, Request},
+};
+
+/// `POST /<vhost>/channels/<name>`: accepted, whether it was open already or not.
+pub(super) async fn open(
+    backend: &Backend,
+    pass: Pass,
+    vhost: &VhostPath,
+    name: &str,
+) -> Result<Response, Refusal> {
+    let channel: ChannelName =
+        name.parse().map_err(|error| Refusal::Invalid(format!("{name:?} is no channel name: {error}")))?;
+    let location = format!("{vhost}/channels/{channel}");
+    match change(backend, pass, channel, true).await {
+        Ok(()) | Err(Refusal::ChannelExists(_)) => {}
+        Err(refusal) => return Err(refusal),
+    }
+    Ok(([(header::LOCATION, location)], accepted()).into_response())
+}
+
+/// `DELETE /<vhost>/channels/<name>`: accepted; its subscribers are told.
+pub(super) async fn close(backend: &Backend, pass: Pass, name: &str) -> Result<Response, Refusal> {
+    change(backend, pass, known(name)?, false).await?;
+    Ok(accepted())
+}
+
+/// `GET /<vhost>/channels/<name>`: `{"channel":{"name","type","subscribers":{"size"}}}`. The
+/// subscribers of a presence channel are its visible members, with their `list`.
+pub(super) async fn show(backend: &Backend, pass: Pass, name: &str) -> Result<Response, Refusal> {
+    let channel = known(name)?;
+    let request = |reply| Request::DescribeChannel(pass.into(), channel.clone(), reply);
+    match backend.control.ask_shards(request).await?.pop() {
+        Some(Outcome::Channel(channel)) => Ok(json(StatusCode::OK, description(&channel))),
+        Some(Outcome::ChannelNotFound | Outcome::VhostNotFound) => Err(Refusal::NoChannel(channel)),
+        other => unreachable!("a channel was asked for, not {other:?}"),
+    }
+}
+
+/// `POST /<vhost>/channels/<name>/events`: accepted once all events have their place in the
+/// channel's order.
+///
+/// A channel that is closed while they are sent may have received the first of them.
+pub(super) async fn broadcast(
+    backend: &Backend,
+    pass: Pass,
+    name: &str,
+    body: &[u8],
+) -> Result<Response, Refusal> {
+    let events = events::parse(body)?;
+    let channel = known(name)?;
+    if events.is_empty() {
+        show(backend, pass, name).await?;
+    }
+    for window in events.chunks(WINDOW) {
+        let frames = window.iter().map(|event| {
+            let mut frame = Vec::new();
+            Delivery::new(event.name, event.data, &channel, None).encode(&mut frame);
+            frame.into()
+        });
+        let frames = frames.collect();
+        let published = |reply| Request::Publish(pass, channel.clone(), frames, reply);
+        let outcomes = backend.control.ask_shards(published).await?;
+        if outcomes.iter().any(|outcome| *outcome != Outcome::Done) {
+            return Err(Refusal::NoChannel(channel));
+        }
+    }
+    Ok(accepted())
+}
+
+async fn change(backend: &Backend, pass: Pass, channel: ChannelName, open: bool) -> Result<(), Refusal> {
+    let caller = pass.into();
+    backend.control.ask(|reply| Request::ChangeChannel { caller, channel, open, reply }).await
+}
+
+/// The name of a channel that may exist.
+fn known(name: &str) -> Result<ChannelName, Refusal> {
+    name.parse().map_err(|_| Refusal::NoResource)
+}
+
+/// Written by hand: names are plain text, and members' entries stand as they are.
+fn description(channel: &ChannelInfo) -> String {
+    let kind = match channel.kind() {
+        ChannelKind::Open => "open",
+        ChannelKind::Private => "private",
+        ChannelKind::Presence => "presence",
+    };
+    let mut text = format!(r#"{{"channel":{{"name":"{}","type":"{kind}","subscribers":{{"#, channel.name);
+    match &channel.members {
+        Some(members) => {
+            let _ = write!(text, r#""size":{},"list":["#, members.len());
+            for (index, member) in members.iter().enumerate() {
+                text.push_str(if index == 0 { "" } else { "," });
+                text.push_str(&member.entry);
+            }
+            text.push(']');
+        }
+        None => {
+            let _ = write!(text, r#""size":{}"#, channel.subscribers);
+        }
+    }
+    text.push_str("}}}");
+    text
+}

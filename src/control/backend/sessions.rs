@@ -1,0 +1,40 @@
+//! Direct messages to sessions of a backend's vhost.
+
+use axum::response::Response;
+use uuid::Uuid;
+use webrocket_state::message::Outcome;
+use webrocket_wire::event::Delivery;
+
+use super::{Backend, WINDOW, accepted, events};
+use crate::control::{
+    refusal::Refusal,
+    request::{Pass, Request},
+};
+
+/// `POST /<vhost>/sessions/<sid>/events`: accepted once all events are among what the session is
+/// sent. A session that ends while they are sent may have received the first of them.
+pub(super) async fn send(backend: &Backend, pass: Pass, sid: &str, body: &[u8]) -> Result<Response, Refusal> {
+    let events = events::parse(body)?;
+    let missing = || Refusal::NoSession(sid.to_owned());
+    let session = parsed(sid).ok_or_else(missing)?;
+    for window in events.chunks(WINDOW) {
+        let frames = window.iter().map(|event| {
+            let mut frame = Vec::new();
+            Delivery::direct(event.name, event.data).encode(&mut frame);
+            frame.into()
+        });
+        let frames = frames.collect();
+        let sent = |reply| Request::SendMessages(pass, session, frames, reply);
+        let outcomes = backend.control.ask_shards(sent).await?;
+        let received = outcomes.iter().filter(|outcome| **outcome == Outcome::Done).count();
+        if received < window.len() {
+            return Err(missing());
+        }
+    }
+    Ok(accepted())
+}
+
+/// A session's identifier, as sessions are told it.
+fn parsed(sid: &str) -> Option<Uuid> {
+    (sid.len() == uuid::fmt::Hyphenated::LENGTH).then(|| Uuid::try_parse(sid).ok()).flatten()
+}

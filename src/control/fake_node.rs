@@ -1,0 +1,310 @@
+//! A whole control thread over fake shards, for tests that ask it through its routers.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Router,
+    body::Body as HttpBody,
+    http::{Request as HttpRequest, header},
+};
+use crossbeam::queue::ArrayQueue;
+use http_body_util::BodyExt;
+use serde_json::Value;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tower::ServiceExt;
+use uuid::Uuid;
+use webrocket_state::{
+    Command, Directory, Report, ShardId, Vhost, VhostId,
+    message::{ChannelInfo, Identity, InvalidCredentials, MemberInfo, Outcome, RequestRef},
+};
+use webrocket_wire::ChannelName;
+
+use super::{
+    Addresses, Cookie, NodeInfo, Phase,
+    actor::{Actor, ActorParts},
+    api::{self, Api, COOKIE},
+    backend::Backend,
+    figures::ControlFigures,
+    front::{self, Front},
+    request,
+    serve::{Gauges, HttpServer},
+    stop::{Stopper, stop_signal},
+    verify,
+};
+use crate::{
+    driver::{
+        mailbox::{FromShard, Mailbox},
+        wake::Wake,
+    },
+    metrics::Board,
+    store::Store,
+};
+
+/// A session's `uid`, or that it was refused.
+pub(super) type Answered = Result<Option<Arc<str>>, InvalidCredentials>;
+
+/// What fake shards know, together.
+#[derive(Default)]
+pub(super) struct World {
+    pub(super) vhosts: BTreeMap<VhostId, Arc<Vhost>>,
+    pub(super) channels: BTreeMap<(VhostId, ChannelName), ShardId>,
+    pub(super) answers: Vec<(RequestRef, Answered)>,
+    pub(super) changed: Vec<(RequestRef, Outcome)>,
+    /// Broadcasts in order, as JSON.
+    pub(super) published: Vec<(ChannelName, String)>,
+    /// The sessions that there are, and what each was sent, as JSON.
+    pub(super) sessions: BTreeMap<Uuid, (ShardId, Vec<String>)>,
+}
+
+/// The control thread with fake shards.
+pub(super) struct Node {
+    /// The control API.
+    pub(super) router: Router,
+    /// What the WebSocket port serves over HTTP.
+    pub(super) front: Router,
+    pub(super) control: request::Control,
+    pub(super) cookie: Cookie,
+    pub(super) world: Arc<Mutex<World>>,
+    pub(super) figures: Arc<ControlFigures>,
+    pub(super) from_shards: mpsc::Sender<FromShard<Report>>,
+    pub(super) stopper: Stopper,
+    pub(super) ready: Arc<AtomicBool>,
+    actor: tokio::task::JoinHandle<()>,
+    shards: Vec<tokio::task::JoinHandle<()>>,
+}
+
+const SHARDS: u16 = 2;
+/// The length of a body on the WebSocket port.
+pub(super) const BODY_BYTES_MAX: u32 = 10_000;
+
+/// A shard that does what it is told at once, with a mailbox so small that it is often full.
+async fn fake_shard(
+    shard: ShardId,
+    queue: Arc<ArrayQueue<Command>>,
+    world: Arc<Mutex<World>>,
+    reports: mpsc::Sender<FromShard<Report>>,
+) {
+    loop {
+        let Some(command) = queue.pop() else {
+            tokio::time::sleep(Duration::from_micros(100)).await;
+            continue;
+        };
+        let applied = {
+            let mut world = world.lock().unwrap();
+            match command {
+                Command::PutVhost { ticket, vhost } => {
+                    world.vhosts.insert(vhost.id, vhost);
+                    Some((ticket, Outcome::Done))
+                }
+                Command::RemoveVhost { ticket, vhost } => {
+                    world.vhosts.remove(&vhost);
+                    world.channels.retain(|(of, _), _| *of != vhost);
+                    Some((ticket, Outcome::Done))
+                }
+                Command::OpenChannel { ticket, vhost, channel } => {
+                    let outcome = match world.vhosts.get(&vhost) {
+                        None => Outcome::VhostNotFound,
+                        Some(of)
+                            if !world.channels.contains_key(&(vhost, channel.clone()))
+                                && !of.channels.reserve(of.settings.channels_max) =>
+                        {
+                            Outcome::ChannelLimit
+                        }
+                        Some(_) => {
+                            world.channels.insert((vhost, channel), shard);
+                            Outcome::Done
+                        }
+                    };
+                    Some((ticket, outcome))
+                }
+                Command::CloseChannel { ticket, vhost, channel } => {
+                    let closed = world.channels.remove(&(vhost, channel)).is_some();
+                    if closed {
+                        world.vhosts[&vhost].channels.release();
+                    }
+                    Some((ticket, if closed { Outcome::Done } else { Outcome::ChannelNotFound }))
+                }
+                Command::Publish { ticket, vhost, channel, frame } => {
+                    let known = world.channels.contains_key(&(vhost, channel.clone()));
+                    if known {
+                        world.published.push((channel, payload(&frame)));
+                    }
+                    Some((ticket, if known { Outcome::Done } else { Outcome::ChannelNotFound }))
+                }
+                Command::DirectMessage { ticket, sid, frame, .. } => {
+                    let outcome = match world.sessions.get_mut(&sid) {
+                        Some((of, messages)) if *of == shard => {
+                            messages.push(payload(&frame));
+                            Outcome::Done
+                        }
+                        Some(_) | None => Outcome::SessionNotFound,
+                    };
+                    Some((ticket, outcome))
+                }
+                Command::ListChannels { ticket, vhost } => {
+                    let channels = world.channels.iter();
+                    let of_shard = channels.filter(|((of, _), owner)| *of == vhost && **owner == shard);
+                    let channels = of_shard.map(|((_, name), _)| info(name)).collect();
+                    Some((ticket, Outcome::Channels(channels)))
+                }
+                Command::DescribeChannel { ticket, vhost, channel } => {
+                    let known = world.channels.contains_key(&(vhost, channel.clone()));
+                    let found = Outcome::Channel(info(&channel));
+                    Some((ticket, if known { found } else { Outcome::ChannelNotFound }))
+                }
+                Command::Authenticated { request, identity } => {
+                    world.answers.push((request, identity.map(|identity: Identity| identity.uid())));
+                    None
+                }
+                Command::ChannelChanged { request, outcome } => {
+                    world.changed.push((request, outcome));
+                    None
+                }
+                Command::Shutdown => return,
+            }
+        };
+        if let Some((ticket, outcome)) = applied {
+            let _ = reports.send(FromShard::Report(shard, Report::Applied { ticket, outcome })).await;
+        }
+    }
+}
+
+/// The text in a frame.
+fn payload(frame: &[u8]) -> String {
+    let header = if frame[1] < 126 { 2 } else { 4 };
+    String::from_utf8(frame[header..].to_vec()).unwrap()
+}
+
+fn info(name: &ChannelName) -> ChannelInfo {
+    let joe = MemberInfo { uid: "joe".into(), entry: r#"{"uid":"joe","age": 7.50}"#.into() };
+    let members = (name.as_str() == "presence-x").then(|| vec![joe]);
+    ChannelInfo { name: name.clone(), opened: true, subscribers: 3, members }
+}
+
+impl Node {
+    pub(super) async fn start(store: Store) -> Self {
+        let world = Arc::new(Mutex::new(World::default()));
+        let (from_shards, reports) = mpsc::channel(4);
+        let (mut mailboxes, mut shards) = (Vec::new(), Vec::new());
+        for shard in 0..SHARDS {
+            let queue = Arc::new(ArrayQueue::new(2));
+            mailboxes.push(Mailbox::new(Arc::clone(&queue), Arc::new(Wake::new().unwrap())));
+            let shard = fake_shard(ShardId(shard), queue, Arc::clone(&world), from_shards.clone());
+            shards.push(tokio::spawn(shard));
+        }
+        let figures = Arc::<ControlFigures>::default();
+        let (stopper, stop) = stop_signal();
+        let (phase, phase_seen) = watch::channel(Phase::Starting);
+        let (requests, requests_taken) = mpsc::channel(4);
+        let hashers = Arc::new(Semaphore::new(verify::HASHERS));
+        let gauges = Gauges {
+            open: |figures| &figures.http_connections,
+            refused: |figures| &figures.http_refused_total,
+            figures: Arc::clone(&figures),
+        };
+        let control = request::Control::new(requests);
+        let backend = Backend::new(control.clone(), BODY_BYTES_MAX, Arc::clone(&figures));
+        let front = front::router(false, backend, Arc::clone(&figures));
+        let parts = ActorParts {
+            store,
+            mailboxes,
+            directory: Directory::new(SHARDS, 1),
+            hashers: Arc::clone(&hashers),
+            front: Front::new(HttpServer::new(front.clone(), 1, stop.clone(), gauges)),
+            phase,
+            figures: Arc::clone(&figures),
+        };
+        let ready = Arc::new(AtomicBool::new(false));
+        let tell = Arc::clone(&ready);
+        let actor = Actor::start(parts, Box::new(move || tell.store(true, Ordering::SeqCst))).await.unwrap();
+        let cookie = Cookie::random();
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        let router = api::router(Api {
+            control: control.clone(),
+            cookie: cookie.clone(),
+            node: NodeInfo {
+                name: "moon".to_owned(),
+                version: "1.2.3".to_owned(),
+                shards: SHARDS,
+                io: "epoll".to_owned(),
+                addresses: Addresses { websocket: address, control: address },
+            },
+            hashers,
+            board: Arc::new(Board::new(SHARDS)),
+            figures: Arc::clone(&figures),
+            phase: phase_seen,
+            started: Instant::now(),
+        });
+        let actor = tokio::spawn(actor.run(reports, requests_taken, stop));
+        Self { router, front, control, cookie, world, figures, from_shards, stopper, ready, actor, shards }
+    }
+
+    pub(super) async fn fresh() -> Self {
+        Self::start(Store::in_memory().unwrap()).await
+    }
+
+    pub(super) async fn raw(&self, request: HttpRequest<HttpBody>) -> (u16, header::HeaderMap, String) {
+        answer(&self.router, request).await
+    }
+
+    pub(super) async fn ask(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
+        let request = HttpRequest::builder().method(method).uri(path).header(COOKIE, self.cookie.reveal());
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let (status, _, text) = self.raw(request.body(HttpBody::from(body)).unwrap()).await;
+        (status, if text.is_empty() { Value::Null } else { serde_json::from_str(&text).unwrap() })
+    }
+
+    pub(super) async fn get(&self, path: &str) -> (u16, Value) {
+        self.ask("GET", path, &Value::Null).await
+    }
+
+    pub(super) async fn report(&self, report: Report) {
+        self.from_shards.send(FromShard::Report(ShardId(0), report)).await.unwrap();
+    }
+
+    /// Waits until `what` is seen in the world.
+    pub(super) async fn eventually<T>(&self, what: impl Fn(&World) -> Option<T>) -> T {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            if let Some(found) = what(&self.world.lock().unwrap()) {
+                return found;
+            }
+            assert!(Instant::now() < deadline, "gave up waiting");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    pub(super) fn vhost(&self) -> Arc<Vhost> {
+        let world = self.world.lock().unwrap();
+        Arc::clone(world.vhosts.values().next().expect("shards know a vhost"))
+    }
+
+    /// Stops the node and waits for its end, so that its store is free.
+    pub(super) async fn stop(self) {
+        self.stopper.stop();
+        drop(self.from_shards);
+        self.actor.await.unwrap();
+        for shard in self.shards {
+            shard.await.unwrap();
+        }
+    }
+}
+
+/// What a router answers: status, headers and body.
+pub(super) async fn answer(
+    router: &Router,
+    request: HttpRequest<HttpBody>,
+) -> (u16, header::HeaderMap, String) {
+    let response = router.clone().oneshot(request).await.unwrap();
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    (status, headers, String::from_utf8(body.to_vec()).unwrap())
+}
