@@ -330,9 +330,12 @@ impl PresenceReport {
             (
                 "longest slice",
                 format!(
-                    "{:.3} ms in which a shard served nobody else",
-                    self.longest_turn.as_secs_f64() * 1e3
+                    "{:.3} ms of processor time in which a shard served nobody else ({:.3} ms with what else ran \
+                     on its processor)",
+                    self.longest_turn.processor.as_secs_f64() * 1e3,
+                    self.longest_turn.wall.as_secs_f64() * 1e3
                 ),
+            ),
             ),
         ];
         if let Some(processor) = self.server_processor {
