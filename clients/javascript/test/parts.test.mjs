@@ -161,11 +161,14 @@ test('without a WebSocket the error says what to do', { skip: 'WebSocket' in glo
     code === 'no-websocket' && message.includes("import WebSocket from 'ws'"));
 });
 
-test('an idle client holds nothing open', async () => {
+test('an idle client is closed at once', async () => {
   const client = new WebRocket('ws://127.0.0.1:1/x', { WebSocket, autoConnect: false });
   assert.equal(client.state, 'idle');
+  let told = 0;
+  client.on('disconnected', () => (told += 1));
   const joining = client.join('news');
   await client.close();
   assert.equal(client.state, 'closed');
   await assert.rejects(joining, { code: 'closed' });
+  assert.equal(told, 0, 'it was never connected');
 });

@@ -94,22 +94,24 @@ test('an authenticate that was on its way is done again', async (t) => {
   assert.deepEqual(server.sessions[1].requests, [['auth', { token: 'token 2' }]]);
 });
 
-test('an authenticate waits through a loss while its token is fetched, whatever becomes of the first', async (t) => {
-  const server = await startServer(t);
-  const [client, session] = await server.connect();
-  const fetches = [];
-  const authenticating = client.authenticate(() => new Promise((resolve, reject) => fetches.push({ resolve, reject })));
-  await settled(client, session);
-  session.socket.terminate();
-  await heard(client, 'connected');
-  const second = await server.session();
-  await settled(client, second);
-  fetches[0].reject(new Error('too late'));
-  await settled(client, second);
-  fetches[1].resolve('good');
-  await authenticating;
-  assert.deepEqual(second.requests, [['auth', { token: 'good' }]]);
-});
+for (const late of ['resolve', 'reject']) {
+  test(`an authenticate waits through a loss while its token is fetched; a late ${late} of the first counts for nothing`, async (t) => {
+    const server = await startServer(t);
+    const [client, session] = await server.connect();
+    const fetches = [];
+    const authenticating = client.authenticate(() => new Promise((resolve, reject) => fetches.push({ resolve, reject })));
+    await settled(client, session);
+    session.socket.terminate();
+    await heard(client, 'connected');
+    const second = await server.session();
+    await settled(client, second);
+    fetches[0][late](late === 'resolve' ? 'stale' : new Error('too late'));
+    await settled(client, second);
+    fetches[1].resolve('good');
+    await authenticating;
+    assert.deepEqual(second.requests, [['auth', { token: 'good' }]]);
+  });
+}
 
 test('a user with a secret is authenticated again', async (t) => {
   const server = await startServer(t);
@@ -325,6 +327,9 @@ test('attempts are counted until one lasts, and their number is bounded', async 
   assert.deepEqual(attempts, [1, 2, 3]);
   await held;
   assert.equal(server.sessions.length, 4);
+  client.connect();
+  await heard(client, 'disconnected');
+  assert.deepEqual(attempts, [1, 2, 3, 1, 2, 3], 'connect begins anew');
 });
 
 test('only a connection that lasts makes it forget the attempts before', async (t) => {
@@ -359,16 +364,17 @@ test('connect while waiting does not wait', async (t) => {
 test('close while waiting ends it', async (t) => {
   const server = await startServer(t);
   const [client, session] = await server.connect({ reconnect: { minDelay: 60_000, maxDelay: 60_000 } });
-  const chat = await client.join('chat');
+  const [chat, news] = [await client.join('chat'), await client.join('news')];
+  const ends = [];
+  for (const channel of [chat, news]) channel.on('unsubscribed', ({ reason }) => ends.push(reason));
+  client.on('error', ({ message }) => ends.push(message));
   const told = heard(client, 'reconnecting');
   session.socket.terminate();
   await told;
-  const [held, leaving, left, over] = [
-    rejected(client.trigger('x'), 'closed'), chat.leave(), heard(chat, 'unsubscribed'), heard(client, 'disconnected'),
-  ];
+  const [held, leaving, over] = [rejected(client.trigger('x'), 'closed'), chat.leave(), heard(client, 'disconnected')];
   await client.close();
   await Promise.all([held, leaving]);
-  assert.equal((await left).reason, 'disconnected');
+  assert.deepEqual(ends, ['disconnected', 'disconnected']);
   assert.equal((await over).final, true);
   assert.equal(client.state, 'closed');
   assert.equal(chat.state, 'left');

@@ -151,6 +151,26 @@ test('no more than 256 requests are on their way at once', async (t) => {
   assert.deepEqual(session.requests.map(([, { event }]) => Number(event)), Array.from(asked.keys()));
 });
 
+test('refused and unanswered requests make room for those that wait', async (t) => {
+  const server = await startServer(t, { trigger: refuse(503, 'Service unavailable') });
+  const [client] = await server.connect({ timeout: 50 });
+  const ask = (code) => Promise.all(Array.from({ length: 300 }, () => rejected(client.trigger('work'), code)));
+  await ask(503);
+  server.answers.trigger = silence;
+  await ask('timeout');
+});
+
+test('a second greeting changes nothing', async (t) => {
+  const server = await startServer(t);
+  const [client, session] = await server.connect();
+  let connected = 0;
+  client.on('connected', () => (connected += 1));
+  session.tell({ ':connected': { sid: 'another' } });
+  await settled(client, session);
+  assert.equal(client.sid, session.sid);
+  assert.equal(connected, 0);
+});
+
 test('a request without an answer is given up; a late answer finds nobody', async (t) => {
   const server = await startServer(t, { trigger: silence });
   const [client, session] = await server.connect({ timeout: 20 });
@@ -235,6 +255,10 @@ test('a refused token option is an error event, and the session goes on without'
   const error = await heard(client, 'error');
   assert.equal(error.message, 'auth: 402 Unauthorized');
   await client.join('news');
+  server.sessions[0].socket.terminate();
+  await heard(client, 'connected');
+  await client.trigger('x');
+  assert.deepEqual(server.sessions[1].requests.map(([name]) => name), ['subscribe', 'trigger'], 'it is not tried twice');
 });
 
 test('what comes after an authenticate waits for its end, even for a slow token', async (t) => {
