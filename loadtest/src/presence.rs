@@ -336,7 +336,6 @@ impl PresenceReport {
                     self.longest_turn.wall.as_secs_f64() * 1e3
                 ),
             ),
-            ),
         ];
         if let Some(processor) = self.server_processor {
             let share = processor.total().as_secs_f64() / self.joining.as_secs_f64();
