@@ -163,6 +163,25 @@ for (const shards of [1, 4]) {
       assert.equal(told.length, 3);
     });
 
+    test('a backend broadcasts, and speaks to one session', async () => {
+      const credentials = btoa(`wr:${JSON.parse(await server.ctl('--json', 'vhost', 'show', '/open')).token}`);
+      const post = async (resource, data) => {
+        const { status } = await fetch(`${server.httpUrl}/open/${resource}/events`, {
+          method: 'POST', headers: { Authorization: `Basic ${credentials}` }, body: JSON.stringify({ event: 'hint', data }),
+        });
+        assert.equal(status, 202);
+      };
+      const client = open(server, '/open');
+      const chat = await client.join('chat');
+      const broadcast = heard(chat.event('hint'));
+      await post('channels/chat', { text: 'all' });
+      const [data, { sid }] = await broadcast;
+      assert.deepEqual([data, sid], [{ text: 'all' }, undefined]);
+      const direct = heard(client, 'message');
+      await post(`sessions/${client.sid}`, { text: 'you' });
+      assert.deepEqual(await direct, ['hint', { text: 'you' }]);
+    });
+
     test('errors by code', async () => {
       const anonymous = open(server, '/staff');
       await rejected(anonymous.join('news'), 403);
