@@ -83,7 +83,14 @@ class Member:
                 self.send(frame(PONG, payload))
             elif opcode == CLOSE:
                 (self.close_code,) = struct.unpack("!H", payload[:2])
+                self._answer_close(payload)
         del buffer[:at]
+
+    def _answer_close(self, payload):
+        try:
+            self.send(frame(CLOSE, payload))
+        except (BrokenPipeError, ConnectionResetError):
+            pass
 
     def close(self):
         self._socket.close()
@@ -114,7 +121,7 @@ class Crowd:
 
     def __init__(self, server, path):
         self._server = server
-        self._path = path
+        self.path = path
         self._poll = select.epoll()
         self._members = {}
 
@@ -132,7 +139,7 @@ class Crowd:
 
     def join(self, dialect):
         """One more member; a greeting, if its dialect has one, is still to be heard."""
-        member = Member(self._server.websocket_address, self._path, dialect)
+        member = Member(self._server.websocket_address, self.path, dialect)
         self._members[member.fileno()] = member
         self._poll.register(member.fileno(), select.EPOLLIN)
         return member
