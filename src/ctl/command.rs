@@ -268,6 +268,14 @@ mod tests {
                 Some(json!({"name": "joe", "rights": "read,write"}))
             )
         );
+        assert_eq!(
+            asked("token issue /a/b --uid joe --channels private-.* --ttl 5"),
+            (
+                Method::POST,
+                "vhosts /a/b tokens".to_owned(),
+                Some(json!({"uid": "joe", "channels": "private-.*", "ttl": 5}))
+            )
+        );
         let secret = |line| asked(line).2.unwrap()["secret"].clone();
         assert_eq!(secret("user set-secret /a joe --secret pw"), "pw");
         assert_eq!(secret("user set-secret /a joe --none"), Value::Null);

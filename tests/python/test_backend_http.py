@@ -8,7 +8,7 @@ import urllib.parse
 
 import pytest
 
-from backend import Backend, Raw, backend, head, post, server, vhost
+from backend import Backend, Raw, backend, basic, head, post, server, vhost
 from frames import handshake
 from process import PATIENCE
 from session import Vhost

@@ -94,6 +94,8 @@ fn decoded(segment: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -153,6 +155,15 @@ mod tests {
             "/a/../token",
         ] {
             assert_eq!(Address::parse(path), None, "{path}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_paths_never_panic(path in "(/|é|%2f|\\PC|a|channels|events|token|sessions|webrocket.js){0,9}") {
+            if let Some(Address::Resource(vhost, _)) = Address::parse(&path) {
+                prop_assert!(path[vhost.as_str().len()..].starts_with('/'), "{path}");
+            }
         }
     }
 }

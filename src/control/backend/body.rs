@@ -10,6 +10,7 @@ use axum::{
     http::{HeaderMap, header},
 };
 use http_body_util::BodyExt;
+use hyper::body::SizeHint;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
@@ -77,7 +78,7 @@ impl Bodies {
     /// # Errors
     /// It is too long, too slow, or breaks off.
     pub(super) async fn read(&self, upload: &mut Upload) -> Result<Bytes, Refusal> {
-        let declared = upload.body.as_ref().map(HttpBody::size_hint).unwrap_or_default();
+        let declared = upload.body.as_ref().map_or(SizeHint::with_exact(0), HttpBody::size_hint);
         if declared.lower() > u64::from(self.bytes_max) {
             return Err(Refusal::TooLarge(self.bytes_max as usize));
         }
@@ -291,6 +292,8 @@ mod tests {
         while bodies.figures.http_bodies_waiting.value() != 1 {
             tokio::task::yield_now().await;
         }
+        let nothing = bodies.read(&mut upload(Body::empty())).await;
+        assert_eq!(nothing.unwrap().len(), 0, "no body needs no room");
         waiting.abort();
         assert!(waiting.await.unwrap_err().is_cancelled());
         assert_eq!(bodies.figures.http_bodies_waiting.value(), 0);
