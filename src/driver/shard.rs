@@ -11,7 +11,7 @@ use std::{
     ops::ControlFlow,
     os::fd::{AsFd, BorrowedFd},
     sync::{Arc, atomic::AtomicU64},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use crossbeam::queue::ArrayQueue;
@@ -40,11 +40,12 @@ const COMMANDS_PER_TURN: usize = 256;
 /// The most connections that one turn accepts.
 const ACCEPTS_PER_TURN: usize = 64;
 
-/// The most sends of one turn: some 2 ms.
-const SENDS_PER_TURN: usize = 1024;
+/// How long a turn sends.
+const SEND_TIME_PER_TURN: Duration = Duration::from_millis(2);
 
-/// With so many bytes sent, no other send begins in the same turn.
-const SEND_BYTES_PER_TURN: usize = 4 * 1024 * 1024;
+/// How many bytes are sent between two looks at the clock; a send counts as this many more.
+const SEND_BYTES_PER_LOOK: usize = 256 * 1024;
+const SEND_BYTES_MORE: usize = 8 * 1024;
 
 /// What the host shall do after a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -303,24 +304,38 @@ impl<M: Machine> Driver<M> {
 
     /// One send for each session that has bytes waiting, while the turn lasts.
     fn flush(&mut self, now: Instant) {
-        self.has_more_to_send = false;
-        let mut budget = SEND_BYTES_PER_TURN;
-        for _ in 0..SENDS_PER_TURN {
-            let Some((session, bytes)) = self.machine.next_flush(now) else { return };
-            let connection = self.connections.find(session).expect("a session that sends has a socket");
-            match socket::send(connection.socket(), bytes) {
-                Ok(sent) => {
-                    connection.is_full = sent < bytes.len();
-                    self.machine.handle(now, Input::Sent { session, bytes: sent });
-                    budget = budget.saturating_sub(sent);
-                    if budget == 0 {
-                        break;
-                    }
+        self.has_more_to_send = true;
+        let mut unlooked = 0;
+        loop {
+            let Some(sent) = self.send_next(now) else {
+                self.has_more_to_send = false;
+                return;
+            };
+            unlooked += sent + SEND_BYTES_MORE;
+            if unlooked >= SEND_BYTES_PER_LOOK {
+                if now.elapsed() >= SEND_TIME_PER_TURN {
+                    return;
                 }
-                Err(_) => self.disconnected(now, session),
+                unlooked = 0;
             }
         }
-        self.has_more_to_send = true;
+    }
+
+    /// Sends to the next session that has bytes waiting, if there is one; how many the kernel took.
+    fn send_next(&mut self, now: Instant) -> Option<usize> {
+        let (session, bytes) = self.machine.next_flush(now)?;
+        let connection = self.connections.find(session).expect("a session that sends has a socket");
+        match socket::send(connection.socket(), bytes) {
+            Ok(sent) => {
+                connection.is_full = sent < bytes.len();
+                self.machine.handle(now, Input::Sent { session, bytes: sent });
+                Some(sent)
+            }
+            Err(_) => {
+                self.disconnected(now, session);
+                Some(0)
+            }
+        }
     }
 
     /// What to do next; sets the timer and says that the shard sleeps if it will.

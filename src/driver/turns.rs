@@ -32,8 +32,7 @@ impl LongestTurn {
         self.wall.get()
     }
 
-    /// In processor time. Of a long turn behind short ones no more is known than that it took
-    /// no longer than by the clock.
+    /// In processor time. Of long turns in a row, the first is not measured.
     #[must_use]
     pub fn processor(&self) -> Duration {
         self.processor.get()
@@ -71,13 +70,13 @@ impl Longest {
 pub(super) struct TurnWatch {
     longest: Arc<LongestTurn>,
     window_end: Instant,
-    /// Processor time when it was last looked at.
-    processor: Duration,
+    /// Processor time at the end of the turn before, if that was long.
+    processor: Option<Duration>,
 }
 
 impl TurnWatch {
     pub(super) fn new(longest: Arc<LongestTurn>) -> Self {
-        Self { longest, window_end: Instant::now() + WINDOW, processor: Duration::ZERO }
+        Self { longest, window_end: Instant::now() + WINDOW, processor: None }
     }
 
     /// Takes note of a turn of this thread.
@@ -94,11 +93,13 @@ impl TurnWatch {
         let wall = ended - began;
         self.longest.wall.note(wall);
         if wall < LONG {
+            self.processor = None;
             return self.longest.processor.note(wall);
         }
         let now = processor_time();
-        let used = now.saturating_sub(std::mem::replace(&mut self.processor, now));
-        self.longest.processor.note(used.min(wall));
+        if let Some(before) = self.processor.replace(now) {
+            self.longest.processor.note(now.saturating_sub(before).min(wall));
+        }
     }
 }
 
@@ -127,7 +128,9 @@ mod tests {
             watch.note_with(start + at, start + at + wall, || processor);
             (longest.wall(), longest.processor())
         };
-        assert_eq!(turn(ms(0), ms(3), ms(50)), (ms(3), ms(3)), "what was used before it is unknown");
+        let short = Duration::from_micros(400);
+        assert_eq!(turn(ms(0), short, ms(0)), (short, short));
+        assert_eq!(turn(ms(10), ms(3), ms(50)), (ms(3), short), "what was used before it is unknown");
         assert_eq!(turn(ms(100), ms(70), ms(54)), (ms(70), ms(4)));
         assert_eq!(turn(ms(200), ms(1), ms(55)), (ms(70), ms(4)));
         assert_eq!(turn(WINDOW + ms(500), ms(2), ms(57)), (ms(70), ms(4)));
