@@ -36,6 +36,8 @@ class Member:
         assert head.startswith(b"HTTP/1.1 101 "), head
         self._buffer = bytearray(rest)
         self._socket.settimeout(None)
+        # A greeting may have come with the handshake's answer.
+        self._take_frames()
 
     def _received_once(self):
         data = self._socket.recv(_CHUNK)
