@@ -4,8 +4,8 @@
 //! members are the sender's own bytes, never re-serialised. Members of `data` called `channel`
 //! or `sid`, however escaped, are left out in favour of the server's.
 //!
-//! A direct message to one session is `{"<event>":{<members of data>}}`: the server adds nothing,
-//! so it leaves nothing out either.
+//! A direct message to one session is `{"<event>":{<members of data>}}`, without these two, so that
+//! it cannot pass for a broadcast.
 //!
 //! Source: docs/protocol.md, "What subscribers receive".
 
@@ -53,14 +53,14 @@ impl<'a> Delivery<'a> {
         channel: &'a ChannelName,
         sid: Option<Uuid>,
     ) -> Self {
-        let members = data.map_or(Members::None, |data| contributed(data.get(), &["channel", "sid"]));
+        let members = data.map_or(Members::None, |data| contributed(data.get()));
         Self { event: event.get(), members, channel: Some(channel), sid }
     }
 
     /// Prepares a direct message to one session. `event` and `data` as in [`Delivery::new`].
     #[must_use]
     pub fn direct(event: &'a RawValue, data: Option<&'a RawValue>) -> Self {
-        let members = data.map_or(Members::None, |data| contributed(data.get(), &[]));
+        let members = data.map_or(Members::None, |data| contributed(data.get()));
         Self { event: event.get(), members, channel: None, sid: None }
     }
 
@@ -115,12 +115,12 @@ impl<'a> Delivery<'a> {
     }
 }
 
-fn contributed<'a>(data: &'a str, reserved: &[&str]) -> Members<'a> {
+fn contributed(data: &str) -> Members<'_> {
     let Some(inner) = data.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) else {
         return Members::Value(data);
     };
-    if !reserved.is_empty() && may_hold_reserved(data.as_bytes()) {
-        return match members::kept(data, reserved) {
+    if may_hold_reserved(data.as_bytes()) {
+        return match members::kept(data, &["channel", "sid"]) {
             kept if kept.is_empty() => Members::None,
             kept => Members::Some(kept),
         };
@@ -218,8 +218,10 @@ mod tests {
         assert_eq!(direct(None), r#"{"hello":{}}"#);
         assert_eq!(direct(Some("{ }")), r#"{"hello":{}}"#);
         assert_eq!(direct(Some("null")), r#"{"hello":{"data":null}}"#);
-        let kept = r#"{"sid":1,"channel":"x", "s\u0069d":2}"#;
-        assert_eq!(direct(Some(kept)), format!(r#"{{"hello":{kept}}}"#));
+        assert_eq!(direct(Some(r#"{ "a":1, "b" : 2}"#)), r#"{"hello":{"a":1, "b" : 2}}"#);
+        // It must not pass for a broadcast.
+        let forged = r#"{"sid":1,"a":2,"channel":"x", "s\u0069d":2}"#;
+        assert_eq!(direct(Some(forged)), r#"{"hello":{"a":2}}"#);
     }
 
     fn value_strategy() -> impl Strategy<Value = Value> {

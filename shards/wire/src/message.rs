@@ -99,9 +99,10 @@ pub fn payload_text(text: &str) -> Option<&str> {
     payload.starts_with('{').then_some(payload)
 }
 
-/// Whether arrays and objects in `text` are nested deeper than `max`. Cheap where there are not
+/// Whether arrays and objects in `text`, which may be anything, are nested deeper than `max`. Cheap where there are not
 /// that many brackets at all.
-fn is_deeper_than(text: &str, max: usize) -> bool {
+#[must_use]
+pub fn is_deeper_than(text: &str, max: usize) -> bool {
     if memchr::memchr2_iter(b'{', b'[', text.as_bytes()).count() <= max {
         return false;
     }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use webrocket_wire::{
     EventName,
-    message::{self, DEPTH_MAX, Fields, Payload},
+    message::{self, DEPTH_MAX, Fields, Payload, is_deeper_than},
 };
 
 use crate::control::refusal::Refusal;
@@ -85,26 +85,6 @@ fn checked<'a>(name: Option<&'a RawValue>, data: Option<&'a RawValue>) -> Result
     EventName::check(&text)
         .map_err(|error| Refusal::Invalid(format!("{text:?} is no event name: {error}")))?;
     Ok(Event { name, data })
-}
-
-/// Whether arrays and objects in `text` are nested deeper than `max`.
-fn is_deeper_than(text: &str, max: usize) -> bool {
-    let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
-    for byte in text.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            _ if in_string => {}
-            b'{' | b'[' => depth += 1,
-            b'}' | b']' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth > max {
-            return true;
-        }
-    }
-    false
 }
 
 #[cfg(test)]
