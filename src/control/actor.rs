@@ -224,6 +224,7 @@ impl Actor {
                 "stored channels are over their vhosts' channels_max and stay closed"
             );
         }
+        self.link.send_all(|| Command::Serve);
         self.phase.send_if_modified(|phase| {
             let starting = *phase == Phase::Starting;
             if starting {

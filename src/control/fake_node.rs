@@ -168,6 +168,7 @@ async fn fake_shard(
                     world.changed.push((request, outcome));
                     None
                 }
+                Command::Serve => None,
                 Command::Shutdown => return,
             }
         };

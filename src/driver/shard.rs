@@ -282,6 +282,9 @@ impl<M: Machine> Driver<M> {
 
     /// Accepts what waits, so much as a turn may; whether the machine asks to stop.
     fn accept(&mut self, now: Instant) -> bool {
+        if !self.machine.wants_connections() {
+            return false;
+        }
         for _ in 0..ACCEPTS_PER_TURN {
             let Some((socket, peer)) = self.parts.listener.accept(now, &self.parts.accept_pauses) else {
                 break;
@@ -346,7 +349,7 @@ impl<M: Machine> Driver<M> {
             || !self.ready.is_empty()
             || self.has_more_to_send
             || self.machine.has_work()
-            || parts.listener.is_busy()
+            || parts.listener.is_busy() && self.machine.wants_connections()
             || deadline.is_some_and(|deadline| deadline <= now);
         parts.poller.clear();
         if is_busy {

@@ -16,6 +16,8 @@ pub(crate) enum Manner {
     Echo,
     /// Reads once and then only after each [`Command::Resume`].
     Pause,
+    /// Echoes, but wants no connections before [`Command::Open`].
+    Shut,
 }
 
 #[derive(Debug)]
@@ -32,6 +34,8 @@ pub(crate) enum Command {
     PingAfter(Duration),
     /// Do so many slices of work, then report [`Report::Pong`].
     Work(u64),
+    /// Accept connections from now on.
+    Open,
     /// Close everything and stop.
     Stop,
 }
@@ -102,7 +106,7 @@ impl Shower {
                 self.forget(session);
                 self.actions.push_back(Action::HandOff { session, head: bytes.to_vec() });
             }
-            Manner::Echo => self.send(session, bytes),
+            Manner::Echo | Manner::Shut => self.send(session, bytes),
             Manner::Pause => {
                 self.session(session).expect("wants input").is_paused = true;
                 self.reports.push_back(Report::Received(session, bytes.to_vec()));
@@ -167,6 +171,7 @@ impl Shower {
             Command::Ping => self.reports.push_back(Report::Pong),
             Command::PingAfter(delay) => self.pong_at = Some(now + delay),
             Command::Work(slices) => self.slices = slices,
+            Command::Open => self.manner = Manner::Echo,
             Command::Stop => {
                 for slot in 0..self.sessions.len() {
                     let Session { generation, is_open, .. } = self.sessions[slot];
@@ -185,6 +190,10 @@ impl Machine for Shower {
     type Message = u64;
     type Command = Command;
     type Report = Report;
+
+    fn wants_connections(&self) -> bool {
+        self.manner != Manner::Shut
+    }
 
     fn accept(&mut self, _: Instant, peer: SocketAddr) -> SessionRef {
         let slot = self.free.pop().unwrap_or_else(|| {

@@ -41,6 +41,27 @@ fn many_connections_echo_on_any_number_of_shards() {
 }
 
 #[test]
+fn who_comes_too_early_waits_in_the_backlog() {
+    let _turn = serially();
+    for io in HOSTS {
+        let mut node = Node::start(io, 1, Manner::Shut, |_| {});
+        let mut peer = node.connect();
+        peer.write_all(b"hello").unwrap();
+        // Had it been accepted, that would be reported before.
+        node.ping();
+        let idle = node.turns();
+        node.ping();
+        assert!(node.turns() - idle < 10, "the shard sleeps meanwhile");
+        node.command(ShardId(0), Command::Open);
+        let mut echo = [0; 5];
+        peer.read_exact(&mut echo).unwrap();
+        assert_eq!(&echo, b"hello");
+        drop(peer);
+        node.stop();
+    }
+}
+
+#[test]
 fn a_stream_longer_than_the_read_buffer_comes_through_whole() {
     let _turn = serially();
     for io in HOSTS {

@@ -69,8 +69,7 @@ async function visit(t) {
 
 /** Makes the page's client `wr`; `tokens` are what its token function gives, one after the other. */
 const connect = (page, server, tokens) => page.evaluate(([url, given]) => {
-  // Longer than a server takes to start: it then knows everything that is stored.
-  const reconnect = { minDelay: 400, maxDelay: 400, jitter: 0 };
+  const reconnect = { minDelay: 20, maxDelay: 50 };
   window.wr = new WebRocket(url, { reconnect, ...(given && { token: async () => given.shift() }) });
   window.seen = [];
 }, [`${server.httpUrl}/world`, tokens]);

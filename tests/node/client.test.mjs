@@ -273,8 +273,8 @@ test('a vhost that is removed ends its clients', async () => {
 });
 
 describe('a server that is started again', () => {
-  /** Longer than a server takes to start: the clients come back to one that knows everything that is stored. */
-  const reconnect = { minDelay: 400, maxDelay: 400, jitter: 0 };
+  /** At once: whoever comes too early waits until the server knows everything that is stored. */
+  const reconnect = { minDelay: 5, maxDelay: 20 };
 
   /** A server that keeps its data and its port; `post` asks its control API. */
   async function start(t, dataDir, address = '127.0.0.1:0') {

@@ -24,6 +24,11 @@ pub trait Machine {
     /// What a shard says to the control thread.
     type Report: Send + 'static;
 
+    /// Whether connections shall be accepted; until then they wait in the backlog.
+    fn wants_connections(&self) -> bool {
+        true
+    }
+
     /// A connection from `peer` was accepted. The slot of the returned session is the driver's
     /// index for its socket.
     fn accept(&mut self, now: Instant, peer: SocketAddr) -> SessionRef;

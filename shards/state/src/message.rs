@@ -143,6 +143,8 @@ pub enum Command {
         /// What came of it.
         outcome: Outcome,
     },
+    /// The shard knows all that is stored: it may accept connections. Not reported as applied.
+    Serve,
     /// Close all sessions with 1012, accept no more, then stop. Not reported as applied.
     Shutdown,
 }

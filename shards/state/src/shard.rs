@@ -97,6 +97,8 @@ pub struct Shard {
     jobs: VecDeque<Job>,
     random: StdRng,
     figures: Figures,
+    /// Whether the control thread has said that all that is stored is known here.
+    is_complete: bool,
     life: Life,
 }
 
@@ -144,6 +146,7 @@ impl Shard {
             resumed: VecDeque::new(),
             jobs: VecDeque::new(),
             figures: Figures::default(),
+            is_complete: false,
             life: Life::Serving,
         }
     }
@@ -385,6 +388,10 @@ impl Machine for Shard {
             Input::Deadline => self.check_deadlines(now),
             Input::Proceed => self.proceed(now),
         }
+    }
+
+    fn wants_connections(&self) -> bool {
+        self.is_complete || self.life != Life::Serving
     }
 
     fn wants_input(&self, session: SessionRef) -> bool {

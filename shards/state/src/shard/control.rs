@@ -60,6 +60,7 @@ impl Shard {
             }
             Command::Authenticated { request, identity } => self.authenticated(request, identity),
             Command::ChannelChanged { request, outcome } => self.channel_changed(request, &outcome),
+            Command::Serve => self.is_complete = true,
             Command::Shutdown => {
                 self.life = Life::Stopping;
                 self.run_shutdown(now, 0);

@@ -261,3 +261,11 @@ fn silence_while_a_session_is_not_read_is_not_its_own() {
     bench.shard.handle(bench.now, Input::Deadline);
     assert_eq!(bench.shard.figures.value(Figure::IdleTimeouts), 1);
 }
+
+#[test]
+fn connections_are_wanted_once_everything_stored_is_known() {
+    let mut bench = Bench::new(Settings::default());
+    assert!(!bench.shard.wants_connections());
+    bench.shard.handle(bench.now, Input::Command(Command::Serve));
+    assert!(bench.shard.wants_connections());
+}
