@@ -91,10 +91,10 @@ impl Stage {
                 let python = install::python()?;
                 run(selection.with_binaries(command(python).args(["-m", "pytest", "tests/python"])))
             }
-            Self::Node => node(selection, "", |name| !name.starts_with("browser")),
+            Self::Node => node(selection, "", |name| !name.contains("browser")),
             Self::Browser => {
                 let chromium = install::chromium()?;
-                node(selection, &chromium.to_string_lossy(), |name| name.starts_with("browser"))
+                node(selection, &chromium.to_string_lossy(), |name| name.contains("browser"))
             }
         }
     }
@@ -167,7 +167,7 @@ fn rust() -> Result<()> {
     }
 }
 
-/// Runs the files of tests/node whose names `belongs` accepts.
+/// Runs the test files for Node whose names `belongs` accepts.
 fn node(selection: &Selection, chromium: &str, belongs: fn(&str) -> bool) -> Result<()> {
     let node = install::node()?;
     let files = node_tests(belongs)?;
@@ -177,16 +177,18 @@ fn node(selection: &Selection, chromium: &str, belongs: fn(&str) -> bool) -> Res
 }
 
 fn node_tests(belongs: fn(&str) -> bool) -> Result<Vec<PathBuf>> {
-    let folder = root().join("tests/node");
     let mut files = Vec::new();
-    for entry in folder.read_dir().with_context(|| format!("could not read {}", folder.display()))? {
-        let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.ends_with(".test.mjs") && belongs(&name) {
-            files.push(path);
+    for folder in ["tests/node", "clients/javascript/test"] {
+        let folder = root().join(folder);
+        for entry in folder.read_dir().with_context(|| format!("could not read {}", folder.display()))? {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.ends_with(".test.mjs") && belongs(&name) {
+                files.push(path);
+            }
         }
     }
-    anyhow::ensure!(!files.is_empty(), "no test file for this stage stands in {}", folder.display());
+    anyhow::ensure!(!files.is_empty(), "no test file for this stage was found");
     files.sort();
     Ok(files)
 }
