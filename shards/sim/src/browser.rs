@@ -1,17 +1,31 @@
-//! A browser that speaks the classic dialect: asks without waiting, reads when it likes, leaves
-//! as it likes, and knows what it may be answered.
+//! A browser: asks without waiting, reads when it likes, leaves as it likes, and knows what it may
+//! be answered.
+//!
+//! Here are its connection and its turns. `asking` puts requests together, `hearing` takes what
+//! comes, `leaving` is how it ends; `rights` knows what the session may, and from that `classic` and
+//! `wwfp` what each request may be answered.
+
+mod asking;
+mod classic;
+mod hearing;
+mod leaving;
+mod rights;
+mod wwfp;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use webrocket_wire::{Rights, handshake::Dialect};
+use webrocket_wire::handshake::Dialect;
+
+pub use leaving::Ending;
+use rights::Who;
 
 use crate::{
-    answer::{self, Answer},
     chance::Chance,
     frames::{self, Item, ServerStream},
-    net::{Actor, Micros, Net},
-    oracles::{End, Fate, Guarantee, Ledger, shorten},
-    workload::{self, OPENED, Request, Scenario, USERS, VHOSTS, Wish},
+    net::{Micros, Net},
+    oracles::{Asked, Guarantee, Ledger},
+    request::Request,
+    scenario::{Scenario, VHOSTS},
 };
 
 /// What the world is at.
@@ -24,36 +38,6 @@ pub struct Mood {
     /// Everybody has left: no address has as many connections as it may.
     pub is_deserted: bool,
 }
-
-/// How a browser leaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
-    /// With a close frame; `None`: without a code.
-    Orderly(Option<u16>),
-    /// With the request `disconnect`.
-    Asked,
-    /// The connection is reset.
-    Reset,
-    /// Without a word: the cable is cut.
-    Silent,
-    /// It sends no more, but goes on reading.
-    HalfClosed,
-    /// It breaks the protocol, and is to be closed with this code.
-    Offence(u16),
-}
-
-const ENDINGS: [Ending; 10] = [
-    Ending::Orderly(Some(1000)),
-    Ending::Orderly(None),
-    Ending::Asked,
-    Ending::Reset,
-    Ending::Silent,
-    Ending::HalfClosed,
-    Ending::Offence(1002),
-    Ending::Offence(1003),
-    Ending::Offence(1007),
-    Ending::Offence(1009),
-];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -78,7 +62,9 @@ enum Kind {
 #[derive(Debug)]
 struct Pending {
     request: Request,
-    composed: Micros,
+    /// What it is called, in WWFP, as written.
+    reference: Option<String>,
+    asked: Asked,
 }
 
 /// One browser.
@@ -87,13 +73,26 @@ pub struct Browser {
     id: usize,
     vhost: usize,
     kind: Kind,
+    dialect: Dialect,
+    /// Whether it shows itself to nobody.
+    is_shy: bool,
+    /// Whether it does nothing but broadcast once it subscribes enough.
+    is_resident: bool,
+    /// Its session's identifier, once it is told.
+    sid: Option<String>,
+    /// It was told `:closed`.
+    is_dismissed: bool,
     /// Its connection.
     pub socket: usize,
     stream: ServerStream,
     outgoing: VecDeque<u8>,
     is_fin_due: bool,
     pending: VecDeque<Pending>,
-    identity: Option<&'static str>,
+    identity: Who,
+    /// How many of its requests had a name.
+    references: u64,
+    /// A request without an answer of its own failed, and nobody knows which of several.
+    is_doubtful_who_failed: bool,
     windows: BTreeMap<&'static str, usize>,
     ever_subscribed: BTreeSet<&'static str>,
     /// A presence list is due as the very next text.
@@ -129,7 +128,7 @@ pub struct Surroundings<'a> {
 impl Browser {
     /// A browser that connects to a shard of its choice.
     pub fn new(id: usize, around: &mut Surroundings<'_>) -> Self {
-        let Surroundings { net, chance, scenario, .. } = around;
+        let Surroundings { net, chance, scenario, ledger, .. } = around;
         let shard = chance.below(scenario.shards);
         let least = if chance.percent(3) { 1 } else { 300 };
         let mut capacity = || usize::try_from(chance.small(scenario.pipe_max).max(least)).expect("small");
@@ -141,9 +140,11 @@ impl Browser {
             _ => Kind::Browser,
         };
         let vhost = usize::from(chance.percent(scenario.guarded_percent));
+        ledger.arrive(vhost);
         let mut head = Vec::new();
+        let dialect = if chance.percent(scenario.wwfp_percent) { Dialect::Wwfp } else { Dialect::Classic };
         match kind {
-            Kind::Browser => frames::handshake(&mut head, VHOSTS[vhost].0),
+            Kind::Browser => Self::shake_hands(&mut head, chance, VHOSTS[vhost].0, dialect),
             Kind::Lost => frames::handshake(&mut head, "/nowhere"),
             Kind::Http => head.extend_from_slice(b"GET / HTTP/1.1\r\nHost: sim\r\n\r\n"),
         }
@@ -152,12 +153,19 @@ impl Browser {
             id,
             vhost,
             kind,
+            dialect,
+            is_shy: dialect == Dialect::Wwfp && chance.percent(10),
+            is_resident: chance.percent(scenario.resident_percent),
+            sid: None,
+            is_dismissed: false,
             socket,
             stream: ServerStream::default(),
             outgoing: head.into(),
             is_fin_due: false,
             pending: VecDeque::new(),
-            identity: None,
+            identity: Who::Nobody,
+            references: 0,
+            is_doubtful_who_failed: false,
             windows: BTreeMap::new(),
             ever_subscribed: BTreeSet::new(),
             list_due: None,
@@ -169,6 +177,20 @@ impl Browser {
             is_dead: false,
             is_eager: chance.percent(30),
             stage: Stage::Connecting,
+        }
+    }
+
+    /// Asks for the dialect in one of the ways that there are.
+    fn shake_hands(head: &mut Vec<u8>, chance: &mut Chance, path: &str, dialect: Dialect) {
+        match (dialect, chance.between(0, 3)) {
+            (Dialect::Classic, 0) => frames::handshake_offering(head, path, "webrocket, wwfp"),
+            (Dialect::Classic, 1) => frames::handshake_offering(head, path, "mqtt"),
+            (Dialect::Classic, _) => frames::handshake(head, path),
+            (Dialect::Wwfp, 0) => frames::handshake(head, &format!("{path}?protocol=wwfp")),
+            (Dialect::Wwfp, 1) => {
+                frames::handshake_offering(head, &format!("{path}?protocol=webrocket"), "mqtt, wwfp");
+            }
+            (Dialect::Wwfp, _) => frames::handshake_offering(head, path, "wwfp"),
         }
     }
 
@@ -216,6 +238,12 @@ impl Browser {
         )
     }
 
+    /// In which vhost.
+    #[must_use]
+    pub fn vhost(&self) -> usize {
+        self.vhost
+    }
+
     /// The subscriptions that it holds.
     pub fn windows(&self) -> impl Iterator<Item = usize> + '_ {
         self.windows.values().copied()
@@ -237,10 +265,7 @@ impl Browser {
         }
         let wants_more = self.compose(around);
         self.write(around);
-        if around.net.has_canary() {
-            let shard = around.net.sockets[self.socket].shard;
-            around.net.listeners.insert(self.id, (shard, self.windows.keys().copied().collect()));
-        }
+        self.register(around);
         let waits_for_room = !self.outgoing.is_empty();
         let reads_on = !naps && !around.net.sockets[self.socket].to_browser.is_empty();
         if self.has_ended() {
@@ -255,6 +280,31 @@ impl Browser {
             )
         } else {
             None
+        }
+    }
+
+    /// Says whether it would notice a fault: it listens, and will go on listening.
+    fn register(&self, around: &mut Surroundings<'_>) {
+        if !around.net.has_canary() {
+            return;
+        }
+        let goes = |request: &Request| {
+            matches!(
+                request,
+                Request::Authenticate(..) | Request::Token(_) | Request::Unsubscribe { .. } | Request::Logout
+            )
+        };
+        let is_settled = match self.is_resident {
+            true => self.identity != Who::Nobody,
+            false => around.scenario.steady_permille == 1_000 && self.windows.len() > 1,
+        };
+        let stays =
+            self.is_open() && is_settled && !self.pending.iter().any(|pending| goes(&pending.request));
+        let channels = if stays { self.windows.keys().copied().collect() } else { Vec::new() };
+        let shard = around.net.sockets[self.socket].shard;
+        around.net.listeners.insert(self.id, (shard, channels));
+        if stays {
+            around.net.stayers.insert(self.id);
         }
     }
 
@@ -274,148 +324,10 @@ impl Browser {
         }
     }
 
-    fn die(&mut self, ledger: &mut Ledger) {
-        self.is_dead = true;
-        self.forget_windows(ledger);
-    }
-
-    fn forget_windows(&mut self, ledger: &mut Ledger) {
-        for window in std::mem::take(&mut self.windows).into_values() {
-            ledger.windows[window].end = End::Otherwise;
-        }
-    }
-
-    /// Begins to leave, in some way.
-    pub fn leave(&mut self, around: &mut Surroundings<'_>) {
-        let ending = *around.chance.pick(&ENDINGS);
-        self.leave_by(around, ending);
-    }
-
-    fn leave_by(&mut self, around: &mut Surroundings<'_>, ending: Ending) {
-        let Surroundings { net, chance, ledger, .. } = around;
-        net.wake(Actor::Browser(self.id), 1);
-        self.stage = Stage::Leaving(ending);
-        for window in self.windows.values() {
-            ledger.windows[*window].end = End::Otherwise;
-        }
-        let mut bytes = Vec::new();
-        match ending {
-            Ending::Orderly(code) => {
-                let code = code.map(u16::to_be_bytes);
-                frames::frame(
-                    &mut bytes,
-                    chance,
-                    frames::CLOSE,
-                    true,
-                    code.as_ref().map_or(&[], |code| code),
-                );
-            }
-            Ending::Asked => self.ask(around, Request::Disconnect),
-            Ending::Reset => {
-                let socket = &mut net.sockets[self.socket];
-                socket.is_reset = true;
-                socket.to_server.lose();
-                socket.to_browser.lose();
-                net.readable(self.socket);
-                self.end(ledger);
-            }
-            Ending::Silent => self.end(ledger),
-            Ending::HalfClosed => self.is_fin_due = true,
-            Ending::Offence(1002) => bytes.extend_from_slice(&[0x81, 1, b'a']),
-            Ending::Offence(1003) => frames::frame(&mut bytes, chance, frames::BINARY, true, b"1234"),
-            Ending::Offence(1007) => frames::frame(&mut bytes, chance, 1, true, b"{\"\xff\":1}"),
-            Ending::Offence(_) => {
-                bytes.extend_from_slice(&[0x81, 0xff, 0, 0, 0, 0, 0, 1, 0, 1, 1, 2, 3, 4, 5]);
-            }
-        }
-        self.outgoing.extend(bytes);
-    }
-
-    fn end(&mut self, ledger: &mut Ledger) {
-        self.stage = Stage::Ended;
-        self.forget_windows(ledger);
-    }
-
-    /// Broadcasts to every channel that it subscribes, so that it shows whether anybody is forgotten.
-    pub fn call_the_roll(&mut self, around: &mut Surroundings<'_>) {
-        let channels: Vec<_> = self.windows.keys().copied().collect();
-        for channel in channels {
-            if self.may(around.scenario, Rights::WRITE, Some(channel)) != Some(false) {
-                self.broadcast(around, channel, workload::Shape::Object, 1);
-            }
-        }
-        around.net.wake(Actor::Browser(self.id), 1);
-    }
-
-    fn compose(&mut self, around: &mut Surroundings<'_>) -> bool {
-        let may_ask = match self.stage {
-            Stage::Open => true,
-            Stage::Connecting => self.is_eager && self.kind == Kind::Browser,
-            Stage::Leaving(_) | Stage::Closed | Stage::Ended => false,
-        };
-        if !may_ask || !around.mood.is_loading {
-            return false;
-        }
-        let burst = around.chance.small(around.scenario.burst_max);
-        for _ in 0..burst {
-            if *around.requests_left == 0 {
-                return false;
-            }
-            if self.pending.len() as u64 >= around.scenario.pipeline_max {
-                return false;
-            }
-            *around.requests_left -= 1;
-            let settled = self.windows.len() + self.subscriptions_asked > 1;
-            let anonymous = self.identity.is_none() && self.vhost == 1;
-            let own: Vec<_> = self.windows.keys().copied().collect();
-            match workload::wish(around.chance, around.scenario, anonymous, &own, settled) {
-                Wish::Ask(request) => self.ask(around, request),
-                Wish::Broadcast(channel, shape, pad) => self.broadcast(around, channel, shape, pad),
-                Wish::Ping => {
-                    self.pings += 1;
-                    self.control(around, frames::PING, b"there?");
-                }
-            }
-        }
-        true
-    }
-
     fn control(&mut self, around: &mut Surroundings<'_>, opcode: u8, payload: &[u8]) {
         let mut bytes = Vec::new();
         frames::frame(&mut bytes, around.chance, opcode, true, payload);
         self.outgoing.extend(bytes);
-    }
-
-    fn ask(&mut self, around: &mut Surroundings<'_>, request: Request) {
-        let text = request.text();
-        let follows = matches!(request, Request::Unsubscribe(_));
-        self.subscriptions_asked += usize::from(matches!(request, Request::Subscribe(_)));
-        self.send(around, request, &text);
-        if follows {
-            // So that an answer can be told from an `unsubscribed` that nobody asked for.
-            let mark = Request::Mark(around.chance.between(0, 1 << 40));
-            let text = mark.text();
-            self.send(around, mark, &text);
-        }
-    }
-
-    fn broadcast(
-        &mut self,
-        around: &mut Surroundings<'_>,
-        channel: &'static str,
-        shape: workload::Shape,
-        pad: usize,
-    ) {
-        let place = (self.vhost, channel);
-        let (number, text) = around.ledger.compose(around.net.now, self.id, place, shape, pad);
-        self.send(around, Request::Broadcast(number), &text);
-    }
-
-    fn send(&mut self, around: &mut Surroundings<'_>, request: Request, text: &str) {
-        let mut bytes = Vec::new();
-        self.pings += frames::message(&mut bytes, around.chance, text.as_bytes());
-        self.outgoing.extend(bytes);
-        self.pending.push_back(Pending { request, composed: around.net.now });
     }
 
     fn write(&mut self, around: &mut Surroundings<'_>) {
@@ -462,27 +374,9 @@ impl Browser {
         }
     }
 
-    /// The server sends nothing more.
-    fn at_end(&mut self, around: &mut Surroundings<'_>) {
-        let is_fair = around.scenario.is_slow()
-            || match self.stage {
-                Stage::Connecting => self.kind != Kind::Browser || around.mood.is_stopping,
-                Stage::Open | Stage::Leaving(Ending::Asked | Ending::Offence(_)) => false,
-                Stage::Leaving(_) | Stage::Closed | Stage::Ended => true,
-            };
-        around.ledger.check(around.net.now, Guarantee::NobodyIsClosedWithoutReason, || {
-            (!is_fair).then(|| format!("the connection of {} ends without a word", self.describe(around.net)))
-        });
-        self.is_fin_due = true;
-        self.outgoing.clear();
-        self.write(around);
-        self.end(around.ledger);
-    }
-
     fn item(&mut self, around: &mut Surroundings<'_>, item: Item) {
         match item {
-            Item::Upgraded if self.stage == Stage::Connecting => self.stage = Stage::Open,
-            Item::Upgraded => {}
+            Item::Upgraded(subprotocol) => self.upgraded(around, subprotocol.as_deref()),
             Item::Refused(status) => self.refused(around, status),
             Item::Text(text) => self.text(around, &text),
             Item::Ping(payload) => self.control(around, frames::PONG, &payload),
@@ -497,335 +391,14 @@ impl Browser {
         }
     }
 
-    fn refused(&mut self, around: &mut Surroundings<'_>, status: u16) {
-        let is_fair = match status {
-            404 => self.kind == Kind::Lost || around.scenario.vhosts_change,
-            429 => around.scenario.settings.connections_per_address_max > 0 && !around.mood.is_deserted,
-            503 => around.mood.is_stopping,
-            _ => false,
-        };
-        around.ledger.check(around.net.now, Guarantee::NobodyIsClosedWithoutReason, || {
-            (!is_fair).then(|| format!("browser {} is refused with {status}", self.id))
+    fn upgraded(&mut self, around: &mut Surroundings<'_>, subprotocol: Option<&str>) {
+        if self.stage == Stage::Connecting {
+            self.stage = Stage::Open;
+        }
+        let name = self.dialect.name();
+        around.ledger.check(around.net.now, Guarantee::SessionsAreGreetedAndDismissed, || {
+            let is_other = subprotocol.is_some_and(|chosen| chosen != name);
+            is_other.then(|| format!("browser {} wants {name} and gets {subprotocol:?}", self.id))
         });
-        self.pending.clear();
-        self.is_fin_due = true;
-        self.outgoing.clear();
-        self.stage = Stage::Closed;
-    }
-
-    fn closed(&mut self, around: &mut Surroundings<'_>, code: u16) {
-        let only_the_last_is_open = self.pending.len() == 1
-            && self.pending.iter().all(|pending| pending.request == Request::Disconnect);
-        let is_fair = match code {
-            1000 | 1005 => match self.stage {
-                Stage::Leaving(Ending::Orderly(sent)) => sent.unwrap_or(1005) == code,
-                Stage::Leaving(Ending::Asked) => code == 1000 && only_the_last_is_open,
-                _ => false,
-            },
-            4008 => around.scenario.is_slow(),
-            4004 => around.scenario.vhosts_change,
-            1012 => around.mood.is_stopping,
-            code => self.stage == Stage::Leaving(Ending::Offence(code)),
-        };
-        around.ledger.check(around.net.now, Guarantee::NobodyIsClosedWithoutReason, || {
-            (!is_fair).then(|| format!("closes with {code}: {}", self.describe(around.net)))
-        });
-        around.net.note(u64::from(code));
-        if !matches!(self.stage, Stage::Leaving(Ending::Orderly(_) | Ending::HalfClosed)) {
-            self.control(around, frames::CLOSE, &code.to_be_bytes());
-        }
-        self.forget_windows(around.ledger);
-        self.pending.clear();
-        self.is_fin_due = true;
-        self.stage = Stage::Closed;
-    }
-
-    fn text(&mut self, around: &mut Surroundings<'_>, text: &str) {
-        let now = around.net.now;
-        if text.starts_with("{\"ev\"") {
-            self.no_list_is_due(around, text);
-            if let Some((number, channel)) = around.ledger.read_event(now, text) {
-                self.event(around, number, channel);
-            }
-            return;
-        }
-        let Some(answer) = answer::parse(text) else {
-            let detail = format!("browser {}: {}", self.id, shorten(text));
-            return around.ledger.violate(now, Guarantee::AnswersComeInTheOrderOfRequests, detail);
-        };
-        match answer {
-            Answer::Presence { channel, uids } => self.presence(around, &channel, uids),
-            Answer::Member { channel, uid, joined } => {
-                self.no_list_is_due(around, text);
-                let window = answer::channel(&channel).and_then(|channel| self.windows.get(channel));
-                match window {
-                    Some(window) => around.ledger.see_member(now, *window, &uid, joined),
-                    None => self.stray(around, &channel, text),
-                }
-            }
-            answer => {
-                self.no_list_is_due(around, text);
-                self.answer(around, &answer);
-            }
-        }
-    }
-
-    fn no_list_is_due(&mut self, around: &mut Surroundings<'_>, text: &str) {
-        if let Some((channel, _)) = self.list_due.take() {
-            let detail = format!("browser {}: {} instead of the list of {channel}", self.id, shorten(text));
-            around.ledger.violate(around.net.now, Guarantee::PresenceFitsTogether, detail);
-        }
-    }
-
-    fn presence(&mut self, around: &mut Surroundings<'_>, channel: &str, uids: Vec<String>) {
-        match self.list_due.take() {
-            Some((due, window)) if due == channel => around.ledger.see_list(around.net.now, window, uids),
-            other => {
-                let detail = format!("browser {}: a list of {channel}, due was {other:?}", self.id);
-                around.ledger.violate(around.net.now, Guarantee::PresenceFitsTogether, detail);
-            }
-        }
-    }
-
-    fn event(&mut self, around: &mut Surroundings<'_>, number: usize, channel: &'static str) {
-        let (vhost, _) = around.ledger.broadcasts[number].place;
-        match self.windows.get(channel) {
-            Some(window) if vhost == self.vhost => around.ledger.see(*window, number),
-            Some(_) | None => self.stray(around, channel, &format!("broadcast {number} of vhost {vhost}")),
-        }
-    }
-
-    /// An event of a channel that the session does not subscribe.
-    fn stray(&self, around: &mut Surroundings<'_>, channel: &str, what: &str) {
-        let asked = self
-            .pending
-            .iter()
-            .any(|pending| matches!(pending.request, Request::Subscribe(of) if of == channel));
-        let guarantee = match answer::channel(channel) {
-            Some(known) if self.ever_subscribed.contains(known) => {
-                Guarantee::NothingAfterUnsubscribeIsAcknowledged
-            }
-            Some(_) if asked => Guarantee::NothingBeforeSubscribed,
-            Some(_) | None => Guarantee::NothingToStrangers,
-        };
-        // Who has sent a close frame, or been sent one, counts on nothing any more.
-        if matches!(self.stage, Stage::Open | Stage::Leaving(_)) {
-            let detail = format!("browser {}: {}", self.id, shorten(what));
-            around.ledger.violate(around.net.now, guarantee, detail);
-        }
-    }
-
-    fn answer(&mut self, around: &mut Surroundings<'_>, answer: &Answer) {
-        if self.settles_a_doubt(around, answer) || self.is_unasked(around, answer) {
-            return;
-        }
-        let now = around.net.now;
-        let Some(Pending { request, composed }) = self.pending.pop_front() else {
-            let detail = format!("browser {}: {answer:?} to no request", self.id);
-            return around.ledger.violate(now, Guarantee::AnswersComeInTheOrderOfRequests, detail);
-        };
-        if matches!(request, Request::Mark(_)) {
-            self.doubtful = None;
-        }
-        self.subscriptions_asked -= usize::from(matches!(request, Request::Subscribe(_)));
-        let right = self.is_right(around.scenario, &request, answer, around.ledger);
-        around.ledger.check(now, Guarantee::AnswersComeInTheOrderOfRequests, || {
-            let (id, identity) = (self.id, self.identity);
-            (!right).then(|| {
-                let request = match request {
-                    Request::Broadcast(number) => format!("broadcast {number}"),
-                    ref request => format!("{request:?}"),
-                };
-                format!("browser {id} as {identity:?} of {}: {answer:?} to {request}", VHOSTS[self.vhost].0)
-            })
-        });
-        self.take_effect(around, &request, composed, answer);
-    }
-
-    /// `unsubscribed` came to an `unsubscribe` and now comes its real answer: the first was unasked.
-    fn settles_a_doubt(&mut self, around: &mut Surroundings<'_>, answer: &Answer) -> bool {
-        let Some((channel, window)) = self.doubtful else { return false };
-        if !matches!(self.pending.front(), Some(Pending { request: Request::Mark(_), .. })) {
-            return false;
-        }
-        let settles = match answer {
-            Answer::Done(key, of) => key == "unsubscribed" && of == channel,
-            Answer::Error { id, event: None, .. } => id == "CHANNEL_NOT_FOUND" || id == "ACCESS_DENIED",
-            _ => false,
-        };
-        if settles {
-            self.doubtful = None;
-            if window != usize::MAX {
-                around.ledger.windows[window].end = End::Otherwise;
-            }
-        }
-        settles
-    }
-
-    /// An `unsubscribed` that is no answer: the channel was closed, or the right to it lost.
-    fn is_unasked(&mut self, around: &mut Surroundings<'_>, answer: &Answer) -> bool {
-        let Answer::Done(key, channel) = answer else { return false };
-        let Some(channel) = answer::channel(channel).filter(|_| key == "unsubscribed") else { return false };
-        if matches!(self.pending.front(), Some(Pending { request: Request::Unsubscribe(of), .. }) if *of == channel)
-        {
-            return false;
-        }
-        let scenario = around.scenario;
-        let possible = scenario.channels_change || scenario.users_change;
-        match self.windows.remove(channel) {
-            Some(window) => around.ledger.windows[window].end = End::Otherwise,
-            None => self.stray(around, channel, "unsubscribed, unasked"),
-        }
-        around.ledger.check(around.net.now, Guarantee::NobodyIsClosedWithoutReason, || {
-            (!possible).then(|| format!("browser {} loses {channel} unasked", self.id))
-        });
-        true
-    }
-
-    fn take_effect(
-        &mut self,
-        around: &mut Surroundings<'_>,
-        request: &Request,
-        composed: Micros,
-        answer: &Answer,
-    ) {
-        let now = around.net.now;
-        match (request, answer) {
-            (Request::Authenticate(name, _), Answer::Done(..)) => {
-                self.identity = Some(name);
-                self.forget_windows(around.ledger);
-            }
-            (Request::Logout, Answer::LoggedOut) => {
-                self.identity = None;
-                self.forget_windows(around.ledger);
-            }
-            (Request::Subscribe(channel), Answer::Done(..)) => {
-                let place = (self.vhost, *channel);
-                let uid = self.identity.map(str::to_owned);
-                let leaving = matches!(self.stage, Stage::Leaving(_));
-                let window = *self
-                    .windows
-                    .entry(channel)
-                    .or_insert_with(|| around.ledger.open_window(now, self.id, place, composed, uid));
-                if leaving {
-                    around.ledger.windows[window].end = End::Otherwise;
-                }
-                self.ever_subscribed.insert(channel);
-                if channel.starts_with("presence-") {
-                    self.list_due = Some((channel, window));
-                }
-            }
-            (Request::Unsubscribe(channel), Answer::Done(..) | Answer::Error { .. }) => {
-                let done = matches!(answer, Answer::Done(..));
-                let denied = matches!(answer, Answer::Error { id, .. } if id == "ACCESS_DENIED");
-                let window = if denied { None } else { self.windows.remove(channel) };
-                if let Some(window) = window {
-                    let entry = &mut around.ledger.windows[window];
-                    let leaving = entry.end == End::Otherwise;
-                    entry.end = if done && !leaving { End::Asked(composed) } else { End::Otherwise };
-                }
-                if done {
-                    self.doubtful = Some((channel, window.unwrap_or(usize::MAX)));
-                }
-            }
-            (Request::Broadcast(number), Answer::Done(..)) => {
-                around.ledger.broadcasts[*number].fate = Fate::Acknowledged(now);
-            }
-            (Request::Broadcast(number), _) => around.ledger.broadcasts[*number].fate = Fate::Refused,
-            _ => {}
-        }
-    }
-
-    /// Whether the session has a right, on a channel or at all; `None`: nobody can know.
-    fn may(&self, scenario: &Scenario, needed: Rights, channel: Option<&str>) -> Option<bool> {
-        let Some(name) = self.identity else {
-            let is_open = channel.is_none_or(|channel| !channel.contains('-'));
-            return Some(is_open && VHOSTS[self.vhost].1.rights(Dialect::Classic, true).contains(needed));
-        };
-        if scenario.users_change {
-            return None;
-        }
-        USERS.iter().find(|user| user.name == name).map(|user| user.rights.contains(needed))
-    }
-
-    /// Whether the channel certainly exists.
-    fn exists(&self, scenario: &Scenario, channel: &str) -> bool {
-        !scenario.channels_change
-            && !scenario.vhosts_change
-            && (OPENED.contains(&channel) || !scenario.users_change && self.windows.contains_key(channel))
-    }
-
-    /// Whether the answer may be the request's.
-    fn is_right(&self, scenario: &Scenario, request: &Request, answer: &Answer, ledger: &Ledger) -> bool {
-        let done = |key: &str, name: &str| matches!(answer, Answer::Done(k, n) if k == key && n == name);
-        let error =
-            |wanted: &str| matches!(answer, Answer::Error { id, event: None, reason: None } if id == wanted);
-        let limit = |wanted: &str| {
-            matches!(answer, Answer::Error { id, event: None, reason: Some(reason) }
-                if id == "ACCESS_DENIED" && reason == wanted)
-        };
-        // With the right, `granted`; without it, denied; where nobody knows, either.
-        let with = |needed, channel, granted: &dyn Fn() -> bool| match self.may(scenario, needed, channel) {
-            Some(true) => granted(),
-            Some(false) => error("ACCESS_DENIED"),
-            None => error("ACCESS_DENIED") || granted(),
-        };
-        let few = scenario.has_few_channels();
-        match request {
-            Request::Authenticate(name, secret) => {
-                let user = USERS.iter().find(|user| user.name == *name);
-                let changed =
-                    || scenario.users_change && (error("USER_NOT_FOUND") || error("INVALID_CREDENTIALS"));
-                match user {
-                    None if *name == "no name" => error("INVALID_USER_NAME"),
-                    None => error("USER_NOT_FOUND"),
-                    Some(user) if user.secret.is_none() || user.secret == *secret => {
-                        done("authenticated", name) || changed()
-                    }
-                    Some(_) => error("INVALID_CREDENTIALS") || changed(),
-                }
-            }
-            Request::WrongToken => error("INVALID_CREDENTIALS"),
-            Request::Subscribe(channel) => with(Rights::READ, Some(channel), &|| {
-                let may_be_denied =
-                    channel.contains('-') && self.may(scenario, Rights::MANAGE, None) != Some(true);
-                let exists = self.exists(scenario, channel);
-                done("subscribed", channel)
-                    || !exists && may_be_denied && error("ACCESS_DENIED")
-                    || scenario.vhosts_change && error("ACCESS_DENIED")
-                    || few && !exists && limit("channel limit reached")
-                    || scenario.settings.subscriptions_max < 100 && limit("subscription limit reached")
-            }),
-            Request::Unsubscribe(channel) => with(Rights::READ, Some(channel), &|| {
-                done("unsubscribed", channel) || !self.exists(scenario, channel) && error("CHANNEL_NOT_FOUND")
-            }),
-            Request::Broadcast(number) => {
-                let (_, channel) = ledger.broadcasts[*number].place;
-                with(Rights::WRITE, Some(channel), &|| {
-                    done("broadcasted", channel)
-                        || !self.exists(scenario, channel) && error("CHANNEL_NOT_FOUND")
-                })
-            }
-            Request::Trigger => with(Rights::WRITE, None, &|| error("ASSIGNATION_FAILED")),
-            Request::Open(channel) => with(Rights::MANAGE, None, &|| {
-                done("channelOpened", channel)
-                    || few && limit("channel limit reached")
-                    || scenario.vhosts_change && error("CHANNEL_NOT_FOUND")
-            }),
-            Request::Close(channel) => with(Rights::MANAGE, None, &|| {
-                *channel != "never" && done("channelClosed", channel) || error("CHANNEL_NOT_FOUND")
-            }),
-            Request::Logout => match self.identity {
-                None => error("ACCESS_DENIED"),
-                Some(_) => *answer == Answer::LoggedOut || scenario.users_change && error("ACCESS_DENIED"),
-            },
-            Request::Mark(number) => {
-                matches!(answer, Answer::Error { id, event: Some(event), reason: None }
-                    if id == "UNDEFINED_EVENT" && *event == format!("mark{number}"))
-            }
-            Request::Malformed(_) => error("INVALID_PAYLOAD"),
-            Request::Faulty(_, needed, wanted) => with(*needed, None, &|| error(wanted)),
-            Request::Disconnect => false,
-        }
     }
 }

@@ -1,6 +1,9 @@
 //! The control thread as the shards know it: answers their questions late, and changes things
 //! under everybody's feet.
 
+mod backend;
+mod roll;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
@@ -16,12 +19,11 @@ use webrocket_wire::{ChannelName, Rights, UserName};
 use crate::{
     chance::Chance,
     net::{Micros, Net},
-    oracles::{Guarantee, Ledger, Place},
-    workload::{CHANNELS, OPENED, Scenario, Theme, USERS, VHOSTS},
+    oracles::Ledger,
+    scenario::{CHANNELS, OPENED, Scenario, Theme, USERS, VHOSTS},
 };
 
-/// By place: how many browsers hold a subscription, and who they say is present.
-pub type Audiences = BTreeMap<Place, (u64, Option<BTreeSet<String>>)>;
+use backend::Backend;
 
 /// What a command was for.
 #[derive(Debug)]
@@ -29,7 +31,12 @@ enum Ask {
     Open(VhostId, ChannelName, Option<RequestRef>),
     Close(VhostId, ChannelName, Option<RequestRef>),
     List(VhostId),
+    Describe(VhostId),
     Vhost,
+    /// A broadcast of the backend, by its number.
+    Publish(usize),
+    /// A direct message, by its number.
+    Message(usize),
 }
 
 /// A vhost as the control thread knows it.
@@ -55,6 +62,7 @@ pub struct Control {
     gone: Vec<Arc<ChannelCount>>,
     /// What shards said of their channels.
     listed: BTreeMap<(VhostId, ChannelName), ChannelInfo>,
+    backend: Backend,
     /// How often it changed something by itself.
     pub changes: u64,
 }
@@ -73,15 +81,19 @@ impl Control {
             due: 0,
             gone: Vec::new(),
             listed: BTreeMap::new(),
+            backend: Backend::default(),
             changes: 0,
         }
     }
 
     /// Tells the shards of the vhosts and opens the channels that there are from the beginning.
-    pub fn begin(&mut self, net: &mut Net, scenario: &Scenario) {
+    pub fn begin(&mut self, net: &mut Net, chance: &mut Chance, scenario: &Scenario, ledger: &mut Ledger) {
         for vhost in 0..VHOSTS.len() {
             self.known.push(Known { snapshot: None, opened: BTreeSet::new() });
             self.add_vhost(net, scenario, vhost, 0);
+            for _ in 0..backend::TOKENS_AT_FIRST {
+                backend::issue_token(chance, ledger, vhost);
+            }
         }
     }
 
@@ -97,13 +109,15 @@ impl Control {
         net: &mut Net,
         chance: &mut Chance,
         scenario: &Scenario,
+        ledger: &mut Ledger,
         changes: bool,
     ) -> Option<Micros> {
         for shard in 0..net.reports.len() {
             while let Some(report) = net.reports[shard].pop(net.now) {
-                self.report(net, chance, report);
+                self.report(net, chance, ledger, report);
             }
         }
+        let speaks = changes.then(|| self.speak(net, chance, scenario, ledger)).flatten();
         let may_change =
             changes && (scenario.channels_change || scenario.users_change || scenario.vhosts_change);
         if may_change && net.now >= self.due {
@@ -111,11 +125,11 @@ impl Control {
             self.due = net.now
                 + chance.between(if often { 20_000 } else { 100 }, if often { 150_000 } else { 60_000 });
             for _ in 0..chance.between(1, if often { 4 } else { 2 }) {
-                self.change(net, chance, scenario);
+                self.change(net, chance, scenario, ledger);
             }
         }
         let reports = net.reports.iter().filter_map(crate::net::Queue::next).min();
-        [reports, may_change.then_some(self.due)].into_iter().flatten().min()
+        [reports, speaks, may_change.then_some(self.due)].into_iter().flatten().min()
     }
 
     fn ticket(&mut self, ask: Ask) -> Ticket {
@@ -131,10 +145,10 @@ impl Control {
     }
 
     fn send_owner(&mut self, net: &mut Net, delay: Micros, ask: Ask) {
-        let (vhost, channel) = match &ask {
-            Ask::Open(vhost, channel, _) | Ask::Close(vhost, channel, _) => (*vhost, channel.clone()),
-            Ask::List(_) | Ask::Vhost => unreachable!("those are for all shards"),
+        let (Ask::Open(vhost, channel, _) | Ask::Close(vhost, channel, _)) = &ask else {
+            unreachable!("only channels have owners")
         };
+        let (vhost, channel) = (*vhost, channel.clone());
         let opens = matches!(ask, Ask::Open(..));
         let ticket = self.ticket(ask);
         let owner = self.directory.owner(vhost, &channel).index();
@@ -146,10 +160,10 @@ impl Control {
         self.send(net, owner, delay, command);
     }
 
-    fn report(&mut self, net: &mut Net, chance: &mut Chance, report: Report) {
+    fn report(&mut self, net: &mut Net, chance: &mut Chance, ledger: &mut Ledger, report: Report) {
         let delay = chance.small(3_000);
         match report {
-            Report::Applied { ticket, outcome } => self.applied(net, delay, ticket, outcome),
+            Report::Applied { ticket, outcome } => self.applied(net, ledger, delay, ticket, outcome),
             Report::VerifySecret { request, vhost, user, secret, .. } => {
                 let plan = USERS.iter().find(|plan| plan.name == user.as_str());
                 let right =
@@ -162,8 +176,11 @@ impl Control {
                 let shard = request.session.shard.index();
                 self.send(net, shard, delay, Command::Authenticated { request, identity });
             }
-            Report::ConsumeToken { request, .. } => {
-                let identity = Err(InvalidCredentials);
+            Report::ConsumeToken { request, vhost, token } => {
+                let vhost = self.index_of(vhost);
+                let grant =
+                    vhost.and_then(|vhost| backend::consume_token(net, chance, ledger, vhost, &token));
+                let identity = grant.map(Identity::Token).ok_or(InvalidCredentials);
                 let shard = request.session.shard.index();
                 self.send(net, shard, delay, Command::Authenticated { request, identity });
             }
@@ -180,20 +197,26 @@ impl Control {
         self.known.iter_mut().find(|known| known.snapshot.as_ref().is_some_and(|vhost| vhost.id == id))
     }
 
-    fn applied(&mut self, net: &mut Net, delay: Micros, ticket: Ticket, outcome: Outcome) {
+    fn index_of(&self, id: VhostId) -> Option<usize> {
+        self.known.iter().position(|known| known.snapshot.as_ref().is_some_and(|vhost| vhost.id == id))
+    }
+
+    fn applied(
+        &mut self,
+        net: &mut Net,
+        ledger: &mut Ledger,
+        delay: Micros,
+        ticket: Ticket,
+        outcome: Outcome,
+    ) {
         let ask = self.asks.remove(&ticket).expect("a report names a command that was sent");
         let done = outcome == Outcome::Done;
         let request = match ask {
             Ask::Vhost => None,
-            Ask::List(vhost) => {
-                let Outcome::Channels(channels) = outcome else {
-                    panic!("a list was asked for: {outcome:?}")
-                };
-                for info in channels {
-                    self.listed.insert((vhost, info.name.clone()), info);
-                }
-                return;
-            }
+            Ask::Publish(number) => return self.published(net.now, ledger, number, &outcome),
+            Ask::Message(number) => return backend::messaged(ledger, number, &outcome),
+            Ask::List(vhost) => return self.listed(net, vhost, outcome),
+            Ask::Describe(vhost) => return self.described(vhost, outcome),
             Ask::Open(vhost, channel, request) => {
                 if let Some(known) = self.by_id(vhost).filter(|_| done) {
                     known.opened.insert(channel);
@@ -213,7 +236,7 @@ impl Control {
         }
     }
 
-    fn change(&mut self, net: &mut Net, chance: &mut Chance, scenario: &Scenario) {
+    fn change(&mut self, net: &mut Net, chance: &mut Chance, scenario: &Scenario, ledger: &mut Ledger) {
         self.changes += 1;
         let index = chance.below(self.known.len());
         let Some(vhost) = self.known[index].snapshot.clone() else {
@@ -231,7 +254,10 @@ impl Control {
                 self.send_owner(net, delay, Ask::Close(vhost.id, channel, None));
             }
             6..9 if scenario.users_change => self.change_user(net, chance, index, &vhost),
-            9 if scenario.vhosts_change && chance.percent(30) => self.remove_vhost(net, index, &vhost),
+            9 if scenario.vhosts_change && chance.percent(30) => {
+                backend::void_tokens(chance, ledger, index);
+                self.remove_vhost(net, index, &vhost);
+            }
             _ => {}
         }
     }
@@ -300,70 +326,6 @@ impl Control {
         for shard in 0..net.commands.len() {
             let ticket = self.ticket(Ask::Vhost);
             self.send(net, shard, 0, Command::RemoveVhost { ticket, vhost: vhost.id });
-        }
-    }
-
-    /// Asks all shards for all their channels; [`Control::check_channels`] judges the answers.
-    pub fn list_channels(&mut self, net: &mut Net) {
-        self.listed.clear();
-        let ids: Vec<_> = self.known.iter().flat_map(|known| &known.snapshot).map(|vhost| vhost.id).collect();
-        for vhost in ids {
-            for shard in 0..net.commands.len() {
-                let ticket = self.ticket(Ask::List(vhost));
-                self.send(net, shard, 0, Command::ListChannels { ticket, vhost });
-            }
-        }
-    }
-
-    /// Whether the channels are those that were opened, with these subscribers besides.
-    /// `subscribers`: by vhost and channel, how many, and who is present.
-    pub fn check_channels(
-        &self,
-        at: Micros,
-        ledger: &mut Ledger,
-        guarantee: Guarantee,
-        subscribers: &Audiences,
-    ) {
-        for (index, known) in self.known.iter().enumerate() {
-            let Some(vhost) = &known.snapshot else { continue };
-            let listed = || self.listed.iter().filter(|((of, _), _)| *of == vhost.id);
-            for (_, info) in listed() {
-                let key = crate::answer::channel(info.name.as_str())
-                    .and_then(|name| subscribers.get(&(index, name)));
-                let (count, members) = key.cloned().unwrap_or_default();
-                let present: BTreeSet<String> =
-                    info.members.iter().flatten().map(|member| member.uid.to_string()).collect();
-                let opened = known.opened.contains(&info.name);
-                let fits = info.subscribers == count
-                    && info.opened == opened
-                    && (opened || count > 0)
-                    && (info.members.is_none() || present == members.clone().unwrap_or_default());
-                ledger.check(at, guarantee, || {
-                    (!fits).then(|| {
-                        format!("{info:?}, but browsers say {count} and {members:?}, opened: {opened}")
-                    })
-                });
-            }
-            let expected = known.opened.len() as u64
-                + subscribers
-                    .iter()
-                    .filter(|((of, name), (count, _))| {
-                        *of == index
-                            && *count > 0
-                            && !known.opened.iter().any(|known| known.as_str() == *name)
-                    })
-                    .count() as u64;
-            let (found, counted) = (listed().count() as u64, u64::from(vhost.channels.get()));
-            ledger.check(at, guarantee, || {
-                (found != expected || counted != expected).then(|| {
-                    format!("{}: {found} channels, counted {counted}, but should be {expected}", vhost.path)
-                })
-            });
-        }
-        for count in &self.gone {
-            ledger.check(at, guarantee, || {
-                (count.get() != 0).then(|| format!("a vhost is gone, {} channels are counted", count.get()))
-            });
         }
     }
 

@@ -10,7 +10,7 @@ use crate::{
     chance::Chance,
     net::{Actor, Micros, Net},
     oracles::{Guarantee, Ledger},
-    workload::Scenario,
+    scenario::Scenario,
 };
 
 /// From so many addresses browsers come.

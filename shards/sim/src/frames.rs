@@ -21,8 +21,17 @@ pub const PONG: u8 = 10;
 
 /// Appends the opening handshake for `path`.
 pub fn handshake(out: &mut Vec<u8>, path: &str) {
+    handshake_offering(out, path, "");
+}
+
+/// Appends the opening handshake for `path` that offers these subprotocols, a list with commas; none if empty.
+pub fn handshake_offering(out: &mut Vec<u8>, path: &str, subprotocols: &str) {
+    let offer = match subprotocols {
+        "" => String::new(),
+        list => format!("Sec-WebSocket-Protocol: {list}\r\n"),
+    };
     let head = format!(
-        "GET {path} HTTP/1.1\r\nHost: sim\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        "GET {path} HTTP/1.1\r\nHost: sim\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{offer}\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\r\n"
     );
     out.extend_from_slice(head.as_bytes());
@@ -76,8 +85,8 @@ pub fn frame(out: &mut Vec<u8>, chance: &mut Chance, opcode: u8, is_final: bool,
 /// Something whole that a server sent.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Item {
-    /// The handshake is complete.
-    Upgraded,
+    /// The handshake is complete; the subprotocol that was chosen.
+    Upgraded(Option<String>),
     /// The handshake was refused with this HTTP status.
     Refused(u16),
     /// A text message.
@@ -194,7 +203,8 @@ impl ServerStream {
         }
         self.at += end + 4;
         self.is_upgraded = true;
-        Ok(Some(Item::Upgraded))
+        let subprotocol = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Protocol: "));
+        Ok(Some(Item::Upgraded(subprotocol.map(str::to_owned))))
     }
 }
 
@@ -216,7 +226,7 @@ mod tests {
                 }
             }
             let wanted =
-                [Item::Upgraded, Item::Text("a".to_owned()), Item::Ping(Vec::new()), Item::Close(1000)];
+                [Item::Upgraded(None), Item::Text("a".to_owned()), Item::Ping(Vec::new()), Item::Close(1000)];
             assert_eq!(items, wanted);
         }
     }

@@ -9,9 +9,10 @@
 //! | [`world`] | one run: whose turn it is, and its phases |
 //! | [`driver`] | a shard and its driver |
 //! | [`net`] | sockets, queues, virtual time, faults put in on purpose |
-//! | [`browser`], [`frames`], [`answer`] | a browser, its bytes, what it understands |
-//! | [`control`] | the control thread |
-//! | [`workload`] | what a seed makes happen |
+//! | [`browser`], [`frames`] | a browser, its bytes |
+//! | [`request`], [`answer`], [`classic`], [`wwfp`] | what it asks and understands, in either dialect |
+//! | [`control`] | the control thread, and the backend behind it |
+//! | [`scenario`], [`workload`] | what is fixed for a run, what a seed makes happen |
 //! | [`oracles`] | what must hold |
 //! | [`chance`] | the one source of chance |
 //!
@@ -22,13 +23,17 @@
 pub mod answer;
 pub mod browser;
 pub mod chance;
+pub mod classic;
 pub mod control;
 pub mod driver;
 pub mod frames;
 pub mod net;
 pub mod oracles;
+pub mod request;
+pub mod scenario;
 pub mod workload;
 pub mod world;
+pub mod wwfp;
 
 use std::{
     cell::{Cell, RefCell},

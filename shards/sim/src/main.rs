@@ -3,11 +3,11 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use webrocket_sim::{
     net::Canary,
     run,
-    workload::Theme,
+    scenario::Theme,
     world::{Options, Outcome},
 };
 use webrocket_state::metrics::{FIGURES, Figure};
@@ -64,6 +64,10 @@ impl Summary {
         self.add("events received", outcome.deliveries);
         self.add("presence events received", outcome.presence_events);
         self.add("presence lists compared", outcome.lists_compared);
+        self.add("hidden subscriptions", outcome.hidden_subscriptions);
+        self.add("answers with their ref", outcome.named_answers);
+        self.add("tokens spent", outcome.tokens_spent);
+        self.add("direct messages delivered", outcome.messages);
         self.add("bytes received", counters.bytes_received);
         self.add("messages between shards", counters.shard_messages);
         self.add("partial sends", counters.partial_sends);
@@ -123,8 +127,12 @@ fn main() -> Result<ExitCode> {
 /// The command that shows a failure again.
 fn again(seed: u64, arguments: &Arguments) -> String {
     let shards = arguments.shards.map(|shards| format!(" --shards {shards}")).unwrap_or_default();
-    let theme = arguments.theme.map(|theme| format!(" --theme {theme:?}").to_lowercase()).unwrap_or_default();
-    let canary =
-        arguments.canary.map(|canary| format!(" --canary {canary:?}").to_lowercase()).unwrap_or_default();
+    let theme = arguments.theme.map(|theme| format!(" --theme {}", name(&theme))).unwrap_or_default();
+    let canary = arguments.canary.map(|canary| format!(" --canary {}", name(&canary))).unwrap_or_default();
     format!("cargo run -p webrocket-sim -- --first {seed} --seeds 1{shards}{theme}{canary} --verbose")
+}
+
+/// A value as it is given on the command line.
+fn name(value: &impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }

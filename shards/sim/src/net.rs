@@ -4,13 +4,19 @@
 //! out, and each message takes its time. Nothing here decides anything but how long things take.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::{Duration, Instant},
 };
 
-use webrocket_state::{Command, Report, SessionRef, ShardMessage, message::Frame};
+use webrocket_state::{
+    Command, Report, SessionRef, ShardMessage,
+    message::{Answer, Frame, Present},
+};
 
-use crate::chance::Chance;
+use crate::{
+    chance::Chance,
+    scenario::{CHANNELS, Theme},
+};
 
 /// Virtual time, in microseconds since the simulation began.
 pub type Micros = u64;
@@ -156,6 +162,35 @@ pub enum Canary {
     Drop,
     /// An entry of one queue arrives twice.
     Double,
+    /// The word that a member left does not reach one shard.
+    LostLeave,
+    /// The word that a member joined reaches one shard twice.
+    DoubledJoin,
+    /// The list that a session of another shard is given misses a member.
+    ShortList,
+    /// A single access token is given away twice.
+    TokenTwice,
+}
+
+impl Canary {
+    /// What the run must be about for the fault to be noticed: where everybody stays and listens, or where
+    /// some do while others come and go.
+    #[must_use]
+    pub fn theme(self) -> Theme {
+        match self {
+            Self::Swap | Self::Drop | Self::Double => Theme::Calm,
+            Self::LostLeave | Self::DoubledJoin | Self::ShortList | Self::TokenTwice => Theme::Churn,
+        }
+    }
+
+    /// At which of the opportunities it is put in, at the earliest.
+    #[must_use]
+    pub fn patience(self) -> (u64, u64) {
+        match self {
+            Self::Swap | Self::Drop | Self::Double => (40, 100),
+            Self::LostLeave | Self::DoubledJoin | Self::ShortList | Self::TokenTwice => (1, 10),
+        }
+    }
 }
 
 /// How things went, in numbers.
@@ -206,8 +241,11 @@ pub struct Net {
     /// How things went.
     pub counters: Counters,
     canary: Option<(Canary, u64)>,
-    /// Each browser's shard and subscriptions: where nobody listens no fault can be noticed.
+    /// The shard of each browser that goes on listening, and its subscriptions: where nobody listens no
+    /// fault can be noticed.
     pub listeners: BTreeMap<usize, (usize, Vec<&'static str>)>,
+    /// Browsers that keep what they subscribe from now on.
+    pub stayers: BTreeSet<usize>,
     trace: u64,
 }
 
@@ -235,6 +273,7 @@ impl Net {
             counters: Counters::default(),
             canary,
             listeners: BTreeMap::new(),
+            stayers: BTreeSet::new(),
             trace: 0xcbf2_9ce4_8422_2325,
         }
     }
@@ -359,46 +398,70 @@ impl Net {
         self.canary.is_some()
     }
 
-    /// The fault to put in at this message, if it is its turn: a broadcast, behind another one of
-    /// its channel where they are to change places, with room for its double.
+    /// The fault to put in at this message, if it is its turn, it may be put in here, and somebody
+    /// would notice.
     fn fault(&mut self, from: usize, to: usize, message: &ShardMessage) -> Option<Canary> {
-        let (canary, countdown) = self.canary.as_mut()?;
-        let ShardMessage::Deliver { channel, frame } = message else { return None };
+        let (canary, countdown) = self.canary?;
         let queue = &self.queues[from][to];
-        let fits = match canary {
-            Canary::Drop => true,
-            Canary::Double => queue.entries.len() + 2 <= queue.capacity,
-            Canary::Swap => queue.entries.back().is_some_and(|(_, before)| {
-                matches!(before, ShardMessage::Deliver { channel: of, frame } if of == channel && is_broadcast(frame))
-            }),
+        let has_room = queue.entries.len() + 2 <= queue.capacity;
+        let (channel, listener) = match (canary, message) {
+            (Canary::Drop, ShardMessage::Deliver { frame, .. }) => (broadcast_on(frame)?, None),
+            (Canary::Double, ShardMessage::Deliver { frame, .. }) if has_room => (broadcast_on(frame)?, None),
+            (Canary::Swap, ShardMessage::Deliver { channel, frame }) => {
+                let is_behind_another = queue.entries.back().is_some_and(|(_, before)| {
+                    matches!(before, ShardMessage::Deliver { channel: of, frame }
+                        if of == channel && broadcast_on(frame).is_some())
+                });
+                (broadcast_on(frame).filter(|_| is_behind_another)?, None)
+            }
+            (Canary::LostLeave, ShardMessage::Deliver { frame, .. }) => {
+                (event_on(frame, ":memberLeft")?, None)
+            }
+            (Canary::DoubledJoin, ShardMessage::Deliver { frame, .. }) if has_room => {
+                (event_on(frame, ":memberJoined")?, None)
+            }
+            (Canary::ShortList, ShardMessage::Answer { request, answer, .. }) => {
+                shortened(answer)?;
+                let socket = self.sockets.iter().find(|socket| socket.session == Some(request.session))?;
+                ("", Some(socket.browser))
+            }
+            _ => return None,
         };
-        if !fits || !is_broadcast(frame) {
-            return None;
-        }
-        *countdown = countdown.saturating_sub(1);
-        let is_heard = *countdown == 0
-            && self.listeners.values().any(|(shard, channels)| {
-                *shard == to && channels.iter().any(|channel| is_of(frame, channel))
-            });
-        if !is_heard {
-            return None;
-        }
-        let canary = *canary;
-        self.canary = None;
-        self.counters.faults += 1;
-        Some(canary)
+        self.canary = Some((canary, countdown.saturating_sub(1)));
+        let is_noticed = match listener {
+            Some(browser) => self.stayers.contains(&browser),
+            None => self.listeners.values().any(|(shard, own)| *shard == to && own.contains(&channel)),
+        };
+        (countdown <= 1 && is_noticed).then(|| {
+            self.canary = None;
+            self.counters.faults += 1;
+            canary
+        })
+    }
+
+    /// Whether a spent token is to be given away again, now.
+    pub fn spends_twice(&mut self) -> bool {
+        let Some((Canary::TokenTwice, countdown)) = self.canary else { return false };
+        let is_now = countdown <= 1;
+        self.canary = (!is_now).then_some((Canary::TokenTwice, countdown.saturating_sub(1)));
+        self.counters.faults += u64::from(is_now);
+        is_now
     }
 
     fn send_faulty(&mut self, canary: Canary, from: usize, to: usize, at: Micros, message: ShardMessage) {
         let queue = &mut self.queues[from][to];
         match (canary, message) {
-            (Canary::Drop, _) => {}
-            (Canary::Double, ShardMessage::Deliver { channel, frame }) => {
+            (Canary::Drop | Canary::LostLeave, _) => {}
+            (Canary::Double | Canary::DoubledJoin, ShardMessage::Deliver { channel, frame }) => {
                 let again = ShardMessage::Deliver { channel, frame: frame.clone() };
                 queue.push(at, again);
                 queue.push(at, ShardMessage::Deliver { channel, frame });
             }
-            (Canary::Swap | Canary::Double, message) => {
+            (Canary::ShortList, ShardMessage::Answer { request, answer, bytes }) => {
+                let answer = shortened(&answer).unwrap_or(answer);
+                queue.push(at, ShardMessage::Answer { request, answer, bytes });
+            }
+            (_, message) => {
                 queue.push(at, message);
                 let last = queue.entries.len() - 1;
                 let (earlier, later) = (queue.entries[last - 1].0, queue.entries[last].0);
@@ -410,11 +473,27 @@ impl Net {
     }
 }
 
-fn is_broadcast(frame: &Frame) -> bool {
-    frame.windows(4).take(12).any(|four| four == b"{\"ev")
+/// The channel of a frame that is a broadcast.
+fn broadcast_on(frame: &Frame) -> Option<&'static str> {
+    event_on(frame, "ev")
 }
 
-fn is_of(frame: &Frame, channel: &str) -> bool {
-    let member = format!(r#""channel":"{channel}""#);
-    frame.windows(member.len()).any(|bytes| bytes == member.as_bytes())
+/// The channel of a frame that is such an event.
+fn event_on(frame: &Frame, event: &str) -> Option<&'static str> {
+    let key = format!(r#"{{"{event}":"#);
+    if !frame.windows(key.len()).take(11).any(|bytes| bytes == key.as_bytes()) {
+        return None;
+    }
+    CHANNELS.into_iter().find(|channel| {
+        let member = format!(r#""channel":"{channel}""#);
+        frame.windows(member.len()).any(|bytes| bytes == member.as_bytes())
+    })
+}
+
+/// An answer whose list misses its last member, if there is one.
+fn shortened(answer: &Answer) -> Option<Answer> {
+    let Answer::Subscribed { channel, present: Some(present) } = answer else { return None };
+    let start = present.list.rfind(r#"{"uid":"#)?;
+    let list = present.list[..start].trim_end_matches(',').to_owned();
+    Some(Answer::Subscribed { channel: *channel, present: Some(Present { list, ..present.clone() }) })
 }

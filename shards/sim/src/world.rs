@@ -5,7 +5,8 @@
 //! 3. The load stops and everybody reads: every request must be answered.
 //! 4. Everybody broadcasts once more to all its channels, the control thread asks for all channels:
 //!    nobody may have been forgotten, everybody must know the same.
-//! 5. Everybody leaves, or the server shuts down: everything must be freed.
+//! 5. Half of them leave, many without a word: the others must hear of it.
+//! 6. Everybody leaves, or the server shuts down: everything must be freed.
 //!
 //! Then the ledger judges what all have seen.
 
@@ -19,11 +20,11 @@ use webrocket_state::{
 use crate::{
     browser::{Browser, Mood, Surroundings},
     chance::Chance,
-    control::{Audiences, Control},
+    control::Control,
     driver::{ADDRESSES, Driver},
     net::{Actor, Canary, Counters, Micros, Net},
-    oracles::{Guarantee, Ledger, Violation},
-    workload::{Scenario, Theme},
+    oracles::{Audiences, Guarantee, Ledger, Violation, Window},
+    scenario::{Scenario, Theme},
 };
 
 const SECOND: Micros = 1_000_000;
@@ -62,6 +63,14 @@ pub struct Outcome {
     pub presence_events: u64,
     /// Presence lists that were compared with what was known.
     pub lists_compared: u64,
+    /// Subscriptions of presence channels that nobody was to know of.
+    pub hidden_subscriptions: u64,
+    /// Answers that carried a `ref`.
+    pub named_answers: u64,
+    /// Tokens that authenticated somebody.
+    pub tokens_spent: u64,
+    /// Direct messages that were delivered.
+    pub messages: u64,
     /// Changes that the control thread made by itself.
     pub changes: u64,
 }
@@ -100,25 +109,16 @@ impl World {
     #[must_use]
     pub fn new(seed: u64, options: Options) -> Self {
         let mut chance = Chance::new(seed);
-        let canary = options.canary.map(|canary| (canary, chance.between(40, 100)));
-        let (theme, shards) = match canary {
-            // Where everybody stays and listens, a fault must be noticed.
-            Some(_) => (Some(Theme::Calm), options.shards.or(Some(3))),
+        let (theme, shards) = match options.canary {
+            Some(canary) => (Some(canary.theme()), options.shards.or(Some(3))),
             None => (options.theme, options.shards),
         };
         let mut scenario = Scenario::draw(&mut chance, theme, shards);
-        if canary.is_some() {
-            scenario.queue_capacity = scenario.queue_capacity.max(8);
-            scenario.browsers = scenario.browsers.max(12);
-            scenario.browsers_max = scenario.browsers;
-            scenario.requests_max = 1_500;
-            scenario.pad_max = scenario.pad_max.min(300);
-            scenario.delay_max = scenario.delay_max.max(1_000);
-            scenario.pipeline_max = 80;
-            scenario.steady_permille = 1_000;
-            scenario.guarded_percent = 0;
-            scenario.settings.requests_outstanding_max = 64;
-        }
+        let canary = options.canary.map(|canary| {
+            scenario.await_fault(canary);
+            let (least, most) = canary.patience();
+            (canary, chance.between(least, most))
+        });
         let count = scenario.shards;
         let directory =
             Directory::new(u16::try_from(count).expect("few shards"), chance.between(0, u64::MAX));
@@ -153,7 +153,7 @@ impl World {
     /// Runs it from the first connection to the last close.
     #[must_use]
     pub fn run(mut self) -> Outcome {
-        self.control.begin(&mut self.net, &self.scenario);
+        self.control.begin(&mut self.net, &mut self.chance, &self.scenario, &mut self.ledger);
         self.run_until(SECOND, |world| world.control.is_idle());
         self.load();
         self.settle("after the load");
@@ -164,6 +164,7 @@ impl World {
         if self.scenario.shuts_down {
             self.shut_down();
         } else {
+            self.thin_out();
             self.leave();
         }
         if self.ledger.violations.is_empty() {
@@ -174,6 +175,7 @@ impl World {
                 *sum += figure;
             }
         }
+        let hidden_subscriptions = self.ledger.hidden_subscriptions();
         Outcome {
             theme: self.scenario.theme,
             shards: self.scenario.shards,
@@ -185,6 +187,10 @@ impl World {
             deliveries: self.ledger.deliveries,
             presence_events: self.ledger.presence_events,
             lists_compared: self.ledger.lists_compared,
+            hidden_subscriptions,
+            named_answers: self.ledger.named_answers,
+            tokens_spent: self.ledger.tokens.iter().filter(|token| token.is_spent).count() as u64,
+            messages: self.ledger.messages.iter().filter(|message| message.found > 0).count() as u64,
             changes: self.control.changes,
         }
     }
@@ -260,7 +266,8 @@ impl World {
             }
             Some(0) => {
                 let changes = self.mood.is_loading;
-                (Actor::Control, self.control.turn(&mut self.net, &mut self.chance, &self.scenario, changes))
+                let Self { control, net, chance, scenario, ledger, .. } = self;
+                (Actor::Control, control.turn(net, chance, scenario, ledger, changes))
             }
             Some(browser) => {
                 let browser = browser - 1;
@@ -357,33 +364,61 @@ impl World {
             }
         }
         self.settle("after the roll call");
-        // A session that still stands for a browser that is gone may end at any moment.
-        let ghosts = self
-            .browsers
-            .iter()
-            .any(|browser| !browser.is_open() && self.net.sockets[browser.socket].session.is_some());
+        self.compare_channels();
+    }
+
+    /// All subscribers of a channel must know the same, and the shards too.
+    fn compare_channels(&mut self) {
         self.control.list_channels(&mut self.net);
         self.settle("after the list of channels");
-        let mut subscribers = Audiences::new();
+        let audiences = self.audiences();
+        self.ledger.members_are_those_who_subscribe(self.net.now, &audiences);
+        // A session that still stands for a browser that is gone may end at any moment.
+        if !self.browsers.iter().any(|browser| self.is_ghost(browser)) {
+            let guarantee = Guarantee::PresenceFitsTogether;
+            self.control.check_channels(self.net.now, &mut self.ledger, guarantee, &audiences);
+        }
+    }
+
+    /// Whether a session still stands for a browser that is gone.
+    fn is_ghost(&self, browser: &Browser) -> bool {
+        !browser.is_open() && self.net.sockets[browser.socket].session.is_some()
+    }
+
+    fn audiences(&self) -> Audiences {
+        let mut audiences = Audiences::new();
         for browser in self.browsers.iter().filter(|browser| browser.is_open()) {
             for window in browser.windows() {
-                let window = &self.ledger.windows[window];
-                let (count, members) = subscribers.entry(window.place).or_default();
-                *count += 1;
-                let (known, ours) = (members.get_or_insert_with(Default::default), &window.members);
-                let ours = ours.clone().unwrap_or_default();
-                let differ = *count > 1 && *known != ours;
-                *known = ours;
-                let place = window.place;
-                self.ledger.check(self.net.now, Guarantee::PresenceFitsTogether, || {
-                    differ.then(|| format!("two subscribers of {place:?} know different members"))
-                });
+                let Window { place, subscriber, knowledge, .. } = &self.ledger.windows[window];
+                let audience = audiences.entry(*place).or_default();
+                audience.subscribers += 1;
+                audience.windows.push(window);
+                let shows = knowledge.is_some() && !subscriber.is_hidden;
+                audience.visible.extend(subscriber.uid.clone().filter(|_| shows));
             }
         }
-        if !ghosts {
-            let guarantee = Guarantee::PresenceFitsTogether;
-            self.control.check_channels(self.net.now, &mut self.ledger, guarantee, &subscribers);
+        for ghost in self.browsers.iter().filter(|browser| self.is_ghost(browser)) {
+            for ((vhost, _), audience) in &mut audiences {
+                if *vhost == ghost.vhost() {
+                    audience.ghosts.extend(ghost.possible_uids(&self.ledger));
+                }
+            }
         }
+        audiences
+    }
+
+    /// Some leave, in whatever way, many of them without a word: the others must hear of it.
+    fn thin_out(&mut self) {
+        for browser in 0..self.browsers.len() {
+            if self.browsers[browser].is_open() && self.chance.percent(50) {
+                self.with(browser, Browser::leave);
+            }
+        }
+        self.run_until(2 * self.patience() + 60 * SECOND, |world| {
+            !world.browsers.iter().any(|browser| world.is_ghost(browser))
+        });
+        self.settle("after some have left");
+        self.compare_channels();
     }
 
     fn leave(&mut self) {
@@ -424,16 +459,20 @@ impl World {
                 self.with(browser, Browser::leave);
             }
         }
-        let settings = &self.scenario.settings;
-        let patience = Micros::from(settings.idle_timeout_ms.max(settings.stall_timeout_ms)) * 1000;
         let gone = |world: &Self| {
             world.net.sockets.iter().all(|socket| socket.session.is_none())
                 && world.net.backlog.iter().all(std::collections::VecDeque::is_empty)
                 && world.net.queues.iter().flatten().all(crate::net::Queue::is_empty)
                 && world.drivers.iter().all(Driver::is_idle)
         };
-        self.run_until(2 * patience + 60 * SECOND, gone);
+        self.run_until(2 * self.patience() + 60 * SECOND, gone);
         self.run_until(SECOND, |_| false);
+    }
+
+    /// After so long a session that says and takes nothing is over.
+    fn patience(&self) -> Micros {
+        let settings = &self.scenario.settings;
+        Micros::from(settings.idle_timeout_ms.max(settings.stall_timeout_ms)) * 1000
     }
 
     fn shut_down(&mut self) {

@@ -1,0 +1,115 @@
+//! The classic dialect as a browser speaks it, written apart from the server's.
+
+use serde_json::Value;
+use webrocket_wire::Rights;
+
+use crate::{
+    answer::{self, Answer, Heard, has_only, text},
+    oracles::Ledger,
+    request::{Fault, Request},
+};
+
+/// Requests that fail because of what they name.
+pub const FAULTS: [Fault; 9] = [
+    Fault { text: r#"{"subscribe":5}"#, right: Rights::READ, error: "INVALID_PAYLOAD" },
+    Fault { text: r#"{"subscribe":{}}"#, right: Rights::READ, error: "INVALID_CHANNEL_NAME" },
+    Fault { text: r#"{"subscribe":{"channel":"a b"}}"#, right: Rights::READ, error: "INVALID_CHANNEL_NAME" },
+    Fault { text: r#"{"unsubscribe":{"channel":7}}"#, right: Rights::READ, error: "INVALID_CHANNEL_NAME" },
+    Fault { text: r#"{"broadcast":[]}"#, right: Rights::WRITE, error: "INVALID_PAYLOAD" },
+    Fault {
+        text: r#"{"broadcast":{"event":":x","channel":"a b"}}"#,
+        right: Rights::WRITE,
+        error: "INVALID_EVENT_NAME",
+    },
+    Fault {
+        text: r#"{"broadcast":{"event":"err","channel":"alpha"}}"#,
+        right: Rights::WRITE,
+        error: "INVALID_EVENT_NAME",
+    },
+    Fault {
+        text: r#"{"broadcast":{"event":"x","channel":""}}"#,
+        right: Rights::WRITE,
+        error: "INVALID_CHANNEL_NAME",
+    },
+    Fault {
+        text: r#"{"openChannel":{"channel":"?"}}"#,
+        right: Rights::MANAGE,
+        error: "INVALID_CHANNEL_NAME",
+    },
+];
+
+/// A request as a message.
+#[must_use]
+pub fn message(request: &Request, ledger: &Ledger) -> String {
+    let on = |event: &str, channel: &str| format!(r#"{{"{event}":{{"channel":"{channel}"}}}}"#);
+    match *request {
+        Request::Authenticate(user, None) => format!(r#"{{"authenticate":{{"user":"{user}"}}}}"#),
+        Request::Authenticate(user, Some(secret)) => {
+            format!(r#"{{"authenticate":{{"user":"{user}","secret":"{secret}"}}}}"#)
+        }
+        Request::Token(number) => {
+            format!(r#"{{"authenticate":{{"token":"{}"}}}}"#, ledger.tokens[number].text)
+        }
+        Request::WrongToken => format!(r#"{{"authenticate":{{"token":"{}"}}}}"#, "0f".repeat(64)),
+        Request::Subscribe { channel, .. } => on("subscribe", channel),
+        Request::Unsubscribe { channel, .. } => on("unsubscribe", channel),
+        Request::Broadcast(number) => {
+            let (channel, data) = ledger.content(number);
+            format!(r#"{{"broadcast":{{"event":"ev","channel":"{channel}","data":{data}}}}}"#)
+        }
+        Request::TriggeringBroadcast(_) => unreachable!("the dialect knows no such request"),
+        Request::Trigger => r#"{"trigger":{"event":"do","data":{}}}"#.to_owned(),
+        Request::Open(channel) => on("openChannel", channel),
+        Request::Close(channel) => on("closeChannel", channel),
+        Request::Logout => r#"{"logout":true}"#.to_owned(),
+        Request::Mark(number) => format!(r#"{{"mark{number}":true}}"#),
+        Request::Malformed(text) => text.to_owned(),
+        Request::Faulty(fault) => fault.text.to_owned(),
+        Request::Leave { .. } => r#"{"disconnect":true}"#.to_owned(),
+    }
+}
+
+/// Takes a message apart; `None` if the dialect knows no such message.
+#[must_use]
+pub fn parse(message: &str) -> Option<Heard> {
+    let value: Value = serde_json::from_str(message).ok()?;
+    if let Some(id) = value.get("err").and_then(text) {
+        let member = |name| value.get(name).and_then(text);
+        let (event, reason) = (member("event"), member("reason"));
+        let known = has_only(&value, &["err", "event", "reason"]);
+        return known.then_some(Heard::Answer(Answer::Error { id, event, reason }, None));
+    }
+    let (key, value) = answer::event(message)?;
+    let answer = match &*key {
+        "authenticated" => Answer::Authenticated(Some(text(&value)?)),
+        "subscribed" => Answer::Subscribed { channel: text(&value)?, uid: None, present: None },
+        "unsubscribed" => Answer::Unsubscribed(text(&value)?),
+        "broadcasted" => Answer::Broadcasted(Some(text(&value)?)),
+        "channelOpened" => Answer::ChannelOpened(text(&value)?),
+        "channelClosed" => Answer::ChannelClosed(text(&value)?),
+        "loggedOut" if value == Value::Bool(true) => Answer::LoggedOut,
+        ":presence" if has_only(&value, &["channel", "subscribers"]) => {
+            let present = answer::members(value.get("subscribers")?)?;
+            return Some(Heard::Presence(text(value.get("channel")?)?, present));
+        }
+        _ => return answer::common(&key, &value),
+    };
+    Some(Heard::Answer(answer, None))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_of_every_sort() {
+        let answer = |answer| Some(Heard::Answer(answer, None));
+        let opened = Answer::ChannelOpened("a".to_owned());
+        assert_eq!(parse(r#"{"channelOpened":"a"}"#), answer(opened));
+        assert_eq!(parse(r#"{"subscribed":"a","x":1}"#), None);
+        assert_eq!(parse(r#"{"loggedOut":true}"#), answer(Answer::LoggedOut));
+        let error = Answer::Error { id: "X".to_owned(), event: Some("e".to_owned()), reason: None };
+        assert_eq!(parse(r#"{"err":"X","event":"e"}"#), answer(error));
+        assert_eq!(parse(r#"{"unknown":1}"#), None);
+    }
+}

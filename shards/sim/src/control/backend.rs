@@ -1,0 +1,168 @@
+//! The application behind the broker: it issues tokens, broadcasts, and speaks to single sessions.
+
+use std::sync::{Arc, LazyLock};
+
+use regex::Regex;
+use webrocket_state::{
+    Command,
+    message::{Outcome, TokenGrant},
+};
+use webrocket_wire::{ChannelName, SingleAccessToken};
+
+use super::{Ask, Control};
+use crate::{
+    chance::Chance,
+    net::{Micros, Net},
+    oracles::{BACKEND, Fate, Ledger, SHY, Token},
+    scenario::{BACKEND_OPEN_MAX, CHANNELS, Scenario},
+    workload,
+};
+
+/// So many tokens of each vhost there are from the beginning.
+pub(super) const TOKENS_AT_FIRST: usize = 4;
+
+/// On which channels tokens are good, anchored at both ends.
+static PATTERNS: LazyLock<[Regex; 4]> = LazyLock::new(|| {
+    [".*", "presence-.*", "alpha|private-a|presence-a", "presence-[ab]|beta"]
+        .map(|pattern| Regex::new(&format!("^(?:{pattern})$")).expect("a valid pattern"))
+});
+
+/// What the backend is at.
+#[derive(Debug, Default)]
+pub(super) struct Backend {
+    due: Micros,
+    /// Broadcasts that are not acknowledged.
+    open: usize,
+}
+
+impl Control {
+    /// Speaks if it is time to; when it is the next time.
+    pub(super) fn speak(
+        &mut self,
+        net: &mut Net,
+        chance: &mut Chance,
+        scenario: &Scenario,
+        ledger: &mut Ledger,
+    ) -> Option<Micros> {
+        let pace = scenario.backend_pace_max?;
+        if net.now >= self.backend.due {
+            self.backend.due = net.now + chance.between(100, pace);
+            if chance.percent(30) {
+                self.message(net, chance, ledger);
+            } else if self.backend.open < BACKEND_OPEN_MAX {
+                self.publish(net, chance, scenario, ledger);
+            }
+        }
+        Some(self.backend.due)
+    }
+
+    fn publish(&mut self, net: &mut Net, chance: &mut Chance, scenario: &Scenario, ledger: &mut Ledger) {
+        let index = chance.below(self.known.len());
+        let Some(vhost) = self.known[index].snapshot.as_ref().map(|vhost| vhost.id) else { return };
+        let channel = *chance.pick(&CHANNELS);
+        let content = workload::content(chance, scenario);
+        let number = ledger.compose(net.now, BACKEND, (index, channel), content);
+        let frame = frame(&ledger.backend_event(number)).into();
+        let channel: ChannelName = channel.parse().expect("a valid name");
+        let owner = self.directory.owner(vhost, &channel).index();
+        let ticket = self.ticket(Ask::Publish(number));
+        self.backend.open += 1;
+        self.send(net, owner, chance.small(500), Command::Publish { ticket, vhost, channel, frame });
+    }
+
+    /// The owner has ordered a broadcast, or refused it.
+    pub(super) fn published(&mut self, now: Micros, ledger: &mut Ledger, number: usize, outcome: &Outcome) {
+        self.backend.open -= 1;
+        ledger.broadcasts[number].fate =
+            if *outcome == Outcome::Done { Fate::Acknowledged(now) } else { Fate::Refused };
+    }
+
+    /// Speaks to a session that it has heard of, now and then in the wrong vhost.
+    fn message(&mut self, net: &mut Net, chance: &mut Chance, ledger: &mut Ledger) {
+        if ledger.sids.is_empty() {
+            return;
+        }
+        let (sid, browser) = chance.pick(&ledger.sids).clone();
+        let own = ledger.vhost_of(browser);
+        let index = if chance.percent(10) { 1 - own } else { own };
+        let Some(vhost) = self.known[index].snapshot.as_ref().map(|vhost| vhost.id) else { return };
+        let shards = net.commands.len();
+        let (number, text) = ledger.compose_message(browser, index == own, shards);
+        let frame: Arc<[u8]> = frame(&text).into();
+        let sid = sid.parse().expect("a session identifier is a UUID");
+        for shard in 0..shards {
+            let ticket = self.ticket(Ask::Message(number));
+            let command = Command::DirectMessage { ticket, vhost, sid, frame: Arc::clone(&frame) };
+            self.send(net, shard, chance.small(500), command);
+        }
+    }
+}
+
+/// A shard has delivered a direct message, or does not know the session.
+pub(super) fn messaged(ledger: &mut Ledger, number: usize, outcome: &Outcome) {
+    let message = &mut ledger.messages[number];
+    message.unanswered -= 1;
+    message.found += usize::from(*outcome == Outcome::Done);
+}
+
+/// Issues a token.
+pub(super) fn issue_token(chance: &mut Chance, ledger: &mut Ledger, vhost: usize) {
+    let number = ledger.tokens.len();
+    let (uid, is_solo) = match chance.between(0, 9) {
+        0..4 => (format!("solo{number}"), true),
+        4..7 => ("kay".to_owned(), false),
+        7..9 => ("ann".to_owned(), false),
+        _ => (SHY.to_owned(), false),
+    };
+    let is_shy = uid == SHY;
+    let grant = TokenGrant { uid: uid.into(), channels: chance.pick(&*PATTERNS).clone() };
+    let text = SingleAccessToken::from_bytes(chance.bytes()).reveal();
+    ledger.tokens.push(Token::new(text, vhost, Arc::new(grant), is_solo, is_shy));
+}
+
+/// Gives a token away, once, and issues another one.
+pub(super) fn consume_token(
+    net: &mut Net,
+    chance: &mut Chance,
+    ledger: &mut Ledger,
+    vhost: usize,
+    token: &SingleAccessToken,
+) -> Option<Arc<TokenGrant>> {
+    let text = token.reveal();
+    let token = ledger.tokens.iter_mut().find(|token| token.vhost == vhost && token.text == text)?;
+    if token.is_spent {
+        return net.spends_twice().then(|| Arc::clone(&token.grant));
+    }
+    token.is_spent = true;
+    let grant = Arc::clone(&token.grant);
+    issue_token(chance, ledger, vhost);
+    Some(grant)
+}
+
+/// Drops the tokens of a vhost that goes, and issues those of the one that will come.
+pub(super) fn void_tokens(chance: &mut Chance, ledger: &mut Ledger, vhost: usize) {
+    for token in &mut ledger.tokens {
+        token.is_spent |= token.vhost == vhost;
+    }
+    for _ in 0..TOKENS_AT_FIRST {
+        issue_token(chance, ledger, vhost);
+    }
+}
+
+/// A text message as a server sends it.
+fn frame(text: &str) -> Vec<u8> {
+    let mut frame = vec![0x81];
+    match text.len() {
+        short @ 0..126 => frame.push(short as u8),
+        medium @ 126..=0xffff => {
+            frame.push(126);
+            frame.extend_from_slice(&(medium as u16).to_be_bytes());
+        }
+        long => {
+            frame.push(127);
+            frame.extend_from_slice(&(long as u64).to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(text.as_bytes());
+    frame
+}

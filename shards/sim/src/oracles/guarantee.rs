@@ -1,0 +1,107 @@
+//! What the broker promises, by name.
+
+use std::fmt;
+
+use crate::net::Micros;
+
+/// What the broker promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Guarantee {
+    /// All subscribers of a channel see one sequence of broadcasts, each a stretch of it without gaps
+    /// from `subscribed` to the end of its subscription.
+    SubscribersSeeOneOrder,
+    /// What one session broadcasts on one channel arrives in the order in which it was sent, and
+    /// nothing acknowledged is missing between two that arrive.
+    SendersKeepTheirOwnOrder,
+    /// No event of a channel follows the answer `unsubscribed`, nor an `unsubscribed` unasked.
+    NothingAfterUnsubscribeIsAcknowledged,
+    /// No event of a channel comes before `subscribed`, and none that had been acknowledged to its
+    /// sender before the subscription was asked for.
+    NothingBeforeSubscribed,
+    /// No session sees an event of a channel or vhost that it never subscribed.
+    NothingToStrangers,
+    /// A broadcast that is acknowledged reaches exactly once everybody who was told `subscribed`
+    /// before it was sent and stays.
+    NothingIsLostOrDoubled,
+    /// A broadcast that was refused reaches nobody.
+    NothingRefusedIsDelivered,
+    /// What arrives are the sender's own bytes, with the server's `channel`, and `sid` unless the backend sent it.
+    EventsArriveAsSent,
+    /// A direct message reaches the session that it names, once and in order, and no other; its sender is told
+    /// whether that session was there.
+    ADirectMessageReachesItsSession,
+    /// Answers come in the order of requests, to each the right one where that is determined.
+    AnswersComeInTheOrderOfRequests,
+    /// An answer carries the `ref` of its request as written, and none where there was none.
+    AnswersCarryTheirReference,
+    /// A WWFP session is greeted first and once, with the identifier that others know it by, and after
+    /// `:closed` hears nothing more.
+    SessionsAreGreetedAndDismissed,
+    /// A single access token authenticates at most one session, whatever races, and only in its vhost.
+    ATokenIsConsumedOnce,
+    /// Every ping is answered by its pong.
+    PingsAreAnswered,
+    /// What waits before a queue or for a session stays below its bound.
+    QueuesAreBounded,
+    /// After a whole flush nothing waits for a session whose socket takes bytes.
+    NobodyIsForgotten,
+    /// List, joins and leaves of a presence channel fit together without gap or double: nobody joins who is
+    /// there, nobody leaves who is not, and a new list says what is known.
+    PresenceFitsTogether,
+    /// A subscriber is told `subscribed`, then of its own joining, then of others.
+    TheOwnJoiningComesFirst,
+    /// Hidden members are seen by nobody, in lists or events.
+    HiddenMembersAreSeenByNobody,
+    /// Members show what their first visible session joined with, leave with that overlaid by what the last
+    /// one left with, and go by the name that authenticated them.
+    MembersShowTheirOwnData,
+    /// When everything is quiet, all subscribers and the owner know the same members: those with visible
+    /// sessions that subscribe, on whichever shard, and nobody who died.
+    MembersAreThoseWhoSubscribe,
+    /// When everybody has left there is no session, subscription, implicit channel, or log.
+    EverythingIsFreed,
+    /// When the load is over and everybody reads, every request is answered in bounded time.
+    EveryRequestIsAnswered,
+    /// The server closes only whom it has a reason to close, with the code that says which.
+    NobodyIsClosedWithoutReason,
+    /// A server's bytes are valid WebSocket frames, and nothing follows a close frame.
+    FramesAreValid,
+    /// A machine and its driver keep to their contract.
+    TheContractIsKept,
+    /// A request that is no handshake goes to the HTTP server with all its bytes.
+    HttpIsHandedOverWhole,
+    /// A shutdown tells everybody and comes to its end.
+    ShutdownEnds,
+    /// No assertion of the machine fails.
+    NoInvariantIsBroken,
+}
+
+impl fmt::Display for Guarantee {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = format!("{self:?}");
+        for (index, letter) in name.char_indices() {
+            if letter.is_ascii_uppercase() && index > 0 {
+                f.write_str("_")?;
+            }
+            write!(f, "{}", letter.to_ascii_lowercase())?;
+        }
+        Ok(())
+    }
+}
+
+/// A promise that was not kept.
+#[derive(Debug, Clone)]
+pub struct Violation {
+    /// Which.
+    pub guarantee: Guarantee,
+    /// When it was noticed.
+    pub at: Micros,
+    /// What was seen.
+    pub detail: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {} µs: {}", self.guarantee, self.at, self.detail)
+    }
+}

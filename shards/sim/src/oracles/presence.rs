@@ -1,0 +1,264 @@
+//! Who is present: what each subscriber was told must amount to one truth.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Fact, Guarantee, Ledger, Place, Window, Wrong};
+use crate::{
+    answer::{Data, Member, Moved},
+    net::Micros,
+    wwfp,
+};
+
+/// Who is present, by `uid`, and what each shows.
+pub type Present = BTreeMap<String, Data>;
+
+/// A session's wish to show itself on a channel, by which others may recognise it.
+#[derive(Debug)]
+pub struct Tab {
+    place: Place,
+    is_hidden: bool,
+    /// By what others know it, once it is told that it subscribes.
+    uid: Option<String>,
+    /// Whether no other session has that `uid`.
+    is_solo: bool,
+    /// What it said when it left, if it was told that it did.
+    farewell: Option<Option<usize>>,
+}
+
+/// What one subscription knows of its channel's members.
+#[derive(Debug)]
+pub struct Knowledge {
+    /// Who is present; `None` before the list.
+    pub present: Option<Present>,
+    /// The session's own `uid`, whose joining must be the first that it is told.
+    own_join: Option<String>,
+}
+
+/// What browsers say of a channel.
+#[derive(Debug, Default)]
+pub struct Audience {
+    /// How many subscribe.
+    pub subscribers: u64,
+    /// Whose visible sessions do.
+    pub visible: BTreeSet<String>,
+    /// Who else may still be there: sessions of browsers that are gone.
+    pub ghosts: BTreeSet<String>,
+    /// The subscriptions.
+    pub windows: Vec<usize>,
+}
+
+/// By place.
+pub type Audiences = BTreeMap<Place, Audience>;
+
+impl Knowledge {
+    /// What a new subscription knows. `own`: the `uid` that it shows, if it does.
+    #[must_use]
+    pub fn new(own: Option<String>) -> Self {
+        Self { present: None, own_join: own }
+    }
+}
+
+impl Ledger {
+    /// A browser wants to show itself; the number of its data.
+    pub fn compose_tab(&mut self, place: Place, is_hidden: bool) -> usize {
+        self.tabs.push(Tab { place, is_hidden, uid: None, is_solo: false, farewell: None });
+        self.tabs.len() - 1
+    }
+
+    /// A browser wants to leave with a word; the number of its data.
+    pub fn compose_farewell(&mut self) -> usize {
+        self.farewells += 1;
+        self.farewells
+    }
+
+    /// The session with these data subscribes, as this `uid`.
+    pub fn tab_opened(&mut self, tab: usize, uid: Option<String>, is_solo: bool) {
+        self.tabs[tab].uid = uid;
+        self.tabs[tab].is_solo = is_solo;
+    }
+
+    /// The session with these data left, with these.
+    pub fn tab_closed(&mut self, tab: usize, farewell: Option<usize>) {
+        self.tabs[tab].farewell = Some(farewell);
+    }
+
+    /// How many subscriptions of presence channels nobody was to know of.
+    #[must_use]
+    pub fn hidden_subscriptions(&self) -> u64 {
+        let hidden = |window: &&Window| window.knowledge.is_some() && window.subscriber.is_hidden;
+        self.windows.iter().filter(hidden).count() as u64
+    }
+
+    /// A presence list came, with or right after `subscribed`.
+    pub fn see_list(&mut self, at: Micros, window: usize, list: Vec<Member>) {
+        let (browser, place) = (self.windows[window].browser, self.windows[window].place);
+        let count = list.len();
+        for member in &list {
+            self.check_shown(at, place, member);
+        }
+        let list: Present = list.into_iter().map(|member| (member.uid, member.data)).collect();
+        let Some(knowledge) = &mut self.windows[window].knowledge else {
+            let detail = format!("browser {browser}: a list of {place:?}");
+            return self.violate(at, Guarantee::PresenceFitsTogether, detail);
+        };
+        let mut wrong = (list.len() != count).then(|| format!("a list names somebody twice: {list:?}"));
+        match &knowledge.present {
+            None => {
+                if knowledge.own_join.as_ref().is_some_and(|uid| list.contains_key(uid)) {
+                    knowledge.own_join = None;
+                }
+                knowledge.present = Some(list);
+            }
+            Some(known) => {
+                self.lists_compared += 1;
+                if *known != list {
+                    wrong = Some(format!("the list says {list:?}, joins and leaves amount to {known:?}"));
+                }
+            }
+        }
+        if let Some(wrong) = wrong {
+            self.violate(at, Guarantee::PresenceFitsTogether, format!("browser {browser}: {wrong}"));
+        }
+    }
+
+    /// Somebody joined or left.
+    pub fn see_member(&mut self, at: Micros, window: usize, moved: &Moved, text: &str) {
+        self.presence_events += 1;
+        let Moved { member, joined, .. } = moved;
+        let (browser, place) = (self.windows[window].browser, self.windows[window].place);
+        let fact = self.fact(member, *joined, text);
+        let entry = &mut self.windows[window];
+        entry.seen.push(fact);
+        let known = entry.knowledge.as_mut();
+        let Some((present, own)) =
+            known.and_then(|known| Some((known.present.as_mut()?, &mut known.own_join)))
+        else {
+            let detail = format!("browser {browser}: {text} before the list");
+            return self.violate(at, Guarantee::PresenceFitsTogether, detail);
+        };
+        let own = own.take();
+        let before = if *joined {
+            present.insert(member.uid.clone(), member.data.clone())
+        } else {
+            present.remove(&member.uid)
+        };
+        self.check(at, Guarantee::PresenceFitsTogether, || {
+            (before.is_some() == *joined)
+                .then(|| format!("browser {browser}: {text} does not fit what it knows of {place:?}"))
+        });
+        self.check(at, Guarantee::TheOwnJoiningComesFirst, || {
+            own.filter(|own| !*joined || *own != member.uid)
+                .map(|own| format!("browser {browser}: {text} comes before {own}'s own joining"))
+        });
+        if *joined {
+            self.check_shown(at, place, member);
+        } else if let Some(before) = before {
+            self.check_left(at, &before, member);
+        }
+    }
+
+    /// Joinings with data and leavings with a word happen once; others look alike.
+    fn fact(&mut self, member: &Member, joined: bool, text: &str) -> Fact {
+        let number = |name: &str| member.data.get(name).and_then(serde_json::Value::as_u64);
+        match (joined, number("tab"), number("left")) {
+            (true, Some(tab), _) => Fact::Joined(tab),
+            (false, _, Some(farewell)) => Fact::Left(farewell),
+            _ => {
+                let next = self.alike.len();
+                Fact::Alike(*self.alike.entry(text.to_owned()).or_insert(next))
+            }
+        }
+    }
+
+    /// Whether a member may be seen as it is. Whose data it shows is judged when that is known.
+    fn check_shown(&mut self, at: Micros, place: Place, member: &Member) {
+        let tab = member.data.get("tab").and_then(serde_json::Value::as_u64);
+        let tab = tab.and_then(|tab| usize::try_from(tab).ok());
+        let known = tab.and_then(|tab| self.tabs.get(tab));
+        let is_hidden = member.uid == SHY || known.is_some_and(|known| known.is_hidden);
+        let is_own = match (tab, known) {
+            (Some(tab), Some(known)) => known.place == place && member.data == wwfp::shown_joining(tab),
+            (None, _) => member.data.is_empty(),
+            (Some(_), None) => false,
+        };
+        if let Some(tab) = tab {
+            self.shown.insert((tab, member.uid.clone()));
+        }
+        self.check(at, Guarantee::HiddenMembersAreSeenByNobody, || {
+            is_hidden.then(|| format!("{member:?} is seen on {place:?}"))
+        });
+        self.check(at, Guarantee::MembersShowTheirOwnData, || {
+            (!is_own).then(|| format!("{member:?} on {place:?}"))
+        });
+    }
+
+    /// Whether a member leaves with what it joined with, overlaid by what it leaves with.
+    fn check_left(&mut self, at: Micros, before: &Data, member: &Member) {
+        let number = |name: &str| {
+            let number = member.data.get(name).and_then(serde_json::Value::as_u64);
+            number.and_then(|number| usize::try_from(number).ok())
+        };
+        let (tab, farewell) = (number("tab"), number("left"));
+        let mut expected = before.clone();
+        expected.extend(farewell.map(wwfp::shown_leaving).unwrap_or_default());
+        if let Some(tab) = tab {
+            self.left.insert((tab, farewell));
+        }
+        self.check(at, Guarantee::MembersShowTheirOwnData, || {
+            (member.data != expected).then(|| format!("{member:?} left, expected {expected:?}"))
+        });
+    }
+
+    /// Members go by the name that authenticated them, and who has it alone leaves with its own word.
+    pub(super) fn members_show_their_own_data(&self, wrong: &mut Wrong) {
+        let guarantee = Guarantee::MembersShowTheirOwnData;
+        for (tab, uid) in &self.shown {
+            let known = &self.tabs[*tab];
+            if known.uid.as_ref().is_some_and(|own| own != uid) {
+                wrong.push((guarantee, format!("{known:?} is seen as {uid}")));
+            }
+        }
+        for (tab, farewell) in &self.left {
+            let known = &self.tabs[*tab];
+            if known.is_solo && known.farewell.is_some_and(|said| said != *farewell) {
+                wrong.push((guarantee, format!("{known:?} leaves with {farewell:?}")));
+            }
+        }
+    }
+
+    /// Now that everything is quiet: all subscribers of a channel know the same, and it is true.
+    pub fn members_are_those_who_subscribe(&mut self, at: Micros, audiences: &Audiences) {
+        for (place, audience) in audiences {
+            let Audience { visible, ghosts, windows, .. } = audience;
+            let known = windows.iter().filter_map(|window| {
+                let window = &self.windows[*window];
+                Some((window.browser, window.knowledge.as_ref()?.present.clone().unwrap_or_default()))
+            });
+            let known: Vec<_> = known.collect();
+            for (browser, present) in &known {
+                let uids: BTreeSet<_> = present.keys().cloned().collect();
+                let is_true =
+                    uids.is_superset(visible) && uids.difference(visible).all(|uid| ghosts.contains(uid));
+                self.check(at, Guarantee::MembersAreThoseWhoSubscribe, || {
+                    (!is_true).then(|| {
+                        format!(
+                            "browser {browser} knows {uids:?} on {place:?}, there are {visible:?}, \
+                             perhaps {ghosts:?}"
+                        )
+                    })
+                });
+                let (other, others) = &known[0];
+                self.check(at, Guarantee::MembersAreThoseWhoSubscribe, || {
+                    (others != present).then(|| {
+                        format!(
+                            "on {place:?} browser {browser} knows {present:?}, browser {other} {others:?}"
+                        )
+                    })
+                });
+            }
+        }
+    }
+}
+
+/// The `uid` of those who show themselves to nobody.
+pub const SHY: &str = "eve";
