@@ -72,6 +72,17 @@ pub(crate) fn node() -> Result<PathBuf> {
     Ok(node)
 }
 
+/// curl, with which the README speaks to the server.
+///
+/// # Errors
+/// If it is missing and cannot be installed.
+pub(crate) fn curl() -> Result<()> {
+    if find("curl").is_none() {
+        apt(&["curl"], "the README's quick start is tried as it is pasted")?;
+    }
+    Ok(())
+}
+
 /// A Chromium for the browser tests.
 ///
 /// # Errors

@@ -93,6 +93,7 @@ impl Stage {
             }
             Self::Node => node(selection, "", |name| !name.contains("browser")),
             Self::Browser => {
+                install::curl()?;
                 let chromium = install::chromium()?;
                 node(selection, &chromium.to_string_lossy(), |name| name.contains("browser"))
             }
