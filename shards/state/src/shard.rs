@@ -195,8 +195,10 @@ impl Shard {
         }
     }
 
+    /// Looks after a slice of the sessions that are due; the next turn goes on with the rest.
     fn check_deadlines(&mut self, now: Instant) {
-        while let Some((at, slot, generation)) = self.deadlines.pop_due(now) {
+        for _ in 0..SLICE_SESSIONS {
+            let Some((at, slot, generation)) = self.deadlines.pop_due(now) else { break };
             let Some(session) = self.sessions.entry(slot, generation) else { continue };
             if session.scheduled != at {
                 continue;

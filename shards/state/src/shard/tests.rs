@@ -269,3 +269,20 @@ fn connections_are_wanted_once_everything_stored_is_known() {
     bench.shard.handle(bench.now, Input::Command(Command::Serve));
     assert!(bench.shard.wants_connections());
 }
+
+#[test]
+fn a_crowd_that_is_due_at_once_is_looked_after_in_slices() {
+    let mut bench = Bench::new(Settings::default());
+    let count = SLICE_SESSIONS + 50;
+    for _ in 0..count {
+        bench.connect();
+    }
+    bench.now += Duration::from_millis(u64::from(Settings::default().ping_interval_ms));
+    let mut pinged = Vec::new();
+    while bench.shard.next_deadline().is_some_and(|deadline| deadline <= bench.now) {
+        bench.shard.handle(bench.now, Input::Deadline);
+        pinged.push(bench.flush(usize::MAX).len());
+    }
+    assert!(pinged.len() > 1 && pinged.iter().all(|slice| *slice <= SLICE_SESSIONS), "{pinged:?}");
+    assert_eq!(pinged.iter().sum::<usize>(), count);
+}
