@@ -1,7 +1,7 @@
 //! HTTP on the WebSocket port: connections that shards hand over.
 //!
-//! With `--dev`, `/` is a page on which two people chat. Everything else is the Backend API's
-//! (`backend`). A connection that was handed over stays here, so a WebSocket needs a new one.
+//! With `--dev`, there is a page on which two people chat, and what it needs (`dev`). Everything
+//! else is the Backend API's (`backend`). A connection that was handed over stays here, so a WebSocket needs a new one.
 
 use std::sync::Arc;
 
@@ -10,12 +10,13 @@ use axum::{
     extract::{Request, State},
     http::{HeaderValue, header},
     middleware::{self, Next},
-    response::{Html, IntoResponse, Response},
+    response::{IntoResponse, Response},
     routing::get,
 };
 
 use super::{
     backend::{self, Backend},
+    dev,
     figures::ControlFigures,
     refusal::Refusal,
     serve::HttpServer,
@@ -24,14 +25,6 @@ use crate::driver::mailbox::HandOff;
 
 /// HTTP connections on the WebSocket port at the same moment. Further ones get 503.
 pub(super) const CONNECTIONS_MAX: u32 = 1_024;
-
-/// The demo page.
-const DEMO: &str = include_str!("demo.html");
-
-/// What the demo page may do: its own script and style, and a WebSocket to where it came from.
-/// The page itself narrows that down to the very script and style that it holds.
-const DEMO_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
-     img-src data:; connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The HTTP server on the WebSocket port.
 pub(super) struct Front(HttpServer);
@@ -48,8 +41,11 @@ impl Front {
 }
 
 /// What is served.
-pub(super) fn router(dev: bool, backend: Backend, figures: Arc<ControlFigures>) -> Router {
-    let router = if dev { Router::new().route("/", get(demo)) } else { Router::new() };
+pub(super) fn router(is_dev: bool, backend: Backend, figures: Arc<ControlFigures>) -> Router {
+    let mut router = Router::new();
+    if is_dev {
+        router = router.route("/", get(dev::page)).route("/dev/token", get(dev::token));
+    }
     router
         .method_not_allowed_fallback(async || Refusal::NoMethod)
         .fallback(backend::serve)
@@ -83,15 +79,6 @@ async fn close_after_chunks(request: Request, next: Next) -> Response {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
-}
-
-async fn demo() -> impl IntoResponse {
-    let headers = [
-        (header::CONTENT_SECURITY_POLICY, DEMO_POLICY),
-        (header::CACHE_CONTROL, "no-store"),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    ];
-    (headers, Html(DEMO))
 }
 
 /// Refuses WebSockets: a shard serves them, and this connection is a shard's no longer.

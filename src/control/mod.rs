@@ -14,6 +14,7 @@ mod changes;
 mod channels;
 mod connection;
 mod cookie;
+mod dev;
 #[cfg(test)]
 mod fake_node;
 mod figures;

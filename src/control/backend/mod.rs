@@ -58,6 +58,11 @@ impl Backend {
         Self { control, bodies: Bodies::new(body_bytes_max, figures) }
     }
 
+    /// The way to the state's task.
+    pub(super) fn control(&self) -> &Control {
+        &self.control
+    }
+
     async fn answer(&self, head: &Parts, upload: &mut Upload) -> Result<Response, Refusal> {
         match Address::parse(head.uri.path()).ok_or(Refusal::NoResource)? {
             Address::Script(vhost) => {

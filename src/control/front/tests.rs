@@ -61,7 +61,7 @@ async fn the_demo_page_is_served_with_its_policy() {
         assert!(head.contains("content-type: text/html; charset=utf-8\r\n"), "{head}");
         assert!(head.contains("content-security-policy: default-src 'none'; "), "{head}");
         assert!(head.contains("cache-control: no-store\r\n"), "{head}");
-        assert_eq!(body, DEMO);
+        assert_eq!(body, dev::PAGE);
         client.write_all(b"TP/1.1\r\nhost: a\r\n\r\n").unwrap();
         let (head, _) = answer(&mut client, true);
         assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
