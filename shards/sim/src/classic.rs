@@ -9,33 +9,21 @@ use crate::{
     request::{Fault, Request},
 };
 
+const fn fault(text: &'static str, right: Rights, error: &'static str) -> Fault {
+    Fault { text, right, error, reason: None }
+}
+
 /// Requests that fail because of what they name.
 pub const FAULTS: [Fault; 9] = [
-    Fault { text: r#"{"subscribe":5}"#, right: Rights::READ, error: "INVALID_PAYLOAD" },
-    Fault { text: r#"{"subscribe":{}}"#, right: Rights::READ, error: "INVALID_CHANNEL_NAME" },
-    Fault { text: r#"{"subscribe":{"channel":"a b"}}"#, right: Rights::READ, error: "INVALID_CHANNEL_NAME" },
-    Fault { text: r#"{"unsubscribe":{"channel":7}}"#, right: Rights::READ, error: "INVALID_CHANNEL_NAME" },
-    Fault { text: r#"{"broadcast":[]}"#, right: Rights::WRITE, error: "INVALID_PAYLOAD" },
-    Fault {
-        text: r#"{"broadcast":{"event":":x","channel":"a b"}}"#,
-        right: Rights::WRITE,
-        error: "INVALID_EVENT_NAME",
-    },
-    Fault {
-        text: r#"{"broadcast":{"event":"err","channel":"alpha"}}"#,
-        right: Rights::WRITE,
-        error: "INVALID_EVENT_NAME",
-    },
-    Fault {
-        text: r#"{"broadcast":{"event":"x","channel":""}}"#,
-        right: Rights::WRITE,
-        error: "INVALID_CHANNEL_NAME",
-    },
-    Fault {
-        text: r#"{"openChannel":{"channel":"?"}}"#,
-        right: Rights::MANAGE,
-        error: "INVALID_CHANNEL_NAME",
-    },
+    fault(r#"{"subscribe":5}"#, Rights::READ, "INVALID_PAYLOAD"),
+    fault(r#"{"subscribe":{}}"#, Rights::READ, "INVALID_CHANNEL_NAME"),
+    fault(r#"{"subscribe":{"channel":"a b"}}"#, Rights::READ, "INVALID_CHANNEL_NAME"),
+    fault(r#"{"unsubscribe":{"channel":7}}"#, Rights::READ, "INVALID_CHANNEL_NAME"),
+    fault(r#"{"broadcast":[]}"#, Rights::WRITE, "INVALID_PAYLOAD"),
+    fault(r#"{"broadcast":{"event":":x","channel":"a b"}}"#, Rights::WRITE, "INVALID_EVENT_NAME"),
+    fault(r#"{"broadcast":{"event":"err","channel":"alpha"}}"#, Rights::WRITE, "INVALID_EVENT_NAME"),
+    fault(r#"{"broadcast":{"event":"x","channel":""}}"#, Rights::WRITE, "INVALID_CHANNEL_NAME"),
+    fault(r#"{"openChannel":{"channel":"?"}}"#, Rights::MANAGE, "INVALID_CHANNEL_NAME"),
 ];
 
 /// A request as a message.

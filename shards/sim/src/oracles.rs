@@ -373,6 +373,24 @@ mod tests {
     }
 
     #[test]
+    fn words_that_may_be_said_again_have_their_place_too() {
+        let order = |seen: &[&[Fact]]| {
+            let mut ledger = ledger(&vec![&[][..]; seen.len()]);
+            for (window, seen) in ledger.windows.iter_mut().zip(seen) {
+                window.seen = seen.to_vec();
+            }
+            judged(ledger)
+        };
+        let (one, two, alike) = (Fact::Broadcast(0), Fact::Joined(0), Fact::Alike(0));
+        let other = Fact::Alike(1);
+        assert_eq!(order(&[&[one, alike, two], &[alike, two], &[one, alike], &[one]]), []);
+        let wrong = [Guarantee::SubscribersSeeOneOrder];
+        assert_eq!(order(&[&[one, alike], &[one, other]]), wrong);
+        assert_eq!(order(&[&[one, alike, two], &[other, two]]), wrong);
+        assert!(order(&[&[one, alike, two], &[one, two]]).starts_with(&wrong));
+    }
+
+    #[test]
     fn names_of_guarantees() {
         assert_eq!(Guarantee::SubscribersSeeOneOrder.to_string(), "subscribers_see_one_order");
     }

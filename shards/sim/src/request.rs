@@ -61,6 +61,8 @@ pub struct Fault {
     pub right: Rights,
     /// The error, as the dialect names it.
     pub error: &'static str,
+    /// The limit that it hits.
+    pub reason: Option<&'static str>,
 }
 
 /// What no dialect takes for a message.

@@ -155,6 +155,7 @@ impl Scenario {
     fn usual(chance: &mut Chance, theme: Theme, shards: usize) -> Self {
         let settings = Settings {
             lag_bytes_max: 64 * 1024 * 1024,
+            presence_data_bytes_max: 70,
             requests_outstanding_max: *chance.pick(&[1, 2, 3, 8, 64, 256]),
             ..Settings::default()
         };

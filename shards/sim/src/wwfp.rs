@@ -9,11 +9,15 @@ use crate::{
 };
 
 const fn fault(text: &'static str, error: &'static str) -> Fault {
-    Fault { text, right: Rights::NONE, error }
+    Fault { text, right: Rights::NONE, error, reason: None }
+}
+
+const fn too_long(text: &'static str) -> Fault {
+    Fault { text, right: Rights::NONE, error: "400", reason: Some("data too long") }
 }
 
 /// Requests that fail because of what they name.
-pub const FAULTS: [Fault; 18] = [
+pub const FAULTS: [Fault; 22] = [
     fault(r#"{"subscribe":5}"#, "400"),
     fault(r#"{"subscribe":{}}"#, "400"),
     fault(r#"{"subscribe":{"channel":"alpha","ref":1.5}}"#, "400"),
@@ -31,7 +35,17 @@ pub const FAULTS: [Fault; 18] = [
     fault(r#"{"auth":{"token":"nonsense"@}}"#, "402"),
     fault(r#"{"trigger":{"event":"err"@}}"#, "400"),
     fault(r#"{"authenticate":{"user":"ann"@}}"#, "400"),
-    Fault { text: r#"{"openChannel":{"channel":"?"@}}"#, right: Rights::MANAGE, error: "451" },
+    fault(r#"{"close":"now"}"#, "400"),
+    too_long(
+        r#"{"subscribe":{"channel":"alpha","data":{"pad":"0123456789012345678901234567890123456789012345678901234567890123456789"}@}}"#,
+    ),
+    too_long(
+        r#"{"unsubscribe":{"channel":"alpha","data":{"pad":"0123456789012345678901234567890123456789012345678901234567890123456789"}@}}"#,
+    ),
+    too_long(
+        r#"{"close":{"pad":"0123456789012345678901234567890123456789012345678901234567890123456789"@}}"#,
+    ),
+    Fault { text: r#"{"openChannel":{"channel":"?"@}}"#, right: Rights::MANAGE, error: "451", reason: None },
 ];
 
 /// Errors by code.

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     answer::Answer,
     oracles::Ledger,
-    request::Request,
+    request::{Fault, Request},
     scenario::{Scenario, USERS},
 };
 
@@ -72,7 +72,10 @@ impl Browser {
                 channel != "never" && *answer == Answer::ChannelClosed(channel.to_owned()) || error("454")
             }),
             Request::Mark(_) | Request::Malformed(_) => error("400"),
-            Request::Faulty(fault) if fault.right == Rights::NONE => error(fault.error),
+            Request::Faulty(Fault { right: Rights::NONE, error, reason, .. }) => matches!(
+                answer,
+                Answer::Error { id, event: None, reason: why } if id == error && why.as_deref() == *reason
+            ),
             Request::Faulty(fault) => manages(&|| error(fault.error)),
             Request::Leave { .. } => {
                 matches!(answer, Answer::Closed(sid) if Some(sid) == self.sid.as_ref())

@@ -262,3 +262,84 @@ impl Ledger {
 
 /// The `uid` of those who show themselves to nobody.
 pub const SHY: &str = "eve";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        answer::Heard,
+        oracles::{Asked, Subscriber},
+    };
+
+    const PLACE: Place = (0, "presence-a");
+
+    /// A ledger with one visible and one hidden wish, and a subscriber without a name that was given a list.
+    fn ledger(list: &str) -> Ledger {
+        let mut ledger = Ledger::default();
+        for is_hidden in [false, true] {
+            let tab = ledger.compose_tab(PLACE, is_hidden);
+            ledger.tab_opened(tab, Some("ann".to_owned()), true);
+        }
+        let window = ledger.open_window(0, 0, PLACE, Asked::default(), Subscriber::default());
+        let list = serde_json::from_str(list).ok().and_then(|list| crate::answer::members(&list));
+        ledger.see_list(0, window, list.expect("a list"));
+        ledger
+    }
+
+    /// What is wrong with a subscriber being told these things.
+    fn wrong(mut ledger: Ledger, texts: &[&str]) -> Vec<Guarantee> {
+        for text in texts {
+            let Some(Heard::Moved(moved)) = wwfp::parse(text) else { panic!("{text}") };
+            ledger.see_member(0, 0, &moved, text);
+        }
+        ledger.judge(0);
+        ledger.violations.iter().map(|violation| violation.guarantee).collect()
+    }
+
+    const JOINED: &str = r#"{":memberJoined":{"uid":"ann","channel":"presence-a","tab":0,"mood":"new"}}"#;
+    const LEFT: &str = r#"{":memberLeft":{"uid":"ann","channel":"presence-a","tab":0,"mood":"new"}}"#;
+
+    #[test]
+    fn who_comes_and_goes_fits_together() {
+        assert_eq!(wrong(ledger("[]"), &[JOINED, LEFT]), []);
+        assert_eq!(wrong(ledger("[]"), &[JOINED, JOINED])[0], Guarantee::PresenceFitsTogether);
+        assert_eq!(wrong(ledger("[]"), &[LEFT]), [Guarantee::PresenceFitsTogether]);
+        assert_eq!(wrong(ledger(r#"[{"uid":"joe"},{"uid":"joe"}]"#), &[]), [Guarantee::PresenceFitsTogether]);
+    }
+
+    #[test]
+    fn hidden_members_and_other_peoples_data_are_seen() {
+        let hidden = JOINED.replace(r#""tab":0"#, r#""tab":1"#);
+        assert_eq!(wrong(ledger("[]"), &[&hidden]), [Guarantee::HiddenMembersAreSeenByNobody]);
+        assert_eq!(wrong(ledger(r#"[{"uid":"eve"}]"#), &[]), [Guarantee::HiddenMembersAreSeenByNobody]);
+        let other = JOINED.replace(r#""ann""#, r#""joe""#);
+        assert_eq!(wrong(ledger("[]"), &[&other]), [Guarantee::MembersShowTheirOwnData]);
+        let stale = LEFT.replace("new", "old");
+        assert_eq!(wrong(ledger("[]"), &[JOINED, &stale]), [Guarantee::MembersShowTheirOwnData]);
+    }
+
+    #[test]
+    fn a_farewell_that_is_not_shown_is_missed() {
+        let mut silent = ledger("[]");
+        silent.tab_closed(0, Some(2));
+        assert_eq!(wrong(silent, &[JOINED, LEFT]), [Guarantee::MembersShowTheirOwnData]);
+        let mut shown = ledger("[]");
+        shown.tab_closed(0, Some(2));
+        let left = LEFT.replace(r#""mood""#, r#""left":2,"mood""#);
+        assert_eq!(wrong(shown, &[JOINED, &left]), []);
+    }
+
+    #[test]
+    fn members_that_do_not_subscribe_are_noticed() {
+        let told = |visible: &[&str], ghosts: &[&str]| {
+            let mut ledger = ledger(r#"[{"uid":"joe"}]"#);
+            let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+            let audience =
+                Audience { subscribers: 1, visible: names(visible), ghosts: names(ghosts), windows: vec![0] };
+            ledger.members_are_those_who_subscribe(0, &Audiences::from([(PLACE, audience)]));
+            ledger.violations.len()
+        };
+        assert_eq!([told(&["joe"], &[]), told(&[], &["joe"])], [0, 0]);
+        assert_eq!([told(&[], &[]), told(&["joe", "ann"], &[])], [1, 1]);
+    }
+}
