@@ -466,7 +466,7 @@ impl Delivery {
                     }
                 }
             } else {
-                self.favoured += 1;
+                self.favoured = if self.bulk.is_empty() { 0 } else { self.favoured + 1 };
                 let slot = self.urgent.pop_front().expect("just looked");
                 self.next_session(sessions, slot, Queued::Urgent)
             };
