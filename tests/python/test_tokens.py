@@ -206,8 +206,8 @@ def dialect_of(racer):
     return Wwfp if racer.is_wwfp else Session
 
 
-def test_of_many_that_try_a_token_at_once_one_wins(start, io):
-    server = start(shards=4, io=io)
+def test_of_many_that_try_a_token_at_once_one_wins(start):
+    server = start(shards=4)
     vhost = Vhost(server, f"/{fresh('race')}")
     with Crowd(server, vhost.path) as crowd, Control(server) as control:
         for number in range(CONNECTIONS):
