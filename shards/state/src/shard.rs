@@ -203,7 +203,8 @@ impl Shard {
             if session.scheduled != at {
                 continue;
             }
-            let due = session.connection.due(now, &Self::timeouts(&self.config, session));
+            let timeouts = Self::timeouts(&self.config, session);
+            let due = session.connection.due(now, &timeouts);
             match due {
                 Due::At(next) => {
                     session.scheduled = next;
@@ -229,7 +230,11 @@ impl Shard {
                 Due::Stalled => self.condemn(now, slot),
             }
             let Some(session) = self.sessions.entry(slot, generation) else { continue };
-            let next = session.connection.deadline(&Self::timeouts(&self.config, session));
+            let mut next = session.connection.deadline(&Self::timeouts(&self.config, session));
+            if due == Due::Pinged {
+                // A pong brings the next ping nearer than the end that is feared now.
+                next = next.min(now + timeouts.ping);
+            }
             session.scheduled = next;
             self.deadlines.push(next, slot, generation);
         }

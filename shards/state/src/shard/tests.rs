@@ -286,3 +286,23 @@ fn a_crowd_that_is_due_at_once_is_looked_after_in_slices() {
     assert!(pinged.len() > 1 && pinged.iter().all(|slice| *slice <= SLICE_SESSIONS), "{pinged:?}");
     assert_eq!(pinged.iter().sum::<usize>(), count);
 }
+
+#[test]
+fn a_peer_that_answers_pings_gets_one_after_each_interval() {
+    let settings = Settings { ping_interval_ms: 100, idle_timeout_ms: 1000, ..Settings::default() };
+    let mut bench = Bench::new(settings);
+    let session = bench.connect();
+    let (mut pings, start) = (Vec::new(), bench.now);
+    for _ in 0..500 {
+        bench.now += Duration::from_millis(1);
+        if bench.shard.next_deadline().is_some_and(|deadline| deadline <= bench.now) {
+            bench.shard.handle(bench.now, Input::Deadline);
+        }
+        if !bench.flush(usize::MAX).is_empty() {
+            pings.push((bench.now - start).as_millis());
+            let mut pong = [0x8a, 0x80, 0, 0, 0, 0];
+            bench.shard.handle(bench.now, Input::Received { session, bytes: &mut pong });
+        }
+    }
+    assert_eq!(pings, [100, 200, 300, 400, 500]);
+}
