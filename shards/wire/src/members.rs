@@ -14,25 +14,31 @@ use crate::message;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Member<'a> {
     key: &'a RawValue,
-    value: &'a RawValue,
+    pub(crate) value: &'a RawValue,
     /// From its key to the end of its value.
     pub(crate) text: &'a str,
 }
 
 impl<'a> Member<'a> {
-    /// Its value's text.
-    pub(crate) fn value(&self) -> &'a str {
-        self.value.get()
+    /// Its key unescaped, if that is Unicode text.
+    pub(crate) fn name(&self) -> Option<Cow<'a, str>> {
+        message::string(self.key)
     }
 
     /// Its key unescaped, or as it stands where that is no Unicode text.
     pub(crate) fn key(&self) -> Cow<'a, str> {
-        message::string(self.key).unwrap_or(Cow::Borrowed(self.key.get()))
+        self.name().unwrap_or(Cow::Borrowed(self.key.get()))
     }
 }
 
 /// The members of `object`, the text of a JSON object that was checked to be one, in order.
 pub(crate) fn of(object: &str) -> Vec<Member<'_>> {
+    parse(object).expect("a raw value was checked to be JSON")
+}
+
+/// The members of `text`, if that is a JSON object and nothing else, in order. Keys and values are
+/// checked as JSON, but not decoded: numbers may be out of any range, texts no Unicode.
+pub(crate) fn parse(text: &str) -> serde_json::Result<Vec<Member<'_>>> {
     struct Members<'a>(&'a str);
 
     impl<'de> Visitor<'de> for Members<'de> {
@@ -53,9 +59,10 @@ pub(crate) fn of(object: &str) -> Vec<Member<'_>> {
         }
     }
 
-    serde_json::Deserializer::from_str(object)
-        .deserialize_map(Members(object))
-        .expect("a raw value was checked to be JSON")
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let members = deserializer.deserialize_map(Members(text))?;
+    deserializer.end()?;
+    Ok(members)
 }
 
 /// The texts of an object's members except those whose key, however escaped, is one of `reserved`.

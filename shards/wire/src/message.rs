@@ -75,7 +75,47 @@ impl<'a> ClientMessage<'a> {
         if is_deeper_than(text, DEPTH_MAX) {
             return Err(MalformedMessage);
         }
-        serde_json::from_str(text).map_err(|_| MalformedMessage)
+        serde_json::from_str(text).or_else(|_| Self::parse_undecoded(text))
+    }
+
+    /// Takes apart a message that could not be decoded: it may still be one, with a number out of
+    /// range or a text that is no Unicode where nobody needs to know it.
+    fn parse_undecoded(text: &'a str) -> Result<Self, MalformedMessage> {
+        let first = members::parse(text).ok().and_then(|members| members.into_iter().next());
+        let first = first.ok_or(MalformedMessage)?;
+        let event = first.name().ok_or(MalformedMessage)?;
+        let payload = match first.value.get() {
+            "true" => Payload::True,
+            object if object.starts_with('{') => {
+                let mut fields = Fields::default();
+                for member in members::of(object) {
+                    if let Some(field) = member.name().and_then(|name| fields.named(&name)) {
+                        *field = Some(member.value);
+                    }
+                }
+                Payload::Object(fields)
+            }
+            _ => Payload::Other,
+        };
+        Ok(Self { event, payload })
+    }
+}
+
+impl<'a> Fields<'a> {
+    /// The place of the member with this name, if some request knows it.
+    fn named(&mut self, name: &str) -> Option<&mut Option<&'a RawValue>> {
+        Some(match name {
+            "channel" => &mut self.channel,
+            "event" => &mut self.event,
+            "data" => &mut self.data,
+            "user" => &mut self.user,
+            "secret" => &mut self.secret,
+            "token" => &mut self.token,
+            "hidden" => &mut self.hidden,
+            "trigger" => &mut self.trigger,
+            "ref" => &mut self.reference,
+            _ => return None,
+        })
     }
 }
 
@@ -95,7 +135,7 @@ pub fn string(raw: &RawValue) -> Option<Cow<'_, str>> {
 #[must_use]
 pub fn payload_text(text: &str) -> Option<&str> {
     let member = members::of(text).into_iter().next()?;
-    let payload = member.value();
+    let payload = member.value.get();
     payload.starts_with('{').then_some(payload)
 }
 
@@ -194,22 +234,10 @@ impl<'de> Visitor<'de> for PayloadVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut fields = Fields::default();
         while let Some(Text(key)) = map.next_key()? {
-            let field = match &*key {
-                "channel" => &mut fields.channel,
-                "event" => &mut fields.event,
-                "data" => &mut fields.data,
-                "user" => &mut fields.user,
-                "secret" => &mut fields.secret,
-                "token" => &mut fields.token,
-                "hidden" => &mut fields.hidden,
-                "trigger" => &mut fields.trigger,
-                "ref" => &mut fields.reference,
-                _ => {
-                    map.next_value::<IgnoredAny>()?;
-                    continue;
-                }
-            };
-            *field = Some(map.next_value()?);
+            match fields.named(&key) {
+                Some(field) => *field = Some(map.next_value()?),
+                None => drop(map.next_value::<IgnoredAny>()?),
+            }
         }
         Ok(Payload::Object(fields))
     }
@@ -302,6 +330,24 @@ mod tests {
             "{\"a\":\u{1}}",
         ] {
             assert_eq!(ClientMessage::parse(bad).unwrap_err(), MalformedMessage, "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_nobody_needs_to_know_may_be_anything() {
+        for text in [
+            r#"{"e":1e999}"#,
+            r#"{"e":"\ud800"}"#,
+            r#"{"e":[1e999,"\ud800"]}"#,
+            r#" {"e":{"\ud800":1,"data":[1e999],"\udfff":{"\ud800":2}},"\ud800":"\ud800"} "#,
+            r#"{"e":1,"x":1e999}"#,
+        ] {
+            assert_eq!(ClientMessage::parse(text).unwrap().event, "e", "{text}");
+        }
+        let data = fields(r#"{"e":{"\ud800":1,"d\u0061ta":[1e999]}}"#).data;
+        assert_eq!(data.map(RawValue::get), Some("[1e999]"));
+        for text in [r#"{"\ud800":1}"#, r#"{"e":1e}"#, r#"{"e":"\ud80"}"#, r#"{"e":1e999}x"#] {
+            assert_eq!(ClientMessage::parse(text).unwrap_err(), MalformedMessage, "{text}");
         }
     }
 
