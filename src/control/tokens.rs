@@ -192,19 +192,19 @@ impl TokenTable {
 /// A token keeps the text only: 100,000 compiled patterns would take gigabytes.
 #[derive(Default)]
 struct Patterns {
-    compiled: HashMap<Arc<str>, Regex>,
+    compiled: HashMap<Arc<str>, Arc<Regex>>,
 }
 
 impl Patterns {
-    fn compiled(&mut self, pattern: &Arc<str>) -> Result<Regex, TokenError> {
+    fn compiled(&mut self, pattern: &Arc<str>) -> Result<Arc<Regex>, TokenError> {
         if let Some(regex) = self.compiled.get(pattern) {
-            return Ok(regex.clone());
+            return Ok(Arc::clone(regex));
         }
-        let regex = compile(pattern)?;
+        let regex = Arc::new(compile(pattern)?);
         if self.compiled.len() >= PATTERNS_KEPT {
             self.compiled.clear();
         }
-        self.compiled.insert(Arc::clone(pattern), regex.clone());
+        self.compiled.insert(Arc::clone(pattern), Arc::clone(&regex));
         Ok(regex)
     }
 }

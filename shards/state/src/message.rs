@@ -229,8 +229,9 @@ pub enum Identity {
 pub struct TokenGrant {
     /// The `uid` for which it was issued.
     pub uid: Arc<str>,
-    /// The channels on which it grants `READ` and `WRITE`, anchored at both ends.
-    pub channels: regex::Regex,
+    /// The channels on which it grants `READ` and `WRITE`, anchored at both ends. Shared by all sessions
+    /// with the same pattern, for what matching takes is many times a session's own memory.
+    pub channels: Arc<regex::Regex>,
 }
 
 impl Identity {

@@ -115,7 +115,7 @@ pub(super) fn issue_token(chance: &mut Chance, ledger: &mut Ledger, vhost: usize
         _ => (SHY.to_owned(), false),
     };
     let is_shy = uid == SHY;
-    let grant = TokenGrant { uid: uid.into(), channels: chance.pick(&*PATTERNS).clone() };
+    let grant = TokenGrant { uid: uid.into(), channels: chance.pick(&*PATTERNS).clone().into() };
     let text = SingleAccessToken::from_bytes(chance.bytes()).reveal();
     ledger.tokens.push(Token::new(text, vhost, Arc::new(grant), is_solo, is_shy));
 }
