@@ -29,6 +29,9 @@ use crate::{
 
 const SECOND: Micros = 1_000_000;
 
+/// When nobody takes a turn for so long, something may have come to its end.
+const LULL: Micros = 2_000;
+
 /// How a run is to be, apart from its seed.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
@@ -227,7 +230,10 @@ impl World {
         let end = self.net.now + most;
         for count in 0u64.. {
             self.schedule_woken();
-            if count.is_multiple_of(8) && done(self) {
+            // Where nothing happens for a while is where it may be done, however turns repeat.
+            let next = self.queue.peek().map_or(Micros::MAX, |Reverse((at, ..))| *at);
+            let pauses = next > self.net.now + LULL;
+            if (pauses || count.is_multiple_of(8)) && done(self) {
                 return true;
             }
             match self.queue.peek() {
