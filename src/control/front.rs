@@ -1,7 +1,8 @@
 //! HTTP on the WebSocket port: connections that shards hand over.
 //!
-//! With `--dev`, there is a page on which two people chat, and what it needs (`dev`). Everything
-//! else is the Backend API's (`backend`). A connection that was handed over stays here, so a WebSocket needs a new one.
+//! With `--dev`, there is a page on which people chat, and what it needs (`dev`). Everything else
+//! is the Backend API's (`backend`). A connection that was handed over stays here, so a WebSocket
+//! needs a new one.
 
 use std::sync::Arc;
 

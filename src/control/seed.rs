@@ -24,7 +24,7 @@ pub(super) fn vhost() -> VhostPath {
 }
 
 /// Adds the vhost `/demo`, where anonymous sessions may read and write, the users `reader`,
-/// `writer` and `manager`, of whom the latter two have the secret `demo`, and the open channels
+/// `writer` and `manager`, of whom the latter two have the secret `demo`, and the channels
 /// `lobby`, `presence-lobby` and `private-room`. To be called on an empty store.
 ///
 /// # Errors
