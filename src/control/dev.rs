@@ -11,7 +11,7 @@ use std::sync::Arc;
 use axum::{
     Json,
     extract::{Query, State, rejection::QueryRejection},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{Html, IntoResponse, Response},
 };
 use serde::Deserialize;
@@ -72,7 +72,7 @@ pub(super) async fn token(
 /// Whether a browser says that a page of another origin asks. Who is no browser says nothing.
 fn is_of_another_site(headers: &HeaderMap) -> bool {
     let is_foreign_site = |site: &[u8]| site != b"same-origin" && site != b"none";
-    let host = headers.get(header::HOST).map(|host| host.as_bytes());
+    let host = headers.get(header::HOST).map(HeaderValue::as_bytes);
     let is_foreign_origin = |origin: &[u8]| {
         let authority =
             ["http://", "https://"].iter().find_map(|scheme| origin.strip_prefix(scheme.as_bytes()));
