@@ -428,9 +428,13 @@ impl Net {
             _ => return None,
         };
         self.canary = Some((canary, countdown.saturating_sub(1)));
+        let listens = |here: bool| {
+            self.listeners.values().any(|(shard, own)| (*shard == to) == here && own.contains(&channel))
+        };
         let is_noticed = match listener {
             Some(browser) => self.stayers.contains(&browser),
-            None => self.listeners.values().any(|(shard, own)| *shard == to && own.contains(&channel)),
+            // One order alone is as good as the other.
+            None => listens(true) && (canary != Canary::Swap || listens(false)),
         };
         (countdown <= 1 && is_noticed).then(|| {
             self.canary = None;
