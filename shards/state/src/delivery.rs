@@ -440,6 +440,15 @@ impl Delivery {
         }
     }
 
+    /// Puts a session that took all it was offered, which was not all there is, before the bulk: the
+    /// mark must not pass what nobody has been offered, or appending would outrun sending.
+    fn enqueue_rest(&mut self, session: &mut Session, slot: u32) {
+        if session.inbox.queued == Queued::No {
+            session.inbox.queued = Queued::Bulk;
+            self.bulk.push_front(FlushItem::Session(slot));
+        }
+    }
+
     /// How many bytes wait for the session.
     #[must_use]
     pub fn lag(&self, session: &Session) -> u64 {
@@ -559,7 +568,7 @@ impl Delivery {
             session.connection.out.advance(bytes);
         }
         if all && self.lag(session) > 0 {
-            self.enqueue_bulk(session, slot);
+            self.enqueue_rest(session, slot);
         }
         all
     }
@@ -648,6 +657,20 @@ mod tests {
             assert!(delivery.fresh_bytes() <= 30);
         }
         assert_eq!((delivery.fresh_bytes(), delivery.is_flushed()), (0, true));
+    }
+
+    #[test]
+    fn more_than_one_send_can_carry_is_fresh_until_all_of_it_was_offered() {
+        let (mut delivery, mut sessions, view, slots) = crowd(3);
+        let record = vec![b'x'; SETTLE_BYTES_MAX as usize];
+        for _ in 0..5 {
+            delivery.append(&mut sessions, view, |out| encode(out, Opcode::Text, &record));
+        }
+        while delivery.fresh_bytes() > 0 {
+            assert!(next(&mut delivery, &mut sessions).is_some() || delivery.is_flushed());
+        }
+        let lags: Vec<u64> = slots.iter().map(|slot| delivery.lag(&sessions[*slot])).collect();
+        assert_eq!((lags, delivery.log_bytes()), (vec![0; 3], 0));
     }
 
     #[test]
