@@ -25,27 +25,32 @@ use super::{
     poller::{Event, Poller, Timer, Token, Wait},
     queues::Port,
     socket,
-    turns::TurnWatch,
+    turns::{Share, TurnWatch},
 };
 
 /// The one read buffer; also the most that a session is read in a turn.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 
-/// The most bytes that one turn reads, over all sessions: some thousand requests.
-const READ_BYTES_PER_TURN: usize = 512 * 1024;
+/// How long a turn reads, over all sessions.
+const READ_TIME_PER_TURN: Duration = Duration::from_millis(1);
+
+/// How many bytes are read between two looks at the clock.
+const READ_BYTES_PER_LOOK: usize = 64 * 1024;
 
 /// The most commands of the control thread that one turn takes.
 const COMMANDS_PER_TURN: usize = 256;
 
-/// The most connections that one turn accepts.
-const ACCEPTS_PER_TURN: usize = 64;
+/// How long a turn accepts connections.
+const ACCEPT_TIME_PER_TURN: Duration = Duration::from_millis(1);
 
 /// How long a turn sends.
 const SEND_TIME_PER_TURN: Duration = Duration::from_millis(2);
 
-/// How many bytes are sent between two looks at the clock; a send counts as this many more.
+/// How many bytes are sent between two looks at the clock.
 const SEND_BYTES_PER_LOOK: usize = 256 * 1024;
-const SEND_BYTES_MORE: usize = 8 * 1024;
+
+/// What a system call costs, in bytes that it might have carried.
+const CALL_BYTES: usize = 8 * 1024;
 
 /// What the host shall do after a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,13 +168,11 @@ impl<M: Machine> Driver<M> {
 
     /// Reads each session of the ready list once, in turn; what that leaves is read in the next turn.
     fn read_ready(&mut self, now: Instant) {
-        let mut budget = READ_BYTES_PER_TURN;
+        let mut share = Share::new(READ_TIME_PER_TURN, READ_BYTES_PER_LOOK);
         for _ in 0..self.ready.len() {
             let Some(session) = self.ready.pop_front() else { break };
             let read = self.read(now, session);
-            let Some(left) = budget.checked_sub(read) else { break };
-            budget = left;
-            if self.machine.wants_flush() {
+            if share.is_used_up(read + CALL_BYTES) || self.machine.wants_flush() {
                 break;
             }
         }
@@ -285,10 +288,8 @@ impl<M: Machine> Driver<M> {
         if !self.machine.wants_connections() {
             return false;
         }
-        for _ in 0..ACCEPTS_PER_TURN {
-            let Some((socket, peer)) = self.parts.listener.accept(now, &self.parts.accept_pauses) else {
-                break;
-            };
+        let mut share = Share::new(ACCEPT_TIME_PER_TURN, 0);
+        while let Some((socket, peer)) = self.parts.listener.accept(now, &self.parts.accept_pauses) {
             let session = self.machine.accept(now, peer);
             debug_assert_eq!(session.shard, self.parts.id, "a machine names its own sessions");
             let token = Token::Session { slot: session.slot, generation: session.generation };
@@ -301,6 +302,9 @@ impl<M: Machine> Driver<M> {
             if self.act() {
                 return true;
             }
+            if share.is_used_up(CALL_BYTES) {
+                break;
+            }
         }
         false
     }
@@ -308,20 +312,13 @@ impl<M: Machine> Driver<M> {
     /// One send for each session that has bytes waiting, while the turn lasts.
     fn flush(&mut self, now: Instant) {
         self.has_more_to_send = true;
-        let mut unlooked = 0;
-        loop {
-            let Some(sent) = self.send_next(now) else {
-                self.has_more_to_send = false;
+        let mut share = Share::new(SEND_TIME_PER_TURN, SEND_BYTES_PER_LOOK);
+        while let Some(sent) = self.send_next(now) {
+            if share.is_used_up(sent + CALL_BYTES) {
                 return;
-            };
-            unlooked += sent + SEND_BYTES_MORE;
-            if unlooked >= SEND_BYTES_PER_LOOK {
-                if now.elapsed() >= SEND_TIME_PER_TURN {
-                    return;
-                }
-                unlooked = 0;
             }
         }
+        self.has_more_to_send = false;
     }
 
     /// Sends to the next session that has bytes waiting, if there is one; how many the kernel took.

@@ -1,4 +1,4 @@
-//! How long a shard's turns take: for so long nobody else is served.
+//! How long a shard's turns take, for so long nobody else is served, and may take for each sort of work.
 //!
 //! Two lengths are kept apart: by the clock on the wall, and in processor time of the shard's thread,
 //! which leaves out what the system ran on the shard's core meanwhile.
@@ -103,6 +103,32 @@ impl TurnWatch {
     }
 }
 
+/// The time that one sort of work may take of a turn.
+#[derive(Debug)]
+pub(super) struct Share {
+    began: Instant,
+    time: Duration,
+    bytes_per_look: usize,
+    unlooked: usize,
+}
+
+impl Share {
+    /// A share that begins now; the clock is read once for so many bytes of work.
+    pub(super) fn new(time: Duration, bytes_per_look: usize) -> Self {
+        Self { began: Instant::now(), time, bytes_per_look, unlooked: 0 }
+    }
+
+    /// Takes note of `bytes` of work; whether that was enough for this turn.
+    pub(super) fn is_used_up(&mut self, bytes: usize) -> bool {
+        self.unlooked += bytes;
+        if self.unlooked < self.bytes_per_look {
+            return false;
+        }
+        self.unlooked = 0;
+        self.began.elapsed() >= self.time
+    }
+}
+
 /// Processor time that this thread has used.
 fn processor_time() -> Duration {
     let mut time = MaybeUninit::<libc::timespec>::uninit();
@@ -136,6 +162,17 @@ mod tests {
         assert_eq!(turn(WINDOW + ms(500), ms(2), ms(57)), (ms(70), ms(4)));
         assert_eq!(turn(WINDOW * 2 + ms(1000), ms(1), ms(58)), (ms(2), ms(2)));
         assert_eq!(turn(WINDOW * 3 + ms(2000), ms(1), ms(59)), (ms(1), ms(1)));
+    }
+
+    #[test]
+    fn a_share_ends_at_the_first_look_after_its_time() {
+        let mut share = Share::new(Duration::ZERO, 100);
+        assert_eq!(
+            [60, 39, 1, 60, 40].map(|bytes| share.is_used_up(bytes)),
+            [false, false, true, false, true]
+        );
+        let mut share = Share::new(Duration::MAX, 0);
+        assert!(!share.is_used_up(1000));
     }
 
     #[test]

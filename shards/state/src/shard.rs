@@ -198,6 +198,9 @@ impl Shard {
     /// Looks after a slice of the sessions that are due; the next turn goes on with the rest.
     fn check_deadlines(&mut self, now: Instant) {
         for _ in 0..SLICE_SESSIONS {
+            if self.wants_flush() {
+                break;
+            }
             let Some((at, slot, generation)) = self.deadlines.pop_due(now) else { break };
             let Some(session) = self.sessions.entry(slot, generation) else { continue };
             if session.scheduled != at {
@@ -331,10 +334,19 @@ impl Shard {
         }
     }
 
-    /// The next slice's slots, and where the one after it begins if there is one.
-    fn slice(&self, next: u32) -> (std::ops::Range<u32>, Option<u32>) {
+    /// Does `work` on a slice of the slots, from `next` on; returns where to go on if that is not all.
+    ///
+    /// Who leaves channels is told what waits there by copy, so a slice also ends when there is
+    /// enough to flush.
+    fn slice(&mut self, next: u32, mut work: impl FnMut(&mut Self, u32)) -> Option<u32> {
         let end = next.saturating_add(SLICE_SESSIONS as u32).min(self.sessions.capacity());
-        (next..end, (end < self.sessions.capacity()).then_some(end))
+        for slot in next..end {
+            if self.wants_flush() {
+                return Some(slot);
+            }
+            work(self, slot);
+        }
+        (end < self.sessions.capacity()).then_some(end)
     }
 
     fn sent(&mut self, now: Instant, session: SessionRef, bytes: usize) {

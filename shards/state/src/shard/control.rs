@@ -128,18 +128,23 @@ impl Shard {
         Outcome::Done
     }
 
+    /// Whether a session of the vhost stands in the slot.
+    fn is_of(&mut self, slot: u32, vhost: VhostId) -> bool {
+        let session = self.sessions.at(slot).map(|(session, _)| session);
+        session.is_some_and(|session| session.vhost.as_ref().is_some_and(|of| of.id == vhost))
+    }
+
     /// Applies the vhost's snapshot to its sessions: always the newest, for sessions that came
     /// after a newer one know it already.
     pub(super) fn run_sweep_vhost(&mut self, now: Instant, ticket: Ticket, id: VhostId, next: u32) {
-        let (slots, rest) = self.slice(next);
-        if let Some(vhost) = self.vhost(id).cloned() {
-            for slot in slots {
-                let of = self.sessions.at(slot).and_then(|(session, _)| session.vhost.as_ref());
-                if of.is_some_and(|of| of.id == id) {
-                    self.apply_vhost(now, slot, &vhost);
+        let vhost = self.vhost(id).cloned();
+        let rest = vhost.and_then(|vhost| {
+            self.slice(next, |shard, slot| {
+                if shard.is_of(slot, id) {
+                    shard.apply_vhost(now, slot, &vhost);
                 }
-            }
-        }
+            })
+        });
         match rest {
             Some(next) => self.jobs.push_back(Job::SweepVhost { ticket, vhost: id, next }),
             None => self.applied(ticket, Outcome::Done),
@@ -186,16 +191,11 @@ impl Shard {
     }
 
     pub(super) fn run_close_vhost(&mut self, now: Instant, ticket: Ticket, vhost: VhostId, next: u32) {
-        let (slots, rest) = self.slice(next);
-        for slot in slots {
-            let concerned = self
-                .sessions
-                .at(slot)
-                .is_some_and(|(session, _)| session.vhost.as_ref().is_some_and(|of| of.id == vhost));
-            if concerned {
-                self.close_session(now, slot, CloseCode::VhostClosed, &MemberData::default());
+        let rest = self.slice(next, |shard, slot| {
+            if shard.is_of(slot, vhost) {
+                shard.close_session(now, slot, CloseCode::VhostClosed, &MemberData::default());
             }
-        }
+        });
         match rest {
             Some(next) => self.jobs.push_back(Job::CloseVhost { ticket, vhost, next }),
             None => self.applied(ticket, Outcome::Done),
@@ -203,15 +203,14 @@ impl Shard {
     }
 
     pub(super) fn run_shutdown(&mut self, now: Instant, next: u32) {
-        let (slots, rest) = self.slice(next);
-        for slot in slots {
-            let Some((session, _)) = self.sessions.at(slot) else { continue };
+        let rest = self.slice(next, |shard, slot| {
+            let Some((session, _)) = shard.sessions.at(slot) else { return };
             if session.connection.is_open() {
-                self.close_session(now, slot, CloseCode::Restart, &MemberData::default());
+                shard.close_session(now, slot, CloseCode::Restart, &MemberData::default());
             } else if session.vhost.is_none() {
-                self.end_session(slot);
+                shard.end_session(slot);
             }
-        }
+        });
         if let Some(next) = rest {
             self.jobs.push_back(Job::Shutdown { next });
         }

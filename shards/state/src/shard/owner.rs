@@ -14,6 +14,7 @@ use crate::{
     answers::{Answerer, Open},
     channels::ChannelKey,
     link::Deferred,
+    machine::Machine as _,
     message::{
         Answer, ChannelRef, Frame, Joining, Outcome, Present, Publisher, RequestRef, SessionRef, ShardId,
         ShardMessage,
@@ -314,6 +315,9 @@ impl Shard {
         for _ in 0..SLICE_SESSIONS {
             if !self.delivery.holds(view, generation) {
                 return;
+            }
+            if self.wants_flush() {
+                break;
             }
             let place = self.delivery.view(view);
             let name = place.name().clone();
