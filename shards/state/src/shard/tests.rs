@@ -152,6 +152,34 @@ fn a_sweep_applies_the_newest_snapshot() {
 }
 
 #[test]
+fn long_work_waits_while_there_is_much_to_flush() {
+    let mut bench = Bench::new(Settings::default());
+    let sessions: Vec<_> = (0..20).map(|_| bench.connect()).collect();
+    for session in &sessions {
+        bench.send(*session, r#"{"subscribe":{"channel":"c"}}"#);
+    }
+    bench.flush(usize::MAX);
+    let broadcast =
+        format!(r#"{{"broadcast":{{"event":"e","channel":"c","data":"{}"}}}}"#, "x".repeat(60_000));
+    let sender = bench.connect();
+    for _ in 0..10 {
+        bench.send(sender, &broadcast);
+    }
+    assert!(bench.shard.wants_flush());
+    bench.shard.handle(bench.now, Input::Command(Command::Shutdown));
+    bench.shard.handle(bench.now, Input::Proceed);
+    assert!(bench.shard.has_work());
+    let open = |bench: &Bench| {
+        let is_open = |session: &&SessionRef| bench.shard.sessions[session.slot].connection.is_open();
+        sessions.iter().filter(is_open).count()
+    };
+    assert_eq!(open(&bench), 20);
+    bench.flush(usize::MAX);
+    bench.shard.handle(bench.now, Input::Proceed);
+    assert_eq!(open(&bench), 0);
+}
+
+#[test]
 fn a_stopping_shard_closes_newcomers_and_stops() {
     let mut bench = Bench::new(Settings::default());
     let session = bench.connect();
