@@ -24,6 +24,7 @@ pub mod connection;
 pub mod deadlines;
 pub mod delivery;
 pub mod directory;
+pub mod exchange;
 pub mod link;
 pub mod log;
 pub mod machine;

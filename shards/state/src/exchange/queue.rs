@@ -1,0 +1,77 @@
+//! Triggers that wait, in the order of placing.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{Trigger, TriggerId, WorkerRef};
+
+/// The bounds of a vhost's queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueLimits {
+    /// Triggers that may wait.
+    pub triggers_max: usize,
+    /// Bytes that they may count for.
+    pub bytes_max: usize,
+    /// How often a trigger is given to another worker before it is given up.
+    pub redeliveries_max: u32,
+}
+
+impl Default for QueueLimits {
+    fn default() -> Self {
+        Self { triggers_max: 10_000, bytes_max: 64 << 20, redeliveries_max: 5 }
+    }
+}
+
+/// A trigger that nobody has handled yet.
+#[derive(Debug, Clone)]
+pub(super) struct Waiting {
+    pub(super) trigger: Arc<Trigger>,
+    /// How many workers have had it.
+    pub(super) deliveries: u32,
+    /// Who gave it back last by saying so.
+    pub(super) refused_by: Option<WorkerRef>,
+}
+
+/// The triggers of a desk that wait.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    waiting: BTreeMap<TriggerId, Waiting>,
+    bytes: usize,
+}
+
+impl Queue {
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether a new trigger may wait here too.
+    pub(super) fn has_room(&self, trigger: &Trigger, limits: &QueueLimits) -> bool {
+        self.waiting.len() < limits.triggers_max
+            && self.bytes.saturating_add(trigger.bytes()) <= limits.bytes_max
+    }
+
+    /// Puts a trigger into its place. One that was placed before is never refused one.
+    pub(super) fn insert(&mut self, id: TriggerId, waiting: Waiting) {
+        self.bytes += waiting.trigger.bytes();
+        let before = self.waiting.insert(id, waiting);
+        assert!(before.is_none(), "a trigger waits once");
+    }
+
+    pub(super) fn get(&self, id: TriggerId) -> &Waiting {
+        &self.waiting[&id]
+    }
+
+    pub(super) fn remove(&mut self, id: TriggerId) -> Waiting {
+        let waiting = self.waiting.remove(&id).expect("a trigger that waits");
+        self.bytes -= waiting.trigger.bytes();
+        waiting
+    }
+
+    /// All that wait, oldest first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (TriggerId, &Waiting)> {
+        self.waiting.iter().map(|(id, waiting)| (*id, waiting))
+    }
+}
