@@ -25,7 +25,7 @@ use std::{
 };
 
 use webrocket::driver::{self, DriverOptions, IoMode, affinity};
-use webrocket_state::{Action, Input, Machine, SessionRef, ShardId};
+use webrocket_state::{Action, Input, Machine, Party, SessionRef, ShardId};
 
 const CONNECTIONS: usize = 1000;
 const FRAME_BYTES: usize = 66;
@@ -116,11 +116,25 @@ struct Counter {
     closed: Vec<SessionRef>,
 }
 
-impl Machine for Counter {
+impl Party for Counter {
     type Message = ();
     type Command = ();
     type Report = ();
 
+    fn next_message(&mut self, _: Instant, _: ShardId) -> Option<()> {
+        None
+    }
+
+    fn has_message(&self, _: ShardId) -> bool {
+        false
+    }
+
+    fn next_report(&mut self) -> Option<()> {
+        None
+    }
+}
+
+impl Machine for Counter {
     fn accept(&mut self, _: Instant, _: SocketAddr) -> SessionRef {
         self.accepted += 1;
         SessionRef { shard: ShardId(0), slot: self.accepted - 1, generation: 0 }
@@ -143,18 +157,6 @@ impl Machine for Counter {
     }
 
     fn next_flush(&mut self, _: Instant) -> Option<(SessionRef, &[u8])> {
-        None
-    }
-
-    fn next_message(&mut self, _: Instant, _: ShardId) -> Option<()> {
-        None
-    }
-
-    fn has_message(&self, _: ShardId) -> bool {
-        false
-    }
-
-    fn next_report(&mut self) -> Option<()> {
         None
     }
 

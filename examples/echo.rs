@@ -11,7 +11,7 @@ use std::{
 
 use webrocket::driver::{self, DriverOptions};
 use webrocket_state::{
-    Action, Input, Machine, SessionRef, ShardId,
+    Action, Input, Machine, Party, SessionRef, ShardId,
     connection::{Connection, Due, Event, Timeouts},
     slots::Slots,
 };
@@ -123,11 +123,25 @@ impl Echo {
     }
 }
 
-impl Machine for Echo {
+impl Party for Echo {
     type Message = ();
     type Command = ();
     type Report = ();
 
+    fn next_message(&mut self, _: Instant, _: ShardId) -> Option<()> {
+        None
+    }
+
+    fn has_message(&self, _: ShardId) -> bool {
+        false
+    }
+
+    fn next_report(&mut self) -> Option<()> {
+        None
+    }
+}
+
+impl Machine for Echo {
     fn accept(&mut self, now: Instant, _: SocketAddr) -> SessionRef {
         let (slot, generation) = self.connections.insert(Connection::new(now));
         let session = SessionRef { shard: self.id, slot, generation };
@@ -174,18 +188,6 @@ impl Machine for Echo {
             }
         };
         Some((session, self.connections[session.slot].out.pending()))
-    }
-
-    fn next_message(&mut self, _: Instant, _: ShardId) -> Option<()> {
-        None
-    }
-
-    fn has_message(&self, _: ShardId) -> bool {
-        false
-    }
-
-    fn next_report(&mut self) -> Option<()> {
-        None
     }
 
     fn has_work(&self) -> bool {

@@ -230,7 +230,11 @@ impl Actor {
                         Err(Refusal::NoChannel(change.channel))
                     }
                     Outcome::StoreFailed => Err(Refusal::StoreFailed),
-                    Outcome::SessionNotFound | Outcome::Channel(_) | Outcome::Channels(_) => {
+                    Outcome::SessionNotFound
+                    | Outcome::Channel(_)
+                    | Outcome::Channels(_)
+                    | Outcome::Workers(_)
+                    | Outcome::Queue(_) => {
                         unreachable!("a channel was opened or closed")
                     }
                 };

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use webrocket_state::{Action, Input, Machine, SessionRef, ShardId};
+use webrocket_state::{Action, Input, Machine, Party, SessionRef, ShardId};
 
 /// How a machine treats its sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,11 +186,28 @@ impl Shower {
     }
 }
 
-impl Machine for Shower {
+impl Party for Shower {
     type Message = u64;
     type Command = Command;
     type Report = Report;
 
+    fn next_message(&mut self, _: Instant, shard: ShardId) -> Option<u64> {
+        let (said, left) = &mut self.to_say[shard.index()];
+        *left = left.checked_sub(1)?;
+        *said += 1;
+        Some(*said)
+    }
+
+    fn has_message(&self, shard: ShardId) -> bool {
+        self.to_say[shard.index()].1 > 0
+    }
+
+    fn next_report(&mut self) -> Option<Report> {
+        self.reports.pop_front()
+    }
+}
+
+impl Machine for Shower {
     fn wants_connections(&self) -> bool {
         self.manner != Manner::Shut
     }
@@ -261,21 +278,6 @@ impl Machine for Shower {
     fn next_flush(&mut self, _: Instant) -> Option<(SessionRef, &[u8])> {
         let session = self.flushes.pop_front()?;
         Some((session, self.sessions[session.slot as usize].out.as_slices().0))
-    }
-
-    fn next_message(&mut self, _: Instant, shard: ShardId) -> Option<u64> {
-        let (said, left) = &mut self.to_say[shard.index()];
-        *left = left.checked_sub(1)?;
-        *said += 1;
-        Some(*said)
-    }
-
-    fn has_message(&self, shard: ShardId) -> bool {
-        self.to_say[shard.index()].1 > 0
-    }
-
-    fn next_report(&mut self) -> Option<Report> {
-        self.reports.pop_front()
     }
 
     fn has_work(&self) -> bool {

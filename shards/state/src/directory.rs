@@ -30,6 +30,12 @@ impl Directory {
         self.shards
     }
 
+    /// What the exchange is called among the shards: the number after the last one.
+    #[must_use]
+    pub fn exchange(&self) -> ShardId {
+        ShardId(self.shards)
+    }
+
     /// The shard that owns `channel` of `vhost`.
     #[must_use]
     pub fn owner(&self, vhost: VhostId, channel: &ChannelName) -> ShardId {

@@ -1,233 +1,254 @@
-//! Who handles a trigger: the decisions of the exchange, without a socket, a thread or a clock.
+//! What the exchange decides: the backends' side of the broker, without a socket, a thread or a clock.
 //!
-//! A vhost's *desk* holds its ready workers and the triggers that wait while all who could take
-//! them are busy. To the desk a worker is a filter, a window and what it has not acknowledged,
-//! whatever its transport is.
+//! The [`Exchange`] is told what its peers send, what shards and the control thread say, and the time;
+//! it says what is to be sent. Peers are the connections of its ROUTER socket, *clients* and *workers*
+//! alike; *sources* take events over HTTP, through the control thread; *streams* are the subscribers of
+//! its XPUB socket. It takes part in what shards say to each other, so a client's broadcast reaches a
+//! channel's owner like a session's, and a session's trigger comes here like a request to an owner.
 //!
-//! Invariants:
+//! | room | what lives there |
+//! | --- | --- |
+//! | [`message`] | what the control thread and the exchange say to each other |
+//! | `desks`, `desk`, `queue`, `worker` | who handles a trigger |
 //!
-//! - A trigger that was placed is in one place: it waits, one worker has it, or it is done.
-//! - While a worker has room, nothing that it may have waits: a trigger never overtakes an earlier
-//!   one that the same worker could have had.
-//! - What a worker gives back, or leaves behind when it goes, waits again in its original place,
-//!   in front of everything that was placed after it.
-//! - Nothing passes from one vhost to another.
-//!
-//! Does not: encode, send, or know what a trigger says beyond its event's name.
-//!
-//! Source: docs/protocol.md, "Triggers".
+//! Source: docs/protocol.md, "Triggers" and "ZeroMQ exchange".
 
 mod desk;
+mod desks;
+pub mod message;
 mod queue;
 #[cfg(test)]
 mod tests;
 mod worker;
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-    time::{Duration, Instant},
+use std::{collections::VecDeque, fmt, str::FromStr, sync::Arc, time::Instant};
+
+use webrocket_wire::{SingleAccessToken, Status, Trigger, VhostPath};
+
+use crate::{
+    machine::Party,
+    message::{ShardId, ShardMessage},
+    vhost::VhostId,
 };
 
-use crate::{deadlines::Deadlines, slots::Slots, vhost::VhostId};
+pub use desks::{AssignationFailed, SILENCE_MAX, TriggerId};
+pub use message::{ExchangeCommand, ExchangeReport};
+pub use queue::{QueueInfo, QueueLimits};
+pub use worker::{Filter, Transport, WorkerInfo, WorkerRef};
 
-use desk::Desk;
-pub use queue::QueueLimits;
-use worker::Worker;
-pub use worker::{Filter, WorkerInfo, WorkerRef};
+/// The name of a peer on the ROUTER socket: its routing id.
+pub type PeerName = Arc<[u8]>;
 
-/// A worker that is silent for so long is dead.
-pub const SILENCE_MAX: Duration = Duration::from_secs(3);
-
-/// A trigger on its way to a worker.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Trigger {
-    /// The event's name.
-    pub event: Box<str>,
-    /// What the worker receives, encoded once for all transports.
-    pub payload: Box<[u8]>,
+/// What somebody was let in with: a vhost, and which of its access tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Pass {
+    /// The vhost.
+    pub vhost: VhostId,
+    /// Counts the vhost's access tokens: a pass of an earlier one is worth nothing.
+    pub generation: u64,
 }
 
-impl Trigger {
-    /// What it counts for in a queue, in bytes.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.event.len() + self.payload.len()
+/// As it stands in the `User-Id` of a connection.
+impl fmt::Display for Pass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.vhost.0, self.generation)
     }
 }
 
-/// Names a trigger within its vhost, in the order of placing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TriggerId(pub u64);
-
-/// Nobody can take the trigger: no worker's filter matches, or the queue is full.
+/// A text that is no [`Pass`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AssignationFailed;
+pub struct NoPass;
 
-/// What the exchange is to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Order {
-    /// Send a trigger to a worker.
-    Deliver {
-        /// Whom to.
-        worker: WorkerRef,
-        /// What.
-        trigger: Arc<Trigger>,
-        /// By what the worker acknowledges it; `None` for a worker without window.
-        id: Option<TriggerId>,
-    },
-    /// Tell a worker that it is one no more.
-    Dismiss(WorkerRef),
-    /// A trigger was given to so many workers in vain that it is given up: to be counted and logged.
-    GiveUp {
-        /// The vhost.
-        vhost: VhostId,
-        /// What nobody handled.
-        trigger: Arc<Trigger>,
-    },
+impl FromStr for Pass {
+    type Err = NoPass;
+
+    fn from_str(text: &str) -> Result<Self, NoPass> {
+        let (vhost, generation) = text.split_once('.').ok_or(NoPass)?;
+        Ok(Self {
+            vhost: VhostId(vhost.parse().map_err(|_| NoPass)?),
+            generation: generation.parse().map_err(|_| NoPass)?,
+        })
+    }
 }
 
-/// The desks of all vhosts.
-#[derive(Debug, Default)]
+/// Everything that can happen to an exchange.
+#[derive(Debug)]
+pub enum ExchangeInput<'a> {
+    /// A peer's message: its frames, the delimiter included, the routing id not.
+    Received {
+        /// The peer.
+        peer: &'a [u8],
+        /// What its connection was let in with.
+        pass: Pass,
+        /// At most [`webrocket_wire::wbp::FRAMES_MAX`] + 1 of its frames: one more than any message has.
+        frames: &'a [&'a [u8]],
+    },
+    /// A peer's connection is gone.
+    Gone {
+        /// The peer.
+        peer: &'a [u8],
+    },
+    /// The way to a peer was full when this was to be sent; it was not.
+    Full {
+        /// What was not sent.
+        order: ExchangeOrder,
+    },
+    /// A stream subscribes to topics that begin so; [`Exchange::admits`] them.
+    Subscribed {
+        /// What its connection was let in with.
+        pass: Pass,
+        /// `<vhost>:<event prefix>`.
+        topic: &'a [u8],
+    },
+    /// Such a subscription is over.
+    Unsubscribed {
+        /// What its connection was let in with.
+        pass: Pass,
+        /// As it subscribed.
+        topic: &'a [u8],
+    },
+    /// A shard's message, in the order in which it sent them.
+    Message {
+        /// The sender.
+        from: ShardId,
+        /// What it says.
+        message: ShardMessage,
+    },
+    /// A command of the control thread, in order.
+    Command(ExchangeCommand),
+    /// The deadline is reached.
+    Deadline,
+}
+
+/// What is to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExchangeOrder {
+    /// A message to a peer.
+    Send {
+        /// Whom to.
+        peer: PeerName,
+        /// What.
+        message: PeerMessage,
+    },
+    /// A copy of a trigger to all streams that subscribe it, as topic `<vhost>:<event>`.
+    Stream {
+        /// The vhost.
+        vhost: VhostPath,
+        /// What.
+        trigger: Arc<Trigger>,
+    },
+    /// Cut off the connections of streams that were let in with this vhost's earlier passes: their
+    /// [`Exchange::is_valid`] is false.
+    CutStreams {
+        /// The vhost.
+        vhost: VhostId,
+    },
+    /// All is done: the exchange can end.
+    Stop,
+}
+
+/// A message to a peer; see [`webrocket_wire::wbp::ServerMessage`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PeerMessage {
+    /// Done.
+    Done,
+    /// A single access token.
+    Token(Box<SingleAccessToken>),
+    /// Those present on a channel, the text of a JSON array.
+    Present(Box<str>),
+    /// An error.
+    Error(Status),
+    /// A trigger for a worker.
+    Trigger {
+        /// The worker.
+        worker: WorkerRef,
+        /// The trigger.
+        trigger: Arc<Trigger>,
+        /// Which one.
+        id: TriggerId,
+        /// Whether the worker acknowledges, and so is told the id.
+        is_acknowledged: bool,
+    },
+    /// A heartbeat.
+    Heartbeat,
+    /// The peer shall reconnect, or go.
+    Quit,
+}
+
+/// What an exchange is made of.
+#[derive(Debug, Clone)]
+pub struct ExchangeConfig {
+    /// Where channels live; the same as the shards'.
+    pub directory: crate::Directory,
+}
+
+/// The exchange.
+#[derive(Debug)]
 pub struct Exchange {
-    desks: BTreeMap<VhostId, Desk>,
-    workers: Slots<Worker>,
-    deadlines: Deadlines,
-    orders: VecDeque<Order>,
+    config: ExchangeConfig,
+    orders: VecDeque<ExchangeOrder>,
+    reports: VecDeque<ExchangeReport>,
 }
 
 impl Exchange {
-    /// What to do next.
-    pub fn next_order(&mut self) -> Option<Order> {
+    /// An exchange without vhosts.
+    #[must_use]
+    pub fn new(config: ExchangeConfig) -> Self {
+        Self { config, orders: VecDeque::new(), reports: VecDeque::new() }
+    }
+
+    /// Lets in who presents a vhost's path and its access token; compared in constant time.
+    #[must_use]
+    pub fn authenticate(&self, path: &[u8], token: &[u8]) -> Option<Pass> {
+        let _ = (path, token);
+        None
+    }
+
+    /// Whether a pass is of its vhost's present access token.
+    #[must_use]
+    pub fn is_valid(&self, pass: Pass) -> bool {
+        let _ = pass;
+        false
+    }
+
+    /// Whether a stream with this pass may subscribe topics that begin so.
+    #[must_use]
+    pub fn admits(&self, pass: Pass, topic: &[u8]) -> bool {
+        let _ = (pass, topic);
+        false
+    }
+
+    /// Takes one input. Never blocks.
+    pub fn handle(&mut self, now: Instant, input: ExchangeInput<'_>) {
+        let _ = (now, input);
+    }
+
+    /// What to send next.
+    pub fn next_order(&mut self) -> Option<ExchangeOrder> {
         self.orders.pop_front()
     }
 
-    /// When [`Exchange::expire`] is due at the latest.
+    /// When [`ExchangeInput::Deadline`] is due at the latest.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.deadlines.next()
-    }
-
-    /// The workers of a vhost, in no particular order.
-    #[must_use]
-    pub fn workers(&self, vhost: VhostId) -> Vec<WorkerInfo> {
-        let Some(desk) = self.desks.get(&vhost) else { return Vec::new() };
-        desk.workers().map(|worker| self.workers[worker.slot].info(worker)).collect()
-    }
-
-    /// How many triggers wait at a vhost's desk, and how many bytes they count for.
-    #[must_use]
-    pub fn waiting(&self, vhost: VhostId) -> (usize, usize) {
-        self.desks.get(&vhost).map_or((0, 0), Desk::waiting)
-    }
-
-    /// A vhost came, or its limits changed.
-    pub fn put_vhost(&mut self, vhost: VhostId, limits: QueueLimits) {
-        self.desks.entry(vhost).or_insert_with(|| Desk::new(vhost, limits)).limits = limits;
-    }
-
-    /// A vhost is gone, and all that waits there; its workers are dismissed.
-    pub fn remove_vhost(&mut self, vhost: VhostId) {
-        let Some(desk) = self.desks.remove(&vhost) else { return };
-        for worker in desk.workers() {
-            self.workers.remove(worker.slot, worker.generation);
-            self.orders.push_back(Order::Dismiss(worker));
-        }
-    }
-
-    /// Places a trigger. `streamed`: a stream subscriber receives it; that counts as handled
-    /// while the vhost has no worker at all.
-    ///
-    /// # Errors
-    /// [`AssignationFailed`]
-    pub fn place(
-        &mut self,
-        vhost: VhostId,
-        trigger: Trigger,
-        streamed: bool,
-    ) -> Result<(), AssignationFailed> {
-        let desk = self.desks.get_mut(&vhost).ok_or(AssignationFailed)?;
-        if desk.workers().next().is_none() {
-            return if streamed { Ok(()) } else { Err(AssignationFailed) };
-        }
-        desk.place(&mut self.workers, trigger, &mut self.orders)
-    }
-
-    /// A worker is ready. `window`: how many triggers it takes without having acknowledged them;
-    /// `None`: it acknowledges none. Returns `None` if there is no such vhost.
-    pub fn ready(
-        &mut self,
-        now: Instant,
-        vhost: VhostId,
-        filter: Filter,
-        window: Option<u32>,
-    ) -> Option<WorkerRef> {
-        let desk = self.desks.get_mut(&vhost)?;
-        let (slot, generation) = self.workers.insert(Worker::new(now, vhost, filter, window));
-        let worker = WorkerRef { slot, generation };
-        self.deadlines.push(now + SILENCE_MAX, slot, generation);
-        desk.join(&mut self.workers, worker, &mut self.orders);
-        Some(worker)
-    }
-
-    /// A worker gives a sign of life. `false` if it is none any more.
-    pub fn heard(&mut self, now: Instant, worker: WorkerRef) -> bool {
-        let entry = self.workers.entry(worker.slot, worker.generation);
-        entry.map(|entry| entry.heard = now).is_some()
-    }
-
-    /// A worker has handled a trigger. One that it does not have is ignored.
-    pub fn acknowledge(&mut self, worker: WorkerRef, id: TriggerId) {
-        let Some(desk) = desk_of(&self.workers, &mut self.desks, worker) else { return };
-        if self.workers[worker.slot].outstanding.remove(&id).is_some() {
-            desk.serve(&mut self.workers, worker, &mut self.orders);
-        }
-    }
-
-    /// A worker gives a trigger back: somebody else shall have it, if there is somebody.
-    pub fn refuse(&mut self, worker: WorkerRef, id: TriggerId) {
-        let Some(desk) = desk_of(&self.workers, &mut self.desks, worker) else { return };
-        if let Some(waiting) = self.workers[worker.slot].outstanding.remove(&id) {
-            desk.take_back(&mut self.workers, id, waiting, Some(worker), &mut self.orders);
-            desk.serve(&mut self.workers, worker, &mut self.orders);
-        }
-    }
-
-    /// The way to a worker is full, or has room again: while it is full, the worker gets nothing.
-    pub fn set_congested(&mut self, worker: WorkerRef, congested: bool) {
-        let Some(desk) = desk_of(&self.workers, &mut self.desks, worker) else { return };
-        self.workers[worker.slot].congested = congested;
-        desk.serve(&mut self.workers, worker, &mut self.orders);
-    }
-
-    /// A worker leaves, or has died: others get what it has not acknowledged.
-    pub fn leave(&mut self, worker: WorkerRef) {
-        let Some(desk) = desk_of(&self.workers, &mut self.desks, worker) else { return };
-        desk.leave(&mut self.workers, worker, &mut self.orders);
-    }
-
-    /// Dismisses workers that have been silent for too long.
-    pub fn expire(&mut self, now: Instant) {
-        while let Some((_, slot, generation)) = self.deadlines.pop_due(now) {
-            let Some(entry) = self.workers.entry(slot, generation) else { continue };
-            let until = entry.heard + SILENCE_MAX;
-            if now < until {
-                self.deadlines.push(until, slot, generation);
-                continue;
-            }
-            let worker = WorkerRef { slot, generation };
-            self.orders.push_back(Order::Dismiss(worker));
-            self.leave(worker);
-        }
+        None
     }
 }
 
-/// The desk at which a worker stands, unless the worker is gone.
-fn desk_of<'a>(
-    workers: &Slots<Worker>,
-    desks: &'a mut BTreeMap<VhostId, Desk>,
-    worker: WorkerRef,
-) -> Option<&'a mut Desk> {
-    let vhost = workers.peek(worker.slot, worker.generation)?.vhost;
-    Some(desks.get_mut(&vhost).expect("workers go with their vhost"))
+impl Party for Exchange {
+    type Message = ShardMessage;
+    type Command = ExchangeCommand;
+    type Report = ExchangeReport;
+
+    fn next_message(&mut self, _: Instant, _: ShardId) -> Option<ShardMessage> {
+        None
+    }
+
+    fn has_message(&self, _: ShardId) -> bool {
+        false
+    }
+
+    fn next_report(&mut self) -> Option<ExchangeReport> {
+        self.reports.pop_front()
+    }
 }

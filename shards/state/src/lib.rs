@@ -1,4 +1,4 @@
-//! What a shard decides.
+//! What a shard and the exchange decide.
 //!
 //! A [`Shard`](shard::Shard) is a state machine: it is told what happened and the time, and says
 //! what to do. It owns no socket, starts no thread and reads no clock, so the whole broker,
@@ -13,6 +13,7 @@
 //! | [`delivery`], [`log`] | fan-out: views, cursors, what is flushed next |
 //! | [`channels`], [`directory`] | channels at their owner, and who owns which |
 //! | [`link`] | the way to another shard, and who must wait for it |
+//! | [`exchange`] | the backends: clients, workers, triggers |
 //! | [`vhost`], [`settings`] | what the control thread tells every shard |
 
 #![forbid(unsafe_code)]
@@ -40,7 +41,8 @@ pub mod slots;
 pub mod vhost;
 
 pub use directory::Directory;
-pub use machine::{Action, Input, Machine};
+pub use exchange::Exchange;
+pub use machine::{Action, Input, Machine, Party};
 pub use message::{Command, Report, SessionRef, ShardId, ShardMessage};
 pub use settings::Settings;
 pub use shard::{Shard, ShardConfig};

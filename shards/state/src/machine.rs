@@ -7,23 +7,35 @@
 //!    before it accepts another connection, because a closed session's slot may be given anew.
 //! 3. It flushes: [`Machine::next_flush`] names a session and the bytes that wait for it, one
 //!    contiguous range; one `send` each, the outcome goes back as [`Input::Sent`].
-//! 4. It passes messages on to other shards, [`Machine::next_message`], as long as their queues
-//!    have room, and reports to the control thread, [`Machine::next_report`].
+//! 4. It passes messages on to other shards, [`Party::next_message`], as long as their queues
+//!    have room, and reports to the control thread, [`Party::next_report`].
 //! 5. It sleeps until input or [`Machine::next_deadline`], unless [`Machine::has_work`].
 
 use std::{net::SocketAddr, time::Instant};
 
 use crate::message::{SessionRef, ShardId};
 
-/// A state machine that a driver can run: no sockets, no threads, no clock.
-pub trait Machine {
-    /// What shards say to each other.
+/// Who takes part in what the threads of a node say to each other: the shards and the exchange.
+pub trait Party {
+    /// What parties say to each other.
     type Message: Send + 'static;
-    /// What the control thread says to a shard.
+    /// What the control thread says to a party.
     type Command: Send + 'static;
-    /// What a shard says to the control thread.
+    /// What a party says to the control thread.
     type Report: Send + 'static;
 
+    /// The next message to `party`, if any. Taken only when its queue has room.
+    fn next_message(&mut self, now: Instant, party: ShardId) -> Option<Self::Message>;
+
+    /// Whether a message to `party` waits.
+    fn has_message(&self, party: ShardId) -> bool;
+
+    /// The next report to the control thread, if any.
+    fn next_report(&mut self) -> Option<Self::Report>;
+}
+
+/// A state machine that a driver can run: no sockets, no threads, no clock.
+pub trait Machine: Party {
     /// Whether connections shall be accepted; until then they wait in the backlog.
     fn wants_connections(&self) -> bool {
         true
@@ -52,15 +64,6 @@ pub trait Machine {
     /// The next session with bytes to send, and one contiguous range of them (never empty).
     /// The driver sends and answers with [`Input::Sent`] or [`Input::Disconnected`] before it asks again.
     fn next_flush(&mut self, now: Instant) -> Option<(SessionRef, &[u8])>;
-
-    /// The next message to `shard`, if any. Taken only when its queue has room.
-    fn next_message(&mut self, now: Instant, shard: ShardId) -> Option<Self::Message>;
-
-    /// Whether a message to `shard` waits.
-    fn has_message(&self, shard: ShardId) -> bool;
-
-    /// The next report to the control thread, if any.
-    fn next_report(&mut self) -> Option<Self::Report>;
 
     /// Whether a slice of long work waits for [`Input::Proceed`].
     fn has_work(&self) -> bool;

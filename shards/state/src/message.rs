@@ -3,11 +3,15 @@
 use std::{fmt, net::IpAddr, sync::Arc};
 
 use uuid::Uuid;
-use webrocket_wire::{ChannelKind, ChannelName, MemberData, Rights, SingleAccessToken, UserName};
+use webrocket_wire::{ChannelKind, ChannelName, MemberData, Rights, SingleAccessToken, Trigger, UserName};
 
-use crate::vhost::{Vhost, VhostId};
+use crate::{
+    exchange::{QueueInfo, WorkerInfo},
+    vhost::{Vhost, VhostId},
+};
 
-/// One shard of this process, counted from 0.
+/// One shard of this process, counted from 0. The exchange takes part in what shards say to each
+/// other under the number after the last one; see [`Directory::exchange`](crate::Directory::exchange).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ShardId(pub u16);
 
@@ -176,6 +180,10 @@ pub enum Outcome {
     Channel(ChannelInfo),
     /// Channels, by name.
     Channels(Vec<ChannelInfo>),
+    /// The workers of a vhost, in the order in which they came.
+    Workers(Vec<WorkerInfo>),
+    /// What waits for a vhost's workers.
+    Queue(QueueInfo),
 }
 
 /// A channel as operators see it.
@@ -381,6 +389,15 @@ pub enum ShardMessage {
         /// What subscribers receive.
         frame: Frame,
     },
+    /// To the exchange: somebody shall handle this.
+    Trigger {
+        /// The request to answer.
+        request: RequestRef,
+        /// The session's vhost.
+        vhost: VhostId,
+        /// What is to be handled.
+        trigger: Trigger,
+    },
     /// To the shard that counts an address: may one more connection come from there?
     Admit {
         /// The request to answer.
@@ -458,6 +475,10 @@ pub enum Answer {
     },
     /// There are as many connections from the address as may be.
     TooManyConnections,
+    /// A worker has the trigger, or it waits for one.
+    Triggered,
+    /// No worker can take the trigger.
+    AssignationFailed,
 }
 
 /// Who joins a presence channel.

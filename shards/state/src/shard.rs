@@ -41,7 +41,7 @@ use crate::{
     delivery::{Delivery, FlushStep},
     directory::Directory,
     link::Link,
-    machine::{Action, Input, Machine},
+    machine::{Action, Input, Machine, Party},
     message::{Command, Report, SessionRef, ShardId, ShardMessage, Ticket},
     metrics::{Figure, Figures},
     session::Session,
@@ -379,11 +379,25 @@ impl Shard {
     }
 }
 
-impl Machine for Shard {
+impl Party for Shard {
     type Message = ShardMessage;
     type Command = Command;
     type Report = Report;
 
+    fn next_message(&mut self, now: Instant, shard: ShardId) -> Option<ShardMessage> {
+        self.take_message(now, shard)
+    }
+
+    fn has_message(&self, shard: ShardId) -> bool {
+        !self.links[shard.index()].is_empty()
+    }
+
+    fn next_report(&mut self) -> Option<Report> {
+        self.reports.pop_front()
+    }
+}
+
+impl Machine for Shard {
     fn accept(&mut self, now: Instant, peer: SocketAddr) -> SessionRef {
         self.figures.add(Figure::Accepted, 1);
         let at = now + self.config.handshake_timeout;
@@ -435,18 +449,6 @@ impl Machine for Shard {
                 }
             }
         }
-    }
-
-    fn next_message(&mut self, now: Instant, shard: ShardId) -> Option<ShardMessage> {
-        self.take_message(now, shard)
-    }
-
-    fn has_message(&self, shard: ShardId) -> bool {
-        !self.links[shard.index()].is_empty()
-    }
-
-    fn next_report(&mut self) -> Option<Report> {
-        self.reports.pop_front()
     }
 
     fn has_work(&self) -> bool {

@@ -3,7 +3,8 @@
 //! This crate turns bytes into types and back: [WebSocket frames](frame), the
 //! [opening handshake](handshake), the [names](name) of the domain, the messages of the
 //! dialects [classic](classic) and [WWFP](wwfp), the [events](event) that subscribers receive, what
-//! they are told of each other's [presence](presence), and the one [table of statuses](status) that
+//! they are told of each other's [presence](presence), the [triggers](trigger) that backends receive and
+//! their side of the conversation, [WBP](wbp), and the one [table of statuses](status) that
 //! all protocols share. It keeps no state beyond one
 //! stream, does no I/O and knows no clock.
 //!
@@ -23,6 +24,8 @@ pub mod reply;
 pub mod rights;
 pub mod status;
 pub mod token;
+pub mod trigger;
+pub mod wbp;
 pub mod wwfp;
 
 pub use name::{ChannelKind, ChannelName, EventName, NameError, UserName, VhostPath};
@@ -31,3 +34,4 @@ pub use reply::{Present, Reply};
 pub use rights::Rights;
 pub use status::{CloseCode, Status};
 pub use token::{AccessToken, SingleAccessToken};
+pub use trigger::Trigger;

@@ -36,13 +36,17 @@ pub enum Status {
     DataTooLong,
     /// No worker can take the trigger.
     AssignationFailed,
+    /// There is no such session.
+    SessionNotFound,
+    /// The backend has more requests open than it may.
+    TooManyRequests,
     /// The server failed; nothing changed.
     Internal,
 }
 
 impl Status {
     /// All statuses.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::InvalidPayload,
         Self::UndefinedEvent,
         Self::InvalidUserName,
@@ -57,6 +61,8 @@ impl Status {
         Self::SubscriptionLimit,
         Self::DataTooLong,
         Self::AssignationFailed,
+        Self::SessionNotFound,
+        Self::TooManyRequests,
         Self::Internal,
     ];
 
@@ -75,6 +81,8 @@ impl Status {
             Self::ChannelNotFound => "CHANNEL_NOT_FOUND",
             Self::NotSubscribed => "NOT_SUBSCRIBED",
             Self::AssignationFailed => "ASSIGNATION_FAILED",
+            Self::SessionNotFound => "SESSION_NOT_FOUND",
+            Self::TooManyRequests => "TOO_MANY_REQUESTS",
             Self::Internal => "INTERNAL_ERROR",
         }
     }
@@ -93,7 +101,8 @@ impl Status {
             Self::InvalidChannelName => 451,
             Self::NotSubscribed => 453,
             Self::ChannelNotFound => 454,
-            Self::AssignationFailed => 503,
+            Self::SessionNotFound => 404,
+            Self::AssignationFailed | Self::TooManyRequests => 503,
             Self::Internal => 597,
         }
     }
@@ -112,7 +121,8 @@ impl Status {
             Self::InvalidChannelName => "Invalid channel name",
             Self::NotSubscribed => "Not subscribed",
             Self::ChannelNotFound => "Channel not found",
-            Self::AssignationFailed => "Service unavailable",
+            Self::SessionNotFound => "Session not found",
+            Self::AssignationFailed | Self::TooManyRequests => "Service unavailable",
             Self::Internal => "Internal error",
         }
     }
@@ -135,6 +145,8 @@ impl Status {
             | Self::ChannelNotFound
             | Self::NotSubscribed
             | Self::AssignationFailed
+            | Self::SessionNotFound
+            | Self::TooManyRequests
             | Self::Internal => None,
         }
     }
@@ -151,9 +163,9 @@ impl Status {
             | Self::DataTooLong => 400,
             Self::InvalidCredentials => 401,
             Self::AccessDenied | Self::ChannelLimit | Self::SubscriptionLimit => 403,
-            Self::UserNotFound | Self::ChannelNotFound => 404,
+            Self::UserNotFound | Self::ChannelNotFound | Self::SessionNotFound => 404,
             Self::NotSubscribed => 409,
-            Self::AssignationFailed => 503,
+            Self::AssignationFailed | Self::TooManyRequests => 503,
             Self::Internal => 500,
         }
     }

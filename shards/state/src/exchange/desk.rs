@@ -8,10 +8,12 @@ use std::{
     sync::Arc,
 };
 
+use webrocket_wire::Trigger;
+
 use super::{
-    AssignationFailed, Order, Trigger, TriggerId, WorkerRef,
+    desks::{AssignationFailed, DeskOrder, TriggerId},
     queue::{Queue, QueueLimits, Waiting},
-    worker::{Filter, Worker},
+    worker::{Filter, Worker, WorkerRef},
 };
 use crate::{slots::Slots, vhost::VhostId};
 
@@ -57,13 +59,13 @@ impl Desk {
         &mut self,
         workers: &mut Slots<Worker>,
         trigger: Trigger,
-        orders: &mut VecDeque<Order>,
+        orders: &mut VecDeque<DeskOrder>,
     ) -> Result<(), AssignationFailed> {
-        let is_wanted = self.classes.values().any(|class| class.filter.matches(&trigger.event));
+        let is_wanted = self.classes.values().any(|class| class.filter.matches(trigger.event()));
         if !is_wanted {
             return Err(AssignationFailed);
         }
-        let best = self.best(&trigger.event, None);
+        let best = self.best(trigger.event(), None);
         if best.is_none() && !self.queue.has_room(&trigger, &self.limits) {
             return Err(AssignationFailed);
         }
@@ -81,11 +83,11 @@ impl Desk {
         &mut self,
         workers: &mut Slots<Worker>,
         worker: WorkerRef,
-        orders: &mut VecDeque<Order>,
+        orders: &mut VecDeque<DeskOrder>,
     ) {
         let filter = &workers[worker.slot].filter;
         if !self.classes.contains_key(filter.as_str()) {
-            let matching = self.queue.iter().filter(|(_, waiting)| filter.matches(&waiting.trigger.event));
+            let matching = self.queue.iter().filter(|(_, waiting)| filter.matches(waiting.trigger.event()));
             let waiting = matching.map(|(id, _)| id).collect();
             let class =
                 Class { filter: filter.clone(), members: BTreeSet::new(), idle: BTreeSet::new(), waiting };
@@ -100,7 +102,7 @@ impl Desk {
         &mut self,
         workers: &mut Slots<Worker>,
         worker: WorkerRef,
-        orders: &mut VecDeque<Order>,
+        orders: &mut VecDeque<DeskOrder>,
     ) {
         self.refile(workers, worker);
         while workers[worker.slot].has_room()
@@ -119,7 +121,7 @@ impl Desk {
         &mut self,
         workers: &mut Slots<Worker>,
         worker: WorkerRef,
-        orders: &mut VecDeque<Order>,
+        orders: &mut VecDeque<DeskOrder>,
     ) {
         let mut gone = workers.remove(worker.slot, worker.generation).expect("a worker of this desk");
         let class = self.class_of(&gone);
@@ -142,14 +144,14 @@ impl Desk {
         id: TriggerId,
         mut waiting: Waiting,
         refused_by: Option<WorkerRef>,
-        orders: &mut VecDeque<Order>,
+        orders: &mut VecDeque<DeskOrder>,
     ) {
         if waiting.deliveries > self.limits.redeliveries_max {
-            orders.push_back(Order::GiveUp { vhost: self.vhost, trigger: waiting.trigger });
+            orders.push_back(DeskOrder::GiveUp { vhost: self.vhost, trigger: waiting.trigger });
             return;
         }
         waiting.refused_by = refused_by;
-        match self.best(&waiting.trigger.event, refused_by) {
+        match self.best(waiting.trigger.event(), refused_by) {
             Some(worker) => self.give(workers, worker, id, waiting, orders),
             None => self.wait(id, waiting),
         }
@@ -184,7 +186,7 @@ impl Desk {
         let mut ids = class.waiting.iter().copied();
         ids.find(|id| {
             let waiting = self.queue.get(*id);
-            waiting.refused_by != Some(worker) || !self.others_take(&waiting.trigger.event, worker)
+            waiting.refused_by != Some(worker) || !self.others_take(waiting.trigger.event(), worker)
         })
     }
 
@@ -195,7 +197,7 @@ impl Desk {
 
     fn wait(&mut self, id: TriggerId, waiting: Waiting) {
         for class in self.classes.values_mut() {
-            if class.filter.matches(&waiting.trigger.event) {
+            if class.filter.matches(waiting.trigger.event()) {
                 class.waiting.insert(id);
             }
         }
@@ -208,7 +210,7 @@ impl Desk {
         worker: WorkerRef,
         id: TriggerId,
         mut waiting: Waiting,
-        orders: &mut VecDeque<Order>,
+        orders: &mut VecDeque<DeskOrder>,
     ) {
         self.given += 1;
         waiting.deliveries += 1;
@@ -219,7 +221,7 @@ impl Desk {
             entry.outstanding.insert(id, waiting);
             id
         });
-        orders.push_back(Order::Deliver { worker, trigger, id });
+        orders.push_back(DeskOrder::Deliver { worker, trigger, id });
         self.refile(workers, worker);
     }
 

@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Trigger, TriggerId, WorkerRef};
+use webrocket_wire::Trigger;
+
+use super::{desks::TriggerId, worker::WorkerRef};
 
 /// The bounds of a vhost's queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +21,29 @@ impl Default for QueueLimits {
     fn default() -> Self {
         Self { triggers_max: 10_000, bytes_max: 64 << 20, redeliveries_max: 5 }
     }
+}
+
+/// What waits for a vhost's workers, and what came of the rest since the vhost came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct QueueInfo {
+    /// Triggers that wait.
+    pub waiting: u64,
+    /// Bytes that they count for.
+    pub waiting_bytes: u64,
+    /// Triggers that workers have and have not acknowledged.
+    pub outstanding: u64,
+    /// Ready workers.
+    pub workers: u64,
+    /// Streams, over ZeroMQ and HTTP.
+    pub streams: u64,
+    /// Triggers that were placed.
+    pub placed: u64,
+    /// Triggers that nobody could take.
+    pub refused: u64,
+    /// Triggers that went to another worker after one had them.
+    pub redelivered: u64,
+    /// Triggers that were given up after too many workers had them.
+    pub dead: u64,
 }
 
 /// A trigger that nobody has handled yet.

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use regex::Regex;
 
-use super::*;
+use webrocket_wire::{Trigger, trigger::Origin};
+
+use super::{desks::*, queue::*, worker::*, *};
 
 const VHOST: VhostId = VhostId(7);
 const LIMITS: QueueLimits = QueueLimits { triggers_max: 8, bytes_max: 1 << 20, redeliveries_max: 2 };
@@ -16,7 +18,7 @@ fn filter(text: &str) -> Filter {
 
 /// An exchange with one vhost, and where every trigger is.
 struct Bench {
-    exchange: Exchange,
+    desks: Desks,
     now: Instant,
     workers: BTreeMap<WorkerRef, Known>,
     /// Placed triggers by their payload, which is their number.
@@ -42,13 +44,13 @@ enum Place {
 
 impl Bench {
     fn new() -> Self {
-        let mut exchange = Exchange::default();
-        exchange.put_vhost(VHOST, LIMITS);
-        Self { exchange, now: Instant::now(), workers: BTreeMap::new(), triggers: Vec::new() }
+        let mut desks = Desks::default();
+        desks.put_vhost(VHOST, LIMITS);
+        Self { desks, now: Instant::now(), workers: BTreeMap::new(), triggers: Vec::new() }
     }
 
     fn ready(&mut self, text: &'static str, window: Option<u32>) -> WorkerRef {
-        let worker = self.exchange.ready(self.now, VHOST, filter(text), window).unwrap();
+        let worker = self.desks.ready(self.now, VHOST, filter(text), window).unwrap();
         self.workers.insert(worker, Known { filter: text, window, has: Vec::new(), congested: false });
         self.settle();
         worker
@@ -57,8 +59,8 @@ impl Bench {
     /// Places a trigger; its number, if somebody takes it.
     fn place(&mut self, event: &str) -> Option<usize> {
         let number = self.triggers.len();
-        let trigger = Trigger { event: event.into(), payload: number.to_string().into_bytes().into() };
-        self.exchange.place(VHOST, trigger, false).ok()?;
+        let trigger = trigger(event, number);
+        self.desks.place(VHOST, trigger, false).ok()?;
         self.triggers.push(Place::Waits);
         self.settle();
         Some(number)
@@ -67,20 +69,20 @@ impl Bench {
     fn acknowledge(&mut self, worker: WorkerRef, index: usize) {
         let (id, number) = self.workers.get_mut(&worker).unwrap().has.remove(index);
         self.triggers[number] = Place::Done;
-        self.exchange.acknowledge(worker, id);
+        self.desks.acknowledge(worker, id);
         self.settle();
     }
 
     fn refuse(&mut self, worker: WorkerRef, index: usize) {
         let (id, number) = self.workers.get_mut(&worker).unwrap().has.remove(index);
         self.triggers[number] = Place::Waits;
-        self.exchange.refuse(worker, id);
+        self.desks.refuse(worker, id);
         self.settle();
     }
 
     fn leave(&mut self, worker: WorkerRef) {
         self.forget(worker);
-        self.exchange.leave(worker);
+        self.desks.leave(worker);
         self.settle();
     }
 
@@ -92,11 +94,11 @@ impl Bench {
 
     /// Carries out all orders and checks each.
     fn settle(&mut self) {
-        while let Some(order) = self.exchange.next_order() {
+        while let Some(order) = self.desks.next_order() {
             match order {
-                Order::Deliver { worker, trigger, id } => self.delivered(worker, &trigger, id),
-                Order::Dismiss(worker) => self.forget(worker),
-                Order::GiveUp { vhost, trigger } => {
+                DeskOrder::Deliver { worker, trigger, id } => self.delivered(worker, &trigger, id),
+                DeskOrder::Dismiss(worker) => self.forget(worker),
+                DeskOrder::GiveUp { vhost, trigger } => {
                     assert_eq!(vhost, VHOST);
                     let number = number(&trigger);
                     assert_eq!(self.triggers[number], Place::Waits);
@@ -111,7 +113,7 @@ impl Bench {
         let number = number(trigger);
         assert_eq!(self.triggers[number], Place::Waits, "one worker has a trigger at a time");
         let known = self.workers.get_mut(&worker).expect("only live workers are given anything");
-        assert!(filter(known.filter).matches(&trigger.event) && !known.congested);
+        assert!(filter(known.filter).matches(trigger.event()) && !known.congested);
         assert_eq!(id.is_some(), known.window.is_some());
         match id {
             Some(id) => {
@@ -125,16 +127,23 @@ impl Bench {
 
     fn check(&self) {
         let waits = self.triggers.iter().filter(|place| **place == Place::Waits).count();
-        assert_eq!(self.exchange.waiting(VHOST).0, waits, "every trigger is accounted for");
-        let mut infos = self.exchange.workers(VHOST);
+        assert_eq!(self.desks.waiting(VHOST).0, waits, "every trigger is accounted for");
+        let mut infos = self.desks.workers(VHOST);
         infos.sort_by_key(|info| info.worker);
         let known: Vec<_> = self.workers.iter().map(|(worker, known)| (*worker, known.has.len())).collect();
         assert_eq!(infos.iter().map(|info| (info.worker, info.outstanding)).collect::<Vec<_>>(), known);
     }
 }
 
+fn trigger(event: &str, number: usize) -> Trigger {
+    let raw = |value: serde_json::Value| serde_json::value::to_raw_value(&value).unwrap();
+    let origin = Origin { sid: uuid::Uuid::nil(), uid: None, channel: None };
+    Trigger::new(&raw(event.into()), Some(&raw(number.into())), origin)
+}
+
 fn number(trigger: &Trigger) -> usize {
-    std::str::from_utf8(&trigger.payload).unwrap().parse().unwrap()
+    let object: serde_json::Value = serde_json::from_str(trigger.object()).unwrap();
+    object["data"].as_u64().unwrap().try_into().unwrap()
 }
 
 #[test]
@@ -173,16 +182,15 @@ fn what_a_dead_worker_had_goes_first_and_in_order() {
 fn nobody_and_a_full_queue_are_told() {
     let mut bench = Bench::new();
     assert_eq!(bench.place("a"), None);
-    let trigger = |event: &str| Trigger { event: event.into(), payload: Box::default() };
-    assert_eq!(bench.exchange.place(VHOST, trigger("a"), true), Ok(()), "a stream has it");
+    assert_eq!(bench.desks.place(VHOST, trigger("a", 0), true), Ok(()), "a stream has it");
     bench.ready("b", Some(1));
     assert_eq!(bench.place("a"), None, "no filter matches");
-    assert_eq!(bench.exchange.place(VHOST, trigger("a"), true), Err(AssignationFailed));
+    assert_eq!(bench.desks.place(VHOST, trigger("a", 0), true), Err(AssignationFailed));
     for number in 0..=LIMITS.triggers_max {
         assert_eq!(bench.place("b"), Some(number));
     }
     assert_eq!(bench.place("b"), None, "the queue is full");
-    assert_eq!(bench.exchange.place(VhostId(1), trigger("b"), false), Err(AssignationFailed));
+    assert_eq!(bench.desks.place(VhostId(1), trigger("b", 0), false), Err(AssignationFailed));
 }
 
 #[test]
@@ -203,13 +211,13 @@ fn the_silent_are_dismissed() {
     let (silent, alive) = (bench.ready("a", Some(1)), bench.ready("a", Some(1)));
     bench.place("a");
     bench.now += SILENCE_MAX / 2;
-    assert!(bench.exchange.heard(bench.now, alive));
+    assert!(bench.desks.heard(bench.now, alive));
     bench.now += SILENCE_MAX / 2;
-    assert_eq!(bench.exchange.next_deadline(), Some(bench.now));
-    bench.exchange.expire(bench.now);
+    assert_eq!(bench.desks.next_deadline(), Some(bench.now));
+    bench.desks.expire(bench.now);
     bench.settle();
     assert_eq!(bench.triggers[0], Place::Given(alive));
-    assert!(!bench.exchange.heard(bench.now, silent) && bench.exchange.heard(bench.now, alive));
+    assert!(!bench.desks.heard(bench.now, silent) && bench.desks.heard(bench.now, alive));
 }
 
 #[derive(Debug, Clone)]
@@ -256,7 +264,7 @@ proptest! {
                 Step::Ready(filter, window) => drop(bench.ready(filter, window)),
                 Step::Place(event) => {
                     let wanted = bench.workers.values().any(|known| filter(known.filter).matches(event));
-                    let full = bench.exchange.waiting(VHOST).0 >= LIMITS.triggers_max;
+                    let full = bench.desks.waiting(VHOST).0 >= LIMITS.triggers_max;
                     let placed = bench.place(event);
                     prop_assert!(wanted || placed.is_none());
                     prop_assert!(!wanted || full || placed.is_some());
@@ -274,7 +282,7 @@ proptest! {
                 Step::Congest(worker, congested) => {
                     if let Some(worker) = nth(&bench, worker) {
                         bench.workers.get_mut(&worker).unwrap().congested = congested;
-                        bench.exchange.set_congested(worker, congested);
+                        bench.desks.set_congested(worker, congested);
                         bench.settle();
                     }
                 }
@@ -285,19 +293,19 @@ proptest! {
                 }
                 Step::Pass(ms) => {
                     bench.now += Duration::from_millis(ms);
-                    bench.exchange.expire(bench.now);
+                    bench.desks.expire(bench.now);
                     bench.settle();
                 }
                 Step::Hear(worker) => {
                     if let Some(worker) = nth(&bench, worker) {
-                        prop_assert!(bench.exchange.heard(bench.now, worker));
+                        prop_assert!(bench.desks.heard(bench.now, worker));
                     }
                 }
             }
         }
         // Whoever could take anything has taken all: one willing worker drains the desk.
         let last = bench.ready(".*", None);
-        prop_assert_eq!(bench.exchange.waiting(VHOST), (0, 0));
+        prop_assert_eq!(bench.desks.waiting(VHOST), (0, 0));
         bench.leave(last);
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Instant};
 
 use regex::Regex;
 
-use super::{TriggerId, queue::Waiting};
+use super::{desks::TriggerId, queue::Waiting};
 use crate::vhost::VhostId;
 
 /// Names a worker; never valid for a later one.
@@ -50,11 +50,22 @@ impl fmt::Debug for Filter {
     }
 }
 
+/// How a worker is connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// Over ZeroMQ.
+    ZeroMq,
+    /// Over HTTP, as an EventSource.
+    EventSource,
+}
+
 /// A worker as operators see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerInfo {
     /// Which one.
     pub worker: WorkerRef,
+    /// How it is connected.
+    pub transport: Transport,
     /// Its filter's text.
     pub filter: Arc<str>,
     /// How many triggers it takes without having acknowledged them.
@@ -107,6 +118,7 @@ impl Worker {
     pub(super) fn info(&self, worker: WorkerRef) -> WorkerInfo {
         WorkerInfo {
             worker,
+            transport: Transport::ZeroMq,
             filter: Arc::clone(&self.filter.text),
             window: self.window,
             outstanding: self.outstanding.len(),

@@ -65,7 +65,7 @@ impl Shard {
         self.require(slot, Rights::READ)?;
         let channel = channel_name(object(payload)?)?;
         self.require_on(slot, Rights::READ, &channel)?;
-        if self.is_at_subscription_limit(slot, &channel) {
+        if self.is_at_subscription_limit(slot, &channel)? {
             return Err(Status::SubscriptionLimit.into());
         }
         let rights = self.rights(slot, channel.as_str());

@@ -271,9 +271,12 @@ impl Shard {
             Outcome::Done => Reply::ChannelClosed(&name),
             Outcome::ChannelLimit => Reply::Error(Status::ChannelLimit),
             Outcome::ChannelNotFound | Outcome::VhostNotFound => Reply::Error(Status::ChannelNotFound),
-            Outcome::SessionNotFound | Outcome::StoreFailed | Outcome::Channel(_) | Outcome::Channels(_) => {
-                Reply::Error(Status::Internal)
-            }
+            Outcome::SessionNotFound
+            | Outcome::StoreFailed
+            | Outcome::Channel(_)
+            | Outcome::Channels(_)
+            | Outcome::Workers(_)
+            | Outcome::Queue(_) => Reply::Error(Status::Internal),
         };
         self.complete(request, &reply);
     }

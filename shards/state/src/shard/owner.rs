@@ -33,6 +33,7 @@ impl Shard {
             | ShardMessage::Find { .. }
             | ShardMessage::Publish { .. }
             | ShardMessage::Admit { .. } => self.owner_request(now, message),
+            ShardMessage::Trigger { .. } => unreachable!("triggers go to the exchange"),
             ShardMessage::Dismiss { vhost, address } => self.admitted.dismiss(vhost, address),
             ShardMessage::Leave { channel, session, data } => self.owner_leave(from, channel, session, &data),
             ShardMessage::Answer { request, answer, bytes } => {
@@ -92,7 +93,8 @@ impl Shard {
             | ShardMessage::Leave { .. }
             | ShardMessage::Answer { .. }
             | ShardMessage::Deliver { .. }
-            | ShardMessage::Closed { .. } => unreachable!("only requests are asked"),
+            | ShardMessage::Closed { .. }
+            | ShardMessage::Trigger { .. } => unreachable!("only an owner's requests are asked here"),
         }
     }
 

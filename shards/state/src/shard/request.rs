@@ -112,18 +112,25 @@ impl Shard {
     }
 
     /// Whether one more subscription would be more than the session may have.
-    pub(super) fn is_at_subscription_limit(&mut self, slot: u32, channel: &ChannelName) -> bool {
+    ///
+    /// If that depends on what it asked before, the request is held until that is answered.
+    pub(super) fn is_at_subscription_limit(
+        &mut self,
+        slot: u32,
+        channel: &ChannelName,
+    ) -> Result<bool, Stop> {
         let session = &self.sessions[slot];
-        let Some(vhost) = &session.vhost else { return true };
+        let Some(vhost) = &session.vhost else { return Ok(true) };
         let key = (vhost.id, channel.clone());
         let subscribed = self.delivery.find(&key).is_some_and(|view| self.delivery.subscribes(session, view));
         let asked = session.answers.as_ref().map_or(0, |answers| answers.subscribes());
         let count = session.inbox.subscriptions.len() + asked;
         let is_at_limit = !subscribed && count >= vhost.settings.subscriptions_max as usize;
         if is_at_limit {
+            self.require_order(slot, None)?;
             self.figures.add(Figure::SubscriptionLimitHits, 1);
         }
-        is_at_limit
+        Ok(is_at_limit)
     }
 
     /// Ends a subscription, if there is one, once the channel's owner has said whether the channel exists.

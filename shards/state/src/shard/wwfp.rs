@@ -109,7 +109,7 @@ impl Shard {
                 ChannelKind::Private | ChannelKind::Presence => Err(Status::AccessDenied.into()),
             };
         }
-        if self.is_at_subscription_limit(slot, &channel) {
+        if self.is_at_subscription_limit(slot, &channel)? {
             return self.refuse_on(now, slot, channel, Status::SubscriptionLimit, reference);
         }
         let how = Subscribing { may_create: false, data, hidden };
