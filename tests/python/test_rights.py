@@ -1,5 +1,7 @@
 """What a vhost's users and settings allow in WWFP, and what becomes of sessions when they change."""
 
+import itertools
+
 import pytest
 
 from session import Session, Vhost, fresh, request
@@ -215,6 +217,19 @@ def test_limit_of_subscriptions(limited):
     limited.subscribe("b")
     limited.unsubscribe("a")
     limited.subscribe("c")
+
+
+@limit("subscriptions_max=1")
+def test_at_the_limit_of_subscriptions_one_is_swapped_for_another_without_waiting(limited):
+    channels = [fresh("swap") for _ in range(9)]
+    for channel in channels:
+        limited.open_channel(channel)
+    limited.subscribe(channels[0])
+    for before, after in itertools.pairwise(channels):
+        for asked in (request("unsubscribe", channel=f'"{before}"'), subscribe(after), subscribe(after)):
+            limited.say(asked)
+        assert limited.hear() == on_channel("unsubscribed", before)
+        assert [limited.hear(), limited.hear()] == [subscribed(after)] * 2
 
 
 @limit("channels_max=5")

@@ -1,6 +1,9 @@
 //! The exchange against a model that keeps account of every trigger.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use proptest::prelude::*;
 use regex::Regex;
