@@ -105,11 +105,7 @@ impl From<TokenError> for Refusal {
     fn from(error: TokenError) -> Self {
         match error {
             TokenError::Full(_) => Self::TokenLimit(error),
-            TokenError::Uid
-            | TokenError::Ttl
-            | TokenError::PatternTooLong
-            | TokenError::PatternSyntax(_)
-            | TokenError::PatternTooBig => Self::Invalid(error.to_string()),
+            TokenError::Uid | TokenError::Ttl | TokenError::Pattern(_) => Self::Invalid(error.to_string()),
         }
     }
 }

@@ -6,8 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use regex::{Regex, RegexBuilder};
-use webrocket_state::{VhostId, message::TokenGrant};
+use webrocket_state::{
+    VhostId,
+    message::TokenGrant,
+    pattern::{PATTERN_BYTES_MAX, PatternError, Patterns},
+};
 use webrocket_wire::SingleAccessToken;
 
 use super::random;
@@ -20,15 +23,6 @@ pub(super) const TTL_DEFAULT: Duration = Duration::from_secs(60);
 pub(super) const TTL_MAX: Duration = Duration::from_secs(86_400);
 /// Length of a `uid`, in bytes.
 const UID_BYTES_MAX: usize = 128;
-/// Length of a channel pattern, in bytes.
-const PATTERN_BYTES_MAX: usize = 1_024;
-/// Memory of a compiled pattern, in bytes. `\w` alone takes some 100 KiB: it knows all of Unicode.
-const PATTERN_COMPILED_BYTES_MAX: usize = 512 << 10;
-/// Memory of a pattern's cache while it is matched, in bytes. Over it, matching is slower, never wrong.
-const PATTERN_CACHE_BYTES_MAX: usize = 256 << 10;
-/// Compiled patterns that are kept for the next token with the same one.
-const PATTERNS_KEPT: usize = 256;
-
 /// What a backend asks a token for. Made only by [`TokenRequest::new`], so it is valid.
 #[derive(Debug)]
 pub(super) struct TokenRequest {
@@ -46,15 +40,9 @@ pub(super) enum TokenError {
     /// The lifetime is out of its range.
     #[error("the ttl must be from 1 to {} seconds", TTL_MAX.as_secs())]
     Ttl,
-    /// The pattern's text is too long.
-    #[error("the channel pattern is longer than {PATTERN_BYTES_MAX} bytes")]
-    PatternTooLong,
-    /// The pattern does not compile.
-    #[error("the channel pattern is no regular expression: {0}")]
-    PatternSyntax(String),
-    /// The compiled pattern takes too much memory.
-    #[error("the channel pattern compiles to more than {} KiB", PATTERN_COMPILED_BYTES_MAX >> 10)]
-    PatternTooBig,
+    /// The pattern is none.
+    #[error("the channel pattern {0}")]
+    Pattern(#[from] PatternError),
     /// There are as many tokens as there may be.
     #[error("{0} tokens wait for their use already; try again when some are used or expired")]
     Full(usize),
@@ -70,7 +58,7 @@ impl TokenRequest {
             return Err(TokenError::Uid);
         }
         if pattern.len() > PATTERN_BYTES_MAX {
-            return Err(TokenError::PatternTooLong);
+            return Err(PatternError::TooLong.into());
         }
         let ttl = ttl_seconds.map_or(TTL_DEFAULT, Duration::from_secs);
         if ttl.is_zero() || ttl > TTL_MAX {
@@ -90,6 +78,7 @@ pub(super) struct TokenTable {
     most: usize,
     entries: HashMap<TokenKey, Entry>,
     by_expiry: BTreeSet<(Instant, TokenKey)>,
+    /// A token keeps its pattern's text only: 100,000 compiled ones would take gigabytes.
     patterns: Patterns,
 }
 
@@ -188,54 +177,6 @@ impl TokenTable {
     }
 }
 
-/// Compiled patterns by their text, because backends give many tokens with the same one.
-/// A token keeps the text only: 100,000 compiled patterns would take gigabytes.
-#[derive(Default)]
-struct Patterns {
-    compiled: HashMap<Arc<str>, Arc<Regex>>,
-}
-
-impl Patterns {
-    fn compiled(&mut self, pattern: &Arc<str>) -> Result<Arc<Regex>, TokenError> {
-        if let Some(regex) = self.compiled.get(pattern) {
-            return Ok(Arc::clone(regex));
-        }
-        let regex = Arc::new(compile(pattern)?);
-        if self.compiled.len() >= PATTERNS_KEPT {
-            self.compiled.clear();
-        }
-        self.compiled.insert(Arc::clone(pattern), Arc::clone(&regex));
-        Ok(regex)
-    }
-}
-
-fn compile(pattern: &str) -> Result<Regex, TokenError> {
-    let build = |text: &str| {
-        RegexBuilder::new(text)
-            .size_limit(PATTERN_COMPILED_BYTES_MAX)
-            .dfa_size_limit(PATTERN_CACHE_BYTES_MAX)
-            .build()
-            .map_err(|error| match error {
-                regex::Error::CompiledTooBig(_) => TokenError::PatternTooBig,
-                other => TokenError::PatternSyntax(sentence(&other)),
-            })
-    };
-    // Alone first: `a)(?:b` would be valid between the anchors and escape them.
-    build(pattern)?;
-    match build(&format!(r"\A(?:{pattern})\z")) {
-        // A comment at the end, in mode x, hid the closing parenthesis.
-        Err(TokenError::PatternSyntax(_)) => build(&format!("\\A(?:{pattern}\n)\\z")),
-        other => other,
-    }
-}
-
-/// The last line of a syntax error says what is wrong; the others draw where.
-fn sentence(error: &regex::Error) -> String {
-    let text = error.to_string();
-    let last = text.lines().last().unwrap_or_default();
-    last.strip_prefix("error: ").unwrap_or(last).to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -297,34 +238,12 @@ mod tests {
     }
 
     #[test]
-    fn patterns_are_anchored_and_bounded() {
-        let pattern = |text: &str| compile(text).unwrap();
-        assert!(!pattern("a|b").is_match("ab"));
-        assert!(pattern("a|b").is_match("b"));
-        assert!(!pattern("(?m)^a$").is_match("a\nb"));
-        assert!(pattern("").is_match(""));
-        assert!(!pattern("").is_match("a"));
-        assert!(pattern("(?x) a # any").is_match("a"));
-        for usual in [r"\w+", r"private-[\w.-]+", r"(presence|private)-\d{1,9}", r"[^.]*\.news"] {
-            pattern(usual);
-        }
-        for escape in ["a)|(?:.*", "a)(?:b", "(", "[", r"\"] {
-            assert!(matches!(compile(escape), Err(TokenError::PatternSyntax(_))), "{escape}");
-        }
-        assert_eq!(compile(r"\w{100}{100}").unwrap_err(), TokenError::PatternTooBig);
-        assert_eq!(
-            compile("(").unwrap_err().to_string(),
-            "the channel pattern is no regular expression: unclosed group"
-        );
-    }
-
-    #[test]
     fn requests_are_checked() {
         let error = |uid: &str, pattern: &str, ttl| TokenRequest::new(uid, pattern, ttl).unwrap_err();
         assert_eq!(error("", "a", None), TokenError::Uid);
         assert_eq!(error("a\nb", "a", None), TokenError::Uid);
         assert_eq!(error(&"x".repeat(129), "a", None), TokenError::Uid);
-        assert_eq!(error("joe", &"x".repeat(1_025), None), TokenError::PatternTooLong);
+        assert_eq!(error("joe", &"x".repeat(1_025), None), PatternError::TooLong.into());
         assert_eq!(error("joe", "a", Some(0)), TokenError::Ttl);
         assert_eq!(error("joe", "a", Some(86_401)), TokenError::Ttl);
         assert!(TokenRequest::new("Jürgen Müller", &"x".repeat(1_024), Some(86_400)).is_ok());

@@ -14,6 +14,7 @@
 //! | [`channels`], [`directory`] | channels at their owner, and who owns which |
 //! | [`link`] | the way to another shard, and who must wait for it |
 //! | [`exchange`] | the backends: clients, workers, triggers |
+//! | [`pattern`] | which channels or events a backend means |
 //! | [`vhost`], [`settings`] | what the control thread tells every shard |
 
 #![forbid(unsafe_code)]
@@ -32,6 +33,7 @@ pub mod machine;
 pub mod message;
 pub mod metrics;
 pub mod outgoing;
+pub mod pattern;
 pub mod rate;
 pub mod session;
 pub mod settings;
