@@ -213,9 +213,9 @@ test('any frame can be tried by hand', (t) => withServer(async (server) => {
 
 test('received text stays text', (t) => withServer(async (server) => {
   const ann = await visit(t, server);
-  const ben = await visit(t, server);
-  await fillIn(ben.page, 'name', 'Ben');
+  const ben = await visit(t, server, 'Ben');
   const former = await nameOf(ann.page);
+  await sees(ben.page, 'Ben you', former);
   await fillIn(ann.page, 'name', XSS.slice(0, 40));
   await fillIn(ann.page, 'status', XSS.slice(0, 60));
   await noted(ben.page, `${former} is now called ${XSS.slice(0, 40)}`);
