@@ -9,12 +9,14 @@
 //! | room | what lives there |
 //! | --- | --- |
 //! | [`message`] | what the control thread and the exchange say to each other |
+//! | [`figures`] | what is counted |
 //! | `desks`, `desk`, `queue`, `worker` | who handles a trigger |
 //!
 //! Source: docs/protocol.md, "Triggers" and "ZeroMQ exchange".
 
 mod desk;
 mod desks;
+pub mod figures;
 pub mod message;
 mod queue;
 #[cfg(test)]
@@ -32,6 +34,7 @@ use crate::{
 };
 
 pub use desks::{AssignationFailed, SILENCE_MAX, TriggerId};
+pub use figures::{ExchangeFigure, ExchangeFigures};
 pub use message::{ExchangeCommand, ExchangeReport};
 pub use queue::{QueueInfo, QueueLimits};
 pub use worker::{Filter, Transport, WorkerInfo, WorkerRef};
@@ -143,6 +146,13 @@ pub enum ExchangeOrder {
         /// The vhost.
         vhost: VhostId,
     },
+    /// A trigger was given to so many workers in vain that it is given up: to be logged.
+    GiveUp {
+        /// The vhost.
+        vhost: VhostPath,
+        /// The event's name; what else it says is the application's business.
+        event: Box<str>,
+    },
     /// All is done: the exchange can end.
     Stop,
 }
@@ -188,13 +198,14 @@ pub struct Exchange {
     config: ExchangeConfig,
     orders: VecDeque<ExchangeOrder>,
     reports: VecDeque<ExchangeReport>,
+    figures: ExchangeFigures,
 }
 
 impl Exchange {
     /// An exchange without vhosts.
     #[must_use]
     pub fn new(config: ExchangeConfig) -> Self {
-        Self { config, orders: VecDeque::new(), reports: VecDeque::new() }
+        Self { config, orders: VecDeque::new(), reports: VecDeque::new(), figures: ExchangeFigures::default() }
     }
 
     /// Lets in who presents a vhost's path and its access token; compared in constant time.
@@ -216,6 +227,22 @@ impl Exchange {
     pub fn admits(&self, pass: Pass, topic: &[u8]) -> bool {
         let _ = (pass, topic);
         false
+    }
+
+    /// Whether everything stored is in effect, so that backends may connect. Until then nobody is let in.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        false
+    }
+
+    /// The exchange's figures, to be published; in the order of [`figures::EXCHANGE_FIGURES`].
+    pub fn figures(&mut self) -> &[u64] {
+        self.figures.values()
+    }
+
+    /// Where the driver counts what only it sees.
+    pub fn figures_mut(&mut self) -> &mut ExchangeFigures {
+        &mut self.figures
     }
 
     /// Takes one input. Never blocks.
