@@ -57,7 +57,7 @@ const OUTPUT_PAUSE_BYTES: usize = 64 * 1024;
 /// With more bytes than this appended since the last flush, the driver flushes before it reads on.
 const FRESH_BYTES_MAX: usize = 512 * 1024;
 
-/// How many sessions one slice of long work concerns.
+/// How many sessions, or ends of their subscriptions, one slice of long work concerns.
 const SLICE_SESSIONS: usize = 256;
 
 /// What a shard is made of.
@@ -197,17 +197,19 @@ impl Shard {
 
     /// Looks after a slice of the sessions that are due; the next turn goes on with the rest.
     fn check_deadlines(&mut self, now: Instant) {
-        for _ in 0..SLICE_SESSIONS {
-            if self.wants_flush() {
-                break;
-            }
+        let mut left = SLICE_SESSIONS;
+        while left > 0 && !self.wants_flush() {
             let Some((at, slot, generation)) = self.deadlines.pop_due(now) else { break };
+            left -= 1;
             let Some(session) = self.sessions.entry(slot, generation) else { continue };
             if session.scheduled != at {
                 continue;
             }
             let timeouts = Self::timeouts(&self.config, session);
             let due = session.connection.due(now, &timeouts);
+            if !matches!(due, Due::At(_) | Due::Pinged) {
+                left = left.saturating_sub(session.inbox.subscriptions.len());
+            }
             match due {
                 Due::At(next) => {
                     session.scheduled = next;
@@ -336,17 +338,21 @@ impl Shard {
 
     /// Does `work` on a slice of the slots, from `next` on; returns where to go on if that is not all.
     ///
-    /// Who leaves channels is told what waits there by copy, so a slice also ends when there is
-    /// enough to flush.
+    /// Each of a session's subscriptions may have to end, so it counts for as much as a session. Who
+    /// leaves channels is told what waits there by copy, so a slice also ends when there is enough
+    /// to flush.
     fn slice(&mut self, next: u32, mut work: impl FnMut(&mut Self, u32)) -> Option<u32> {
-        let end = next.saturating_add(SLICE_SESSIONS as u32).min(self.sessions.capacity());
-        for slot in next..end {
-            if self.wants_flush() {
+        let mut left = SLICE_SESSIONS;
+        for slot in next..self.sessions.capacity() {
+            if left == 0 || self.wants_flush() {
                 return Some(slot);
             }
+            let session = self.sessions.at(slot);
+            let subscriptions = session.map_or(0, |(session, _)| session.inbox.subscriptions.len());
+            left = left.saturating_sub(1 + subscriptions);
             work(self, slot);
         }
-        (end < self.sessions.capacity()).then_some(end)
+        None
     }
 
     fn sent(&mut self, now: Instant, session: SessionRef, bytes: usize) {

@@ -334,3 +334,48 @@ fn a_peer_that_answers_pings_gets_one_after_each_interval() {
     }
     assert_eq!(pings, [100, 200, 300, 400, 500]);
 }
+
+/// Lets ten sessions with 100 subscriptions each lose them; returns how many ended in each slice.
+fn slices_of_losses(lose: impl Fn(&mut Bench)) -> Vec<u64> {
+    let mut bench = Bench::new(Settings::default());
+    for _ in 0..10 {
+        let session = bench.connect();
+        for channel in 0..100 {
+            bench.send(session, &format!(r#"{{"subscribe":{{"channel":"c{channel}"}}}}"#));
+        }
+    }
+    bench.flush(usize::MAX);
+    let mut slices = Vec::new();
+    let mut subscribed = bench.shard.figures.value(Figure::Subscriptions);
+    assert_eq!(subscribed, 1000);
+    while subscribed > 0 {
+        lose(&mut bench);
+        bench.flush(usize::MAX);
+        let left = bench.shard.figures.value(Figure::Subscriptions);
+        slices.push(subscribed - left);
+        subscribed = left;
+    }
+    slices
+}
+
+#[test]
+fn sessions_lose_many_subscriptions_in_slices() {
+    let shut = |bench: &mut Bench| {
+        let vhost = bench.shard.vhosts[0].as_ref().unwrap();
+        if vhost.settings.anonymous == Anonymous::None {
+            return bench.shard.handle(bench.now, Input::Proceed);
+        }
+        let settings = Settings { anonymous: Anonymous::None, ..vhost.settings.clone() };
+        let vhost = Arc::new(Vhost { settings, ..Vhost::clone(vhost) });
+        bench.shard.handle(bench.now, Input::Command(Command::PutVhost { ticket: Ticket(1), vhost }));
+    };
+    let fall_silent = |bench: &mut Bench| {
+        bench.now += Duration::from_secs(3600);
+        bench.shard.handle(bench.now, Input::Deadline);
+    };
+    let lost: [&dyn Fn(&mut Bench); 2] = [&shut, &fall_silent];
+    for lose in lost {
+        let slices = slices_of_losses(lose);
+        assert!(slices.iter().all(|ended| (1..SLICE_SESSIONS as u64 + 100).contains(ended)), "{slices:?}");
+    }
+}
