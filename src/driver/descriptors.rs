@@ -28,9 +28,9 @@ pub fn raise_limit() -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
-/// The least descriptor that is kept for others than browsers. The kernel always gives the least
+/// The least descriptor that is kept for others than browsers and backends. The kernel always gives the least
 /// that is free, so its number tells how many are in use.
-pub(super) fn ceiling() -> io::Result<RawFd> {
+pub(crate) fn ceiling() -> io::Result<RawFd> {
     Ok(ceiling_of(limit()?.rlim_cur))
 }
 

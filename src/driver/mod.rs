@@ -1,7 +1,8 @@
 //! Runs machines: one pinned host per shard, one epoll set each, queues between them.
 //!
 //! [`start`] binds one listener per shard to the same address, starts the shards' threads, and gives back
-//! the ways in and out: a [`Mailbox`] into each shard, one channel with what they report and hand over.
+//! the ways in and out: a [`Mailbox`] into each shard, one channel with what they report and hand over,
+//! and a [`Port`] for each party that takes part in the shards' queues from a thread of its own.
 //! The machine decides everything; this module reads, sends, accepts and closes for it.
 //!
 //! | module | owns |
@@ -12,6 +13,7 @@
 //! | `poller`, `connections`, `listener`, `socket` | the epoll set and the sockets in it |
 //! | `queues`, `mailbox`, `control`, `wake` | the ways between threads, all bounded |
 //! | `probe` | whether io_uring can be used |
+//! | `abort` | that a panic ends the process |
 //! | `turns` | how long turns take |
 //! | `affinity` | which CPU a shard is pinned to |
 //! | `descriptors` | how many file descriptors there are, and which of them browsers may not take |
@@ -20,6 +22,7 @@
 //! shard until it is closed or handed over; a late event or action of a session that is gone finds
 //! another generation and is ignored. There are no locks, and no TLS yet.
 
+mod abort;
 pub mod affinity;
 mod connections;
 mod control;
@@ -38,9 +41,11 @@ mod start;
 pub mod turns;
 pub mod wake;
 
+pub(crate) use abort::AbortOnPanic;
 pub use error::DriverError;
 pub use mailbox::{FromShard, HandOff, Mailbox};
 pub use options::{DriverOptions, Io, IoMode};
 pub use probe::UringRefusal;
+pub use queues::Port;
 pub use shard::Publish;
 pub use start::{Running, Threads, start};

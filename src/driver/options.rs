@@ -46,7 +46,9 @@ pub struct DriverOptions {
     pub io: IoMode,
     /// Whether to pin each shard to a CPU of the inherited affinity mask.
     pub pin: bool,
-    /// Messages that may wait from one shard to another. Full: they wait in the sender's machine.
+    /// How many parties beside the shards take part in the queues, each in a thread of its own.
+    pub further_parties: u16,
+    /// Messages that may wait from one party to another. Full: they wait in the sender's machine.
     pub queue_capacity: usize,
     /// Commands that may wait for one shard. Full: [`Mailbox::try_send`] gives the command back.
     pub mailbox_capacity: usize,
@@ -65,6 +67,7 @@ impl DriverOptions {
             shards,
             io: IoMode::Auto,
             pin: true,
+            further_parties: 0,
             queue_capacity: 4096,
             mailbox_capacity: 1024,
             report_capacity: 4096,

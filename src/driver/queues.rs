@@ -1,5 +1,6 @@
-//! The queues between shards: one bounded, lock-free queue per ordered pair, so that messages from
-//! one shard to another stay in order and no two threads ever push to the same end.
+//! The queues between parties: one bounded, lock-free queue per ordered pair, so that messages from
+//! one party to another stay in order and no two threads ever push to the same end. The parties are
+//! the shards, and after them those that run in threads of their own.
 //!
 //! Nothing waits on a push. What finds no room stays in the sender's machine, and the receiver
 //! wakes the sender as soon as it has made room.
@@ -15,16 +16,16 @@ use std::{
 };
 
 use crossbeam::queue::ArrayQueue;
-use webrocket_state::{Machine, ShardId};
+use webrocket_state::{Party, ShardId};
 
 use super::wake::Wake;
 
-/// The most messages that one turn takes from each other shard.
+/// The most messages that one turn takes from each other party.
 const MESSAGES_PER_TURN: usize = 256;
 
-/// All queues between the shards of a node.
+/// All queues between the parties of a node.
 pub(super) struct Links<T> {
-    /// From shard `f` to shard `t` at `f * shards + t`; none from a shard to itself.
+    /// From party `f` to party `t` at `f * parties + t`; none from a party to itself.
     links: Box<[Option<Link<T>>]>,
     wakes: Box<[Arc<Wake>]>,
 }
@@ -36,14 +37,14 @@ struct Link<T> {
 }
 
 impl<T> Links<T> {
-    /// Queues of `capacity` messages between shards that these wakes wake.
+    /// Queues of `capacity` messages between parties that these wakes wake.
     pub(super) fn new(wakes: Box<[Arc<Wake>]>, capacity: usize) -> Self {
-        let shards = wakes.len();
+        let parties = wakes.len();
         let link = |index: usize| {
-            (index / shards != index % shards)
+            (index / parties != index % parties)
                 .then(|| Link { queue: ArrayQueue::new(capacity), is_sender_waiting: AtomicBool::new(false) })
         };
-        Self { links: (0..shards * shards).map(link).collect(), wakes }
+        Self { links: (0..parties * parties).map(link).collect(), wakes }
     }
 
     fn link(&self, from: usize, to: usize) -> Option<&Link<T>> {
@@ -51,31 +52,37 @@ impl<T> Links<T> {
     }
 }
 
-/// One shard's ends of all its queues.
-pub(super) struct Port<T> {
+/// One party's ends of all its queues.
+pub struct Port<T> {
     id: ShardId,
     links: Arc<Links<T>>,
 }
 
 impl<T> Port<T> {
-    /// The ends that belong to shard `id`.
+    /// The ends that belong to party `id`.
     pub(super) fn new(id: ShardId, links: Arc<Links<T>>) -> Self {
         Self { id, links }
     }
 
-    /// Says that this shard is about to sleep; its queues must be looked at after this.
-    pub(super) fn prepare_sleep(&self) {
-        self.links.wakes[self.id.index()].prepare();
+    /// What wakes this party.
+    #[must_use]
+    pub fn wake(&self) -> &Arc<Wake> {
+        &self.links.wakes[self.id.index()]
     }
 
-    /// Says that this shard is awake.
-    pub(super) fn awake(&self) {
-        self.links.wakes[self.id.index()].awake();
+    /// Says that this party is about to sleep; its queues must be looked at after this.
+    pub fn prepare_sleep(&self) {
+        self.wake().prepare();
     }
 
-    /// Takes a bounded number of messages from each other shard, in the order of each; `received`
+    /// Says that this party is awake.
+    pub fn awake(&self) {
+        self.wake().awake();
+    }
+
+    /// Takes a bounded number of messages from each other party, in the order of each; `received`
     /// may break off.
-    pub(super) fn receive(&self, mut received: impl FnMut(ShardId, T) -> ControlFlow<()>) {
+    pub fn receive(&self, mut received: impl FnMut(ShardId, T) -> ControlFlow<()>) {
         for (from, link) in self.inbound() {
             let mut has_room = false;
             let mut flow = ControlFlow::Continue(());
@@ -101,12 +108,14 @@ impl<T> Port<T> {
         }
     }
 
-    /// Passes on what the machine has for other shards, as far as there is room, and wakes
-    /// each receiver once.
-    pub(super) fn send_from<M: Machine<Message = T>>(&self, now: Instant, machine: &mut M) {
+    /// Passes on what the party has for others, as far as there is room, and wakes each receiver once.
+    ///
+    /// # Panics
+    /// If somebody else pushes to the same queues.
+    pub fn send_from<P: Party<Message = T>>(&self, now: Instant, party: &mut P) {
         for (to, link) in self.outbound() {
             let mut has_sent = false;
-            while machine.has_message(to) {
+            while party.has_message(to) {
                 if link.queue.is_full() {
                     link.is_sender_waiting.store(true, Ordering::Relaxed);
                     fence(Ordering::SeqCst);
@@ -114,7 +123,7 @@ impl<T> Port<T> {
                         break;
                     }
                 }
-                let Some(message) = machine.next_message(now, to) else { break };
+                let Some(message) = party.next_message(now, to) else { break };
                 assert!(link.queue.push(message).is_ok(), "nobody else pushes, so there was room");
                 has_sent = true;
             }
@@ -124,28 +133,29 @@ impl<T> Port<T> {
         }
     }
 
-    /// Whether another shard's message waits here.
-    pub(super) fn has_input(&self) -> bool {
+    /// Whether another party's message waits here.
+    #[must_use]
+    pub fn has_input(&self) -> bool {
         self.inbound().any(|(_, link)| !link.queue.is_empty())
     }
 
-    /// Whether a message of the machine finds room.
-    pub(super) fn can_send_from<M: Machine<Message = T>>(&self, machine: &M) -> bool {
-        self.outbound().any(|(to, link)| machine.has_message(to) && !link.queue.is_full())
+    /// Whether a message of the party finds room.
+    pub fn can_send_from<P: Party<Message = T>>(&self, party: &P) -> bool {
+        self.outbound().any(|(to, link)| party.has_message(to) && !link.queue.is_full())
     }
 
     fn inbound(&self) -> impl Iterator<Item = (ShardId, &Link<T>)> {
         let link = |from: ShardId| Some((from, self.links.link(from.index(), self.id.index())?));
-        self.shards().filter_map(link)
+        self.parties().filter_map(link)
     }
 
     fn outbound(&self) -> impl Iterator<Item = (ShardId, &Link<T>)> {
         let link = |to: ShardId| Some((to, self.links.link(self.id.index(), to.index())?));
-        self.shards().filter_map(link)
+        self.parties().filter_map(link)
     }
 
-    fn shards(&self) -> impl Iterator<Item = ShardId> + use<T> {
-        (0..u16::try_from(self.links.wakes.len()).expect("shards are counted in 16 bits")).map(ShardId)
+    fn parties(&self) -> impl Iterator<Item = ShardId> + use<T> {
+        (0..u16::try_from(self.links.wakes.len()).expect("parties are counted in 16 bits")).map(ShardId)
     }
 }
 

@@ -6,7 +6,6 @@ use std::{
     io,
     net::SocketAddr,
     os::fd::AsFd,
-    process,
     sync::{Arc, atomic::AtomicU64, mpsc as startup},
     thread::{self, JoinHandle},
 };
@@ -16,6 +15,7 @@ use tokio::sync::mpsc;
 use webrocket_state::{Machine, ShardId};
 
 use super::{
+    abort::AbortOnPanic,
     affinity,
     control::ControlLine,
     error::DriverError,
@@ -40,6 +40,8 @@ pub struct Running<M: Machine> {
     pub io: Io,
     /// The way into each shard, by its id.
     pub mailboxes: Vec<Mailbox<M::Command>>,
+    /// The ends of the queues that belong to the parties beside the shards, in order.
+    pub ports: Vec<Port<M::Message>>,
     /// What all shards report and hand over. Ends when the last shard has ended.
     pub reports: mpsc::Receiver<FromShard<M::Report>>,
     /// Times that a shard paused accepting for want of file descriptors or socket memory.
@@ -95,10 +97,12 @@ pub fn start<M: Machine + 'static>(
     let longest_turns: Box<[Arc<LongestTurn>]> = (0..options.shards).map(|_| Arc::default()).collect();
     let (sender, reports) = mpsc::channel(options.report_capacity);
 
-    let wakes = (0..options.shards)
+    let parties = options.shards + options.further_parties;
+    let wakes = (0..parties)
         .map(|shard| Wake::new().map(Arc::new).map_err(failed(ShardId(shard), "its eventfd")))
         .collect::<Result<Box<[_]>, _>>()?;
     let links = Arc::new(Links::new(wakes.clone(), options.queue_capacity));
+    let ports = (options.shards..parties).map(|party| Port::new(ShardId(party), Arc::clone(&links))).collect();
     let mut mailboxes = Vec::new();
     let mut seats = Vec::new();
     for ((shard, listener), wake) in (0..options.shards).zip(listeners).zip(wakes) {
@@ -123,7 +127,7 @@ pub fn start<M: Machine + 'static>(
     // The reports end with the last shard.
     drop(sender);
     let threads = Threads::spawn(seats, make_machine)?;
-    Ok(Running { address, io, mailboxes, reports, accept_pauses, longest_turns, threads })
+    Ok(Running { address, io, mailboxes, ports, reports, accept_pauses, longest_turns, threads })
 }
 
 /// The CPU of each shard, if they shall be pinned.
@@ -228,7 +232,7 @@ impl Threads {
             let make_machine = make_machine.clone();
             let thread = thread::Builder::new().name(format!("shard-{}", id.0));
             let body = move || {
-                let _guard = AbortOnPanic(id);
+                let _guard = AbortOnPanic::new(format!("shard {}", id.0));
                 seat.run(make_machine, gate);
             };
             threads.push(thread.spawn(body).map_err(failed(id, "its thread"))?);
@@ -248,17 +252,5 @@ impl Threads {
             starter.send(()).expect("a shard that can run waits for this");
         }
         Ok(Self(threads))
-    }
-}
-
-/// Ends the process when a shard's thread panics, in every build.
-struct AbortOnPanic(ShardId);
-
-impl Drop for AbortOnPanic {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            eprintln!("shard {} panicked; a node without it cannot go on", self.0.0);
-            process::abort();
-        }
     }
 }

@@ -1,6 +1,7 @@
-//! Waking a shard that sleeps: one eventfd in its epoll set, written only if it sleeps.
+//! Waking a party that sleeps: one eventfd in its epoll set, written only if it sleeps.
 //!
-//! It is never read: with edges each write is an event of its own.
+//! A shard never reads it: with edges each write is an event of its own. Who polls for levels
+//! drains it.
 
 use std::{
     io,
@@ -8,11 +9,11 @@ use std::{
     sync::atomic::{AtomicBool, Ordering, fence},
 };
 
-/// Wakes one shard from any thread.
+/// Wakes one party from any thread.
 ///
-/// The shard says that it is about to sleep ([`Wake::prepare`]), looks into its queues once
+/// The party says that it is about to sleep ([`Wake::prepare`]), looks into its queues once
 /// more, and only then sleeps. A sender pushes first and wakes then. Between the two stands a
-/// full fence on both sides, so either the shard sees the push or the sender sees the sleeper.
+/// full fence on both sides, so either the party sees the push or the sender sees the sleeper.
 #[derive(Debug)]
 pub struct Wake {
     event: OwnedFd,
@@ -35,18 +36,18 @@ impl Wake {
         Ok(Self { event, sleeping: AtomicBool::new(false) })
     }
 
-    /// Says that the shard is about to sleep. Its queues must be looked at after this.
+    /// Says that the party is about to sleep. Its queues must be looked at after this.
     pub fn prepare(&self) {
         self.sleeping.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
-    /// Says that the shard is awake.
+    /// Says that the party is awake.
     pub fn awake(&self) {
         self.sleeping.store(false, Ordering::Relaxed);
     }
 
-    /// Wakes the shard if it sleeps. To be called after the push, once for a batch.
+    /// Wakes the party if it sleeps. To be called after the push, once for a batch.
     pub fn wake(&self) {
         fence(Ordering::SeqCst);
         if self.sleeping.load(Ordering::Relaxed) && self.sleeping.swap(false, Ordering::Relaxed) {
@@ -55,6 +56,14 @@ impl Wake {
             // maximum, and then the shard is being woken already.
             unsafe { libc::write(self.event.as_raw_fd(), one.as_ptr().cast(), one.len()) };
         }
+    }
+
+    /// Makes the eventfd unreadable until the next wake; whether it was readable.
+    pub fn drain(&self) -> bool {
+        let mut count = [0; 8];
+        // SAFETY: reads 8 bytes into a live array; the only failure is that there is nothing to read.
+        let read = unsafe { libc::read(self.event.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
+        read > 0
     }
 }
 
@@ -87,5 +96,15 @@ mod tests {
         wake.awake();
         wake.wake();
         assert_eq!(wakes(), 0, "it had not slept after all");
+    }
+    #[test]
+    fn a_drained_wake_is_unreadable_until_the_next_one() {
+        let wake = Wake::new().unwrap();
+        for _ in 0..2 {
+            assert!(!wake.drain());
+            wake.prepare();
+            wake.wake();
+            assert!(wake.drain());
+        }
     }
 }
