@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use webrocket_wire::{ChannelKind, ChannelName, MemberData, Status, handshake::Upgrade, wwfp::Reference};
 
-use crate::message::ShardId;
+use crate::message::{Frame, ShardId};
 
 /// A request that waits for somebody's answer, with what its answer will need.
 #[derive(Debug)]
@@ -23,6 +23,22 @@ pub enum Open {
         /// The length of its frame.
         bytes: usize,
     },
+    /// At the exchange.
+    Trigger {
+        /// The event's name, a raw JSON string.
+        event: Box<str>,
+        /// What the trigger counts for.
+        bytes: usize,
+    },
+    /// At the exchange: once the trigger has its place, the broadcast goes to its channel's owner.
+    TriggeringBroadcast {
+        /// Where to.
+        channel: ChannelName,
+        /// What subscribers will receive.
+        frame: Frame,
+        /// What the trigger counts for.
+        bytes: usize,
+    },
     /// At the shard that counts the address; the handshake that waits for it.
     Admit(Box<Upgrade>),
     /// At the control thread.
@@ -36,7 +52,8 @@ pub enum Open {
 impl Open {
     fn bytes(&self) -> usize {
         match self {
-            Self::Broadcast { bytes, .. } => *bytes,
+            Self::Broadcast { bytes, .. } | Self::Trigger { bytes, .. } => *bytes,
+            Self::TriggeringBroadcast { frame, bytes, .. } => frame.len() + bytes,
             Self::Subscribe(_)
             | Self::Unsubscribe(..)
             | Self::Fail(_)
@@ -51,12 +68,13 @@ impl Open {
 /// Who answers a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answerer {
-    /// The owner, at once when it comes to the request: its answers arrive in order.
+    /// The channel's owner or the exchange, at once when it comes to the request: its answers arrive
+    /// in order.
     Owner(ShardId),
     /// The owner, perhaps later than to requests behind this one.
     Whenever,
-    /// The control thread.
-    Control,
+    /// Somebody on whose answer it depends what later requests find: they wait for it.
+    Gate,
 }
 
 #[derive(Debug)]
@@ -75,14 +93,14 @@ pub struct Answers {
     bytes: usize,
     /// The one owner that answers all of them in order, if there is one.
     in_order: Option<ShardId>,
-    control: bool,
+    is_gated: bool,
 }
 
 impl Answers {
     /// No request is open; the next one is `number`.
     #[must_use]
     pub fn new(number: u32) -> Self {
-        Self { first: number, slots: VecDeque::new(), bytes: 0, in_order: None, control: false }
+        Self { first: number, slots: VecDeque::new(), bytes: 0, in_order: None, is_gated: false }
     }
 
     /// How many requests are open, those included whose answer waits for another's.
@@ -97,7 +115,7 @@ impl Answers {
         self.slots.is_empty()
     }
 
-    /// The bytes of open broadcasts.
+    /// The bytes of open broadcasts and triggers.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
@@ -109,10 +127,10 @@ impl Answers {
         self.in_order == Some(owner)
     }
 
-    /// Whether a request is open that changes what later ones may do.
+    /// Whether a request is open for which later ones must wait.
     #[must_use]
-    pub fn awaits_control(&self) -> bool {
-        self.control
+    pub fn is_gated(&self) -> bool {
+        self.is_gated
     }
 
     /// How many subscriptions are being asked for.
@@ -147,9 +165,9 @@ impl Answers {
     pub fn push(&mut self, open: Open, answerer: Answerer, reference: Option<Reference>) -> u32 {
         self.in_order = match answerer {
             Answerer::Owner(owner) if self.is_empty() || self.in_order == Some(owner) => Some(owner),
-            Answerer::Owner(_) | Answerer::Whenever | Answerer::Control => None,
+            Answerer::Owner(_) | Answerer::Whenever | Answerer::Gate => None,
         };
-        self.control |= answerer == Answerer::Control;
+        self.is_gated |= answerer == Answerer::Gate;
         self.bytes += open.bytes();
         self.slots.push_back(Slot::Waits(open, reference));
         self.first.wrapping_add(u32::try_from(self.slots.len() - 1).expect("requests are bounded"))
@@ -167,6 +185,16 @@ impl Answers {
             Some(Slot::Waits(open, _)) => Some(open),
             Some(Slot::Ready(_)) | None => None,
         }
+    }
+
+    /// Request `number` goes on: from now on it waits for what `open` says.
+    pub fn go_on(&mut self, number: u32, open: Open) {
+        let index = self.index_of(number).expect("an open request");
+        let Slot::Waits(before, _) = &mut self.slots[index] else {
+            panic!("an answered request cannot go on");
+        };
+        self.bytes = self.bytes - before.bytes() + open.bytes();
+        *before = open;
     }
 
     /// Takes the handshake that waits for request `number`.
@@ -208,7 +236,7 @@ impl Answers {
         self.first = self.first.wrapping_add(1);
         if self.is_empty() {
             self.in_order = None;
-            self.control = false;
+            self.is_gated = false;
         }
         Some(frames)
     }
@@ -247,6 +275,23 @@ mod tests {
         let left: Vec<_> = std::iter::from_fn(|| answers.next_ready()).collect();
         assert_eq!(left, [b"first".to_vec(), b"second".to_vec(), b"third".to_vec()]);
         assert!(answers.is_empty() && answers.next_number() == 2 && answers.bytes() == 0);
+    }
+
+    #[test]
+    fn a_request_that_goes_on_keeps_its_place() {
+        let mut answers = Answers::new(0);
+        let frame: Frame = vec![0; 7].into();
+        let open = Open::TriggeringBroadcast { channel: channel(), frame, bytes: 3 };
+        let first = answers.push(open, Answerer::Gate, None);
+        answers.push_ready(b"second".to_vec());
+        assert_eq!((answers.bytes(), answers.is_gated()), (10, true));
+        answers.go_on(first, Open::Broadcast { channel: channel(), bytes: 7 });
+        assert_eq!((answers.bytes(), answers.is_gated()), (7, true));
+        assert!(answers.next_ready().is_none());
+        answers.complete(first, b"first".to_vec());
+        let left: Vec<_> = std::iter::from_fn(|| answers.next_ready()).collect();
+        assert_eq!(left, [b"first".to_vec(), b"second".to_vec()]);
+        assert_eq!((answers.bytes(), answers.is_gated()), (0, false));
     }
 
     #[test]

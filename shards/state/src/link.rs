@@ -1,11 +1,11 @@
-//! One shard's side of the way to another.
+//! One shard's side of the way to another, or to the exchange.
 //!
 //! Nothing blocks on a push: what the queue has no room for waits here. It stays bounded because
 //! those who cause messages are stopped, and only those: a session that would send a request
 //! waits while the link is congested or too many requests of this shard are open at the other,
 //! and a broadcast that adds to a congested link is acknowledged only when its message has left,
-//! so its publisher runs out of credits. Answers and farewells are never held back; there are no
-//! more of them than open requests and subscriptions.
+//! so its publisher runs out of credits. Answers, farewells and broadcasts whose triggers have been
+//! placed are never held back; there are no more of them than open requests and subscriptions.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -17,7 +17,7 @@ pub const CONGESTED_MESSAGES: usize = 1024;
 /// The most requests of this shard that are open at the other.
 pub const OPEN_REQUESTS_MAX: usize = 8192;
 
-/// The most bytes of broadcasts in open requests.
+/// The most bytes of broadcasts or triggers in open requests.
 pub const OPEN_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// A broadcast's acknowledgement that waits until the broadcast has left.
@@ -31,7 +31,7 @@ pub struct Deferred {
     pub bytes: usize,
 }
 
-/// The way to one other shard.
+/// The way to one other shard, or to the exchange.
 #[derive(Debug, Default)]
 pub struct Link {
     waiting: VecDeque<ShardMessage>,
@@ -90,7 +90,7 @@ impl Link {
         !self.is_congested() && self.open_requests < OPEN_REQUESTS_MAX && self.open_bytes < OPEN_BYTES_MAX
     }
 
-    /// A request with a broadcast of `bytes` was sent.
+    /// A request with a broadcast or trigger of `bytes` was sent.
     pub fn request_opened(&mut self, bytes: usize) {
         self.open_requests += 1;
         self.open_bytes += bytes;

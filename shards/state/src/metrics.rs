@@ -41,7 +41,7 @@ figures! {
     Subscriptions Gauge "subscriptions" "Subscriptions of the shard's sessions.";
     Channels Gauge "channels" "Channels that the shard owns.";
     LogBytes Gauge "log_bytes" "Bytes of channel logs that wait for subscribers.";
-    LinkMessages Gauge "link_messages" "Messages that wait for room in the queues to other shards.";
+    LinkMessages Gauge "link_messages" "Messages that wait for room in the queues to other shards and the exchange.";
     Accepted Counter "accepted_total" "Connections accepted.";
     Refused Counter "refused_total" "Handshakes refused.";
     HandshakeTimeouts Counter "handshake_timeouts_total" "Connections closed because no request came in time.";
@@ -51,6 +51,8 @@ figures! {
     Broadcasts Counter "broadcasts_total" "Broadcasts that the shard put in order as their channel's owner.";
     Deliveries Counter "deliveries_total" "Broadcasts appended for a subscriber of this shard.";
     DirectMessages Counter "direct_messages_total" "Messages of backends to single sessions.";
+    Triggers Counter "triggers_total" "Triggers of sessions, passed to the exchange.";
+    TriggersFailed Counter "triggers_failed_total" "Triggers of sessions that no worker could take.";
     Errors Counter "errors_total" "Error answers to clients.";
     ProtocolErrors Counter "protocol_errors_total" "Sessions closed because the peer broke the WebSocket protocol.";
     SlowConsumers Counter "slow_consumers_total" "Sessions closed with 4008: too many bytes waited for them, or too long.";
@@ -60,7 +62,7 @@ figures! {
     SubscriptionLimitHits Counter "subscription_limit_hits_total" "Subscriptions refused at the session's limit.";
     RequestPauses Counter "request_pauses_total" "Times a session's socket was not read because too many of its requests were open.";
     OutputPauses Counter "output_pauses_total" "Times a session's socket was not read because its own answers waited.";
-    LinkPauses Counter "link_pauses_total" "Times a publisher's socket was not read because a queue to its channel's shard was full.";
+    LinkPauses Counter "link_pauses_total" "Times a publisher's socket was not read because a queue to its channel's shard, or to the exchange, was full.";
 }
 
 /// The number of figures.

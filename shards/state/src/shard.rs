@@ -2,8 +2,8 @@
 //!
 //! Holds its sessions, the channels that hash here, and its view of every channel that one of its
 //! sessions subscribes. `browser` turns what a browser sends into requests, the dialects `classic`
-//! and `wwfp` check them, `request` carries them out, `owner` is the channel owner's half, `control`
-//! the control thread's word.
+//! and `wwfp` check them, `request` and `trigger` carry them out, `owner` is the channel owner's half,
+//! `control` the control thread's word.
 //!
 //! Invariants:
 //!
@@ -21,6 +21,7 @@ mod owner;
 mod request;
 #[cfg(test)]
 mod tests;
+mod trigger;
 mod wwfp;
 
 use std::{
@@ -84,7 +85,7 @@ pub struct Shard {
     delivery: Delivery,
     channels: Channels,
     admitted: AddressCounts,
-    /// By shard; the one to itself stays empty.
+    /// By shard, the exchange's behind them; the one to itself stays empty.
     links: Vec<Link>,
     /// By id.
     vhosts: Vec<Option<Arc<Vhost>>>,
@@ -128,7 +129,7 @@ impl Shard {
     /// A shard without vhosts.
     #[must_use]
     pub fn new(config: ShardConfig) -> Self {
-        let links = (0..config.directory.shards()).map(|_| Link::default()).collect();
+        let links = (0..=config.directory.exchange().0).map(|_| Link::default()).collect();
         Self {
             random: StdRng::from_seed(config.seed),
             config,

@@ -90,7 +90,7 @@ impl Shard {
         if let (Some(answers), Some(vhost)) = (&entry.answers, &entry.vhost) {
             let full = answers.len() >= vhost.settings.requests_outstanding_max as usize
                 || answers.bytes() > OPEN_BROADCAST_BYTES_MAX
-                || answers.awaits_control();
+                || answers.is_gated();
             if full && !entry.pause.requests {
                 entry.pause.requests = true;
                 figures.add(Figure::RequestPauses, 1);
@@ -284,7 +284,7 @@ impl Shard {
             None => true,
             Some(answers) => {
                 !holds_message
-                    && !answers.awaits_control()
+                    && !answers.is_gated()
                     && answers.len() <= max / 2
                     && answers.bytes() <= OPEN_BROADCAST_BYTES_MAX / 2
             }

@@ -81,11 +81,11 @@ impl Shard {
         self.unsubscribe(now, slot, channel, MemberData::default(), None)
     }
 
-    /// No backend can be connected to this node, so no trigger finds a worker.
     fn classic_trigger(&mut self, slot: u32, payload: &Payload<'_>) -> Step {
         self.require(slot, Rights::WRITE)?;
-        event_name(object(payload)?)?;
-        Err(Status::AssignationFailed.into())
+        let fields = object(payload)?;
+        let event = event_name(fields)?;
+        self.trigger(slot, event, fields.data, None)
     }
 
     fn classic_authenticate(&mut self, slot: u32, payload: &Payload<'_>) -> Step {

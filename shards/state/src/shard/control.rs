@@ -261,6 +261,8 @@ impl Shard {
                 | Open::Unsubscribe(..)
                 | Open::Fail(_)
                 | Open::Broadcast { .. }
+                | Open::Trigger { .. }
+                | Open::TriggeringBroadcast { .. }
                 | Open::Admit(_)
                 | Open::Authenticate,
             )

@@ -59,14 +59,23 @@ impl Shard {
         if owner == self.config.id {
             self.owner_request(now, message);
         } else {
-            self.send_request(owner, message, 0);
+            self.send_request(owner, message);
         }
     }
 
-    /// Sends a request to another shard.
-    pub(super) fn send_request(&mut self, owner: ShardId, message: ShardMessage, bytes: usize) {
+    /// Sends a request to another shard or the exchange.
+    pub(super) fn send_request(&mut self, owner: ShardId, message: ShardMessage) {
         let link = &mut self.links[owner.index()];
-        link.request_opened(bytes);
+        link.request_opened(match &message {
+            ShardMessage::Publish { frame, .. } => frame.len(),
+            ShardMessage::Trigger { trigger, .. } => trigger.bytes(),
+            ShardMessage::Subscribe { .. } | ShardMessage::Find { .. } | ShardMessage::Admit { .. } => 0,
+            ShardMessage::Dismiss { .. }
+            | ShardMessage::Leave { .. }
+            | ShardMessage::Answer { .. }
+            | ShardMessage::Deliver { .. }
+            | ShardMessage::Closed { .. } => unreachable!("nobody answers those"),
+        });
         link.push(message);
     }
 
@@ -343,7 +352,7 @@ impl Shard {
         }
     }
 
-    /// An owner's answer to a request of a session of this shard.
+    /// The answer of an owner, or of the exchange, to a request of a session of this shard.
     fn answered(&mut self, now: Instant, owner: ShardId, request: RequestRef, answer: Answer) {
         let session = request.session;
         let open = self
@@ -377,6 +386,14 @@ impl Shard {
                     _ => Reply::Error(Status::ChannelNotFound),
                 };
                 self.complete(request, &reply);
+            }
+            (Some(Open::Trigger { event, .. }), answer) => {
+                let event = event.clone();
+                self.trigger_answered(request, &event, &answer);
+            }
+            (Some(Open::TriggeringBroadcast { channel, frame, .. }), answer) => {
+                let (channel, frame) = (channel.clone(), Frame::clone(frame));
+                self.broadcast_triggered(now, request, channel, frame, &answer);
             }
             (Some(Open::Authenticate | Open::OpenChannel(_) | Open::CloseChannel(_)), _) => {
                 unreachable!("the control thread answers those")

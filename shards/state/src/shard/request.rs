@@ -78,7 +78,7 @@ impl Shard {
         let open = Open::Broadcast { channel: channel.clone(), bytes };
         let request = self.open_request(slot, open, Answerer::Whenever, reference);
         let message = ShardMessage::Publish { request, vhost, channel, frame: frame.into() };
-        self.send_request(owner, message, bytes);
+        self.send_request(owner, message);
         Ok(())
     }
 
@@ -198,7 +198,7 @@ impl Shard {
         }
         let secret = Secret::new(secret.ok_or(Status::InvalidCredentials)?);
         let (vhost, peer) = (vhost.id, session.peer);
-        let request = self.open_request(slot, Open::Authenticate, Answerer::Control, reference);
+        let request = self.open_request(slot, Open::Authenticate, Answerer::Gate, reference);
         self.reports.push_back(Report::VerifySecret { request, vhost, user: name.clone(), secret, peer });
         Ok(())
     }
@@ -212,7 +212,7 @@ impl Shard {
     ) -> Step {
         let token: SingleAccessToken = token.parse().map_err(|_| Status::InvalidCredentials)?;
         let vhost = self.vhost_of(slot)?;
-        let request = self.open_request(slot, Open::Authenticate, Answerer::Control, reference);
+        let request = self.open_request(slot, Open::Authenticate, Answerer::Gate, reference);
         self.reports.push_back(Report::ConsumeToken { request, vhost, token });
         Ok(())
     }
@@ -231,7 +231,7 @@ impl Shard {
             Managing::Open => Open::OpenChannel(channel.clone()),
             Managing::Close => Open::CloseChannel(channel.clone()),
         };
-        let request = self.open_request(slot, open, Answerer::Control, reference);
+        let request = self.open_request(slot, open, Answerer::Gate, reference);
         self.reports.push_back(match what {
             Managing::Open => Report::OpenChannel { request, vhost, channel },
             Managing::Close => Report::CloseChannel { request, vhost, channel },
@@ -268,8 +268,8 @@ impl Shard {
         Stop::Held
     }
 
-    /// The way to the owner has room. Otherwise the request is held until it has.
-    fn require_room(&mut self, slot: u32, owner: ShardId) -> Step {
+    /// The way to the owner, or to the exchange, has room. Otherwise the request is held until it has.
+    pub(super) fn require_room(&mut self, slot: u32, owner: ShardId) -> Step {
         if owner == self.config.id || self.links[owner.index()].has_room() {
             return Ok(());
         }

@@ -1,5 +1,7 @@
 //! One shard by hand: what the simulation is too random to pin down.
 
+mod triggers;
+
 use std::{sync::Arc, time::Duration};
 
 use webrocket_wire::frame;
@@ -19,9 +21,14 @@ struct Bench {
 
 impl Bench {
     fn new(settings: Settings) -> Self {
+        Self::among(1, settings)
+    }
+
+    /// The first of so many shards; the test plays the others.
+    fn among(shards: u16, settings: Settings) -> Self {
         let mut shard = Shard::new(ShardConfig {
             id: ShardId(0),
-            directory: Directory::new(1, 1),
+            directory: Directory::new(shards, 1),
             seed: [7; 32],
             handshake_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(5),
@@ -40,10 +47,16 @@ impl Bench {
     }
 
     fn connect(&mut self) -> SessionRef {
+        self.connect_to("/w")
+    }
+
+    fn connect_to(&mut self, target: &str) -> SessionRef {
         let session = self.shard.accept(self.now, "127.0.0.1:1".parse().unwrap());
-        let mut request = b"GET /w HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        let mut request = format!(
+            "GET {target} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-            .to_vec();
+        )
+        .into_bytes();
         self.shard.handle(self.now, Input::Received { session, bytes: &mut request });
         self.flush(usize::MAX);
         session

@@ -88,10 +88,10 @@ impl Shard {
             self.require_authenticated(slot)?;
         }
         self.require_on(slot, Rights::WRITE, &channel)?;
-        if trigger.is_some() {
-            return Err(Status::AssignationFailed.into());
+        match trigger {
+            Some(trigger) => self.publish_triggering(slot, channel, event, trigger, fields.data, reference),
+            None => self.publish(now, slot, channel, event, fields.data, reference),
         }
-        self.publish(now, slot, channel, event, fields.data, reference)
     }
 
     fn wwfp_subscribe(&mut self, now: Instant, slot: u32, Asked { fields, reference }: Asked<'_>) -> Step {
@@ -126,11 +126,10 @@ impl Shard {
         self.unsubscribe(now, slot, channel, data, reference)
     }
 
-    /// No backend can be connected to this node, so no trigger finds a worker.
-    fn wwfp_trigger(&mut self, slot: u32, Asked { fields, .. }: Asked<'_>) -> Step {
-        checked_event(fields.event.ok_or(Status::InvalidPayload)?)?;
+    fn wwfp_trigger(&mut self, slot: u32, Asked { fields, reference }: Asked<'_>) -> Step {
+        let event = checked_event(fields.event.ok_or(Status::InvalidPayload)?)?;
         self.require_authenticated(slot)?;
-        Err(Status::AssignationFailed.into())
+        self.trigger(slot, event, fields.data, reference)
     }
 
     fn wwfp_auth(&mut self, slot: u32, Asked { fields, reference }: Asked<'_>) -> Step {
@@ -200,7 +199,7 @@ impl Shard {
         vhost.map_or(0, |vhost| vhost.settings.presence_data_bytes_max as usize)
     }
 
-    fn is_subscribed(&self, slot: u32, channel: &ChannelName) -> Result<bool, Status> {
+    pub(super) fn is_subscribed(&self, slot: u32, channel: &ChannelName) -> Result<bool, Status> {
         let key = (self.vhost_of(slot)?, channel.clone());
         let view = self.delivery.find(&key);
         Ok(view.is_some_and(|view| self.delivery.subscribes(&self.sessions[slot], view)))

@@ -1,0 +1,140 @@
+//! Triggers of sessions: their way to the exchange, and what comes of it.
+//!
+//! Who handles a trigger, and where it waits for him, is the exchange's business. A trigger leaves
+//! when everything that the session asked before has had its effect, so that what a backend does in
+//! return comes behind that. Only triggers need not wait for triggers: the exchange places them in
+//! the order in which they come, at once. A broadcast that triggers goes to its channel's owner when
+//! its trigger has been placed; until it is done, the session's later requests wait.
+//!
+//! Source: docs/protocol.md, "Triggers of browsers".
+
+use std::time::Instant;
+
+use serde_json::value::RawValue;
+use webrocket_wire::{
+    ChannelName, Reply, Rights, Status, Trigger, event::Delivery as Broadcast, trigger::Origin,
+    wwfp::Reference,
+};
+
+use crate::{
+    answers::{Answerer, Open},
+    message::{Answer, Frame, RequestRef, ShardMessage},
+    metrics::Figure,
+};
+
+use super::{Shard, request::Step};
+
+impl Shard {
+    /// Triggers an event for a session that may.
+    pub(super) fn trigger(
+        &mut self,
+        slot: u32,
+        event: &RawValue,
+        data: Option<&RawValue>,
+        reference: Option<&Reference>,
+    ) -> Step {
+        self.require_way_to_exchange(slot)?;
+        let trigger = self.make_trigger(slot, event, data, None);
+        let open = Open::Trigger { event: event.get().into(), bytes: trigger.bytes() };
+        let answerer = Answerer::Owner(self.config.directory.exchange());
+        self.send_trigger(slot, trigger, open, answerer, reference)
+    }
+
+    /// Broadcasts on a channel on which the session may, once `trigger` has been placed with the same data.
+    pub(super) fn publish_triggering(
+        &mut self,
+        slot: u32,
+        channel: ChannelName,
+        event: &RawValue,
+        trigger: &RawValue,
+        data: Option<&RawValue>,
+        reference: Option<&Reference>,
+    ) -> Step {
+        self.require_way_to_exchange(slot)?;
+        let owner = self.config.directory.owner(self.vhost_of(slot)?, &channel);
+        self.require_room(slot, owner)?;
+        let mut frame = Vec::new();
+        Broadcast::new(event, data, &channel, Some(self.sessions[slot].sid)).encode(&mut frame);
+        let trigger = self.make_trigger(slot, trigger, data, Some(&channel));
+        let open = Open::TriggeringBroadcast { channel, frame: frame.into(), bytes: trigger.bytes() };
+        self.send_trigger(slot, trigger, open, Answerer::Gate, reference)
+    }
+
+    /// Everything before is done, or stands before it at the exchange, to which there is room.
+    fn require_way_to_exchange(&mut self, slot: u32) -> Step {
+        let exchange = self.config.directory.exchange();
+        self.require_order(slot, Some(exchange))?;
+        self.require_room(slot, exchange)
+    }
+
+    fn make_trigger(
+        &self,
+        slot: u32,
+        event: &RawValue,
+        data: Option<&RawValue>,
+        channel: Option<&ChannelName>,
+    ) -> Trigger {
+        let session = &self.sessions[slot];
+        let uid = session.identity.uid();
+        Trigger::new(event, data, Origin { sid: session.sid, uid: uid.as_deref(), channel })
+    }
+
+    fn send_trigger(
+        &mut self,
+        slot: u32,
+        trigger: Trigger,
+        open: Open,
+        answerer: Answerer,
+        reference: Option<&Reference>,
+    ) -> Step {
+        let vhost = self.vhost_of(slot)?;
+        let request = self.open_request(slot, open, answerer, reference);
+        let exchange = self.config.directory.exchange();
+        self.send_request(exchange, ShardMessage::Trigger { request, vhost, trigger });
+        self.figures.add(Figure::Triggers, 1);
+        Ok(())
+    }
+
+    /// The exchange's answer to a trigger.
+    pub(super) fn trigger_answered(&mut self, request: RequestRef, event: &str, answer: &Answer) {
+        let is_placed = *answer == Answer::Triggered;
+        let reply = if is_placed { Reply::Triggered(event) } else { self.assignation_failed() };
+        self.complete(request, &reply);
+    }
+
+    /// The exchange's answer to the trigger of a broadcast, which goes on if it was placed.
+    pub(super) fn broadcast_triggered(
+        &mut self,
+        now: Instant,
+        request: RequestRef,
+        channel: ChannelName,
+        frame: Frame,
+        answer: &Answer,
+    ) {
+        if *answer != Answer::Triggered {
+            let reply = self.assignation_failed();
+            return self.complete(request, &reply);
+        }
+        let slot = request.session.slot;
+        // Its rights and its subscription may have changed while the exchange was asked.
+        if !self.rights(slot, channel.as_str()).contains(Rights::WRITE) {
+            return self.complete(request, &Reply::Error(Status::AccessDenied));
+        }
+        let Ok(vhost) = self.vhost_of(slot) else { return };
+        let owner = self.config.directory.owner(vhost, &channel);
+        let (open, message) = if self.is_subscribed(slot, &channel) == Ok(true) {
+            let open = Open::Broadcast { channel: channel.clone(), bytes: frame.len() };
+            (open, ShardMessage::Publish { request, vhost, channel, frame })
+        } else {
+            (Open::Fail(Status::NotSubscribed), ShardMessage::Find { request, vhost, channel })
+        };
+        let answers = self.sessions[slot].answers.as_mut().expect("the request is open");
+        answers.go_on(request.number, open);
+        self.ask_owner(now, owner, message);
+    }
+
+    fn assignation_failed(&mut self) -> Reply<'static> {
+        self.figures.add(Figure::TriggersFailed, 1);
+        Reply::Error(Status::AssignationFailed)
+    }
+}
