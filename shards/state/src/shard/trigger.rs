@@ -6,7 +6,7 @@
 //! the order in which they come, at once. A broadcast that triggers goes to its channel's owner when
 //! its trigger has been placed; until it is done, the session's later requests wait.
 //!
-//! Source: docs/protocol.md, "Triggers of browsers".
+//! Source: docs/protocol.md, "What subscribers receive", "Classic" and "WWFP".
 
 use std::time::Instant;
 
