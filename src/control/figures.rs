@@ -59,7 +59,7 @@ figures! {
     http_answers_refused_total Counter;
     /// HTTP requests on the WebSocket port that the server could not serve.
     http_answers_failed_total Counter;
-    /// Bytes of memory that bodies of HTTP requests on the WebSocket port take or may take.
+    /// Bytes of memory that bodies of more than 64 KiB on the WebSocket port take or may take.
     http_body_bytes Gauge;
     /// Bodies of HTTP requests on the WebSocket port that wait for memory.
     http_bodies_waiting Gauge;

@@ -1,7 +1,8 @@
 //! Request bodies: each bounded in length and time, all together in memory.
 //!
 //! A body is given room before it is read: as much as it says to have, or as much as it may have.
-//! It waits where there is none. The number of waiting bodies is bounded by that of connections.
+//! It waits where there is none. The number of waiting bodies is bounded by that of connections, and
+//! so is the memory of small bodies, which need no room: whoever holds it all does not hold up others.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,6 +21,8 @@ use crate::control::{figures::ControlFigures, refusal::Refusal};
 
 /// Bytes of all bodies that are in memory at the same moment, unless a single one may be longer.
 const ROOM_BYTES: usize = 64 << 20;
+/// The length of a body that needs no room.
+const SMALL_BYTES: u32 = 64 << 10;
 /// How long a body may take to arrive once there is room for it.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes that are read of a body that nobody wants.
@@ -30,6 +33,7 @@ const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 /// The room for bodies.
 pub(super) struct Bodies {
     bytes_max: u32,
+    small_bytes: u32,
     room: Arc<Semaphore>,
     room_bytes: usize,
     timeout: Duration,
@@ -64,13 +68,14 @@ impl Bodies {
     /// Room for bodies of at most `bytes_max` bytes each.
     pub(super) fn new(bytes_max: u32, figures: Arc<ControlFigures>) -> Self {
         let room_bytes = ROOM_BYTES.max(bytes_max as usize);
-        Self { bytes_max, room: Arc::new(Semaphore::new(room_bytes)), room_bytes, timeout: TIMEOUT, figures }
+        let room = Arc::new(Semaphore::new(room_bytes));
+        Self { bytes_max, small_bytes: SMALL_BYTES, room, room_bytes, timeout: TIMEOUT, figures }
     }
 
-    /// The same with less room and time.
+    /// The same with less room and time; no body is small.
     #[cfg(test)]
     pub(super) fn with(self, room_bytes: usize, timeout: Duration) -> Self {
-        Self { room: Arc::new(Semaphore::new(room_bytes)), room_bytes, timeout, ..self }
+        Self { small_bytes: 0, room: Arc::new(Semaphore::new(room_bytes)), room_bytes, timeout, ..self }
     }
 
     /// Reads a body once there is room for it.
@@ -117,6 +122,7 @@ impl Bodies {
     }
 
     async fn reserve(&self, bytes: u32) -> Room {
+        let bytes = if bytes <= self.small_bytes { 0 } else { bytes };
         let permit = match Arc::clone(&self.room).try_acquire_many_owned(bytes) {
             Ok(permit) => permit,
             Err(_) => {
@@ -299,6 +305,23 @@ mod tests {
         assert_eq!(bodies.figures.http_bodies_waiting.value(), 0);
         drop(held);
         assert_eq!(bodies.read(&mut whole(10)).await.unwrap().len(), 10);
+    }
+
+    #[tokio::test]
+    async fn small_bodies_need_no_room() {
+        let bodies = Bodies::new(10, Arc::default()).with(10, Duration::from_secs(20));
+        let bodies = Arc::new(Bodies { small_bytes: 3, ..bodies });
+        let held = bodies.read(&mut whole(10)).await.unwrap();
+        let waiting = {
+            let bodies = Arc::clone(&bodies);
+            tokio::spawn(async move { bodies.read(&mut whole(4)).await.unwrap().len() })
+        };
+        while bodies.figures.http_bodies_waiting.value() != 1 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(bodies.read(&mut whole(3)).await.unwrap().len(), 3);
+        drop(held);
+        assert_eq!(waiting.await.unwrap(), 4);
     }
 
     #[tokio::test]
