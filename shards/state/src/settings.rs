@@ -101,6 +101,12 @@ settings! {
     bytes_per_second_max: 0 in 0..=1_000_000_000;
     /// Sessions from one address; 0 is no limit. At the bound: 429 before the upgrade.
     connections_per_address_max: 0 in 0..=1_000_000_000;
+    /// Triggers that wait while all workers that could take them are busy. At the bound: `ASSIGNATION_FAILED`, 503.
+    trigger_queue_max: 10_000 in 0..=10_000_000;
+    /// Bytes of the triggers that wait. At the bound: `ASSIGNATION_FAILED`, 503.
+    trigger_queue_bytes_max: 67_108_864 in 0..=4_294_967_295;
+    /// How often a trigger is given to another worker after one had it. Then: given up, counted and logged.
+    trigger_redeliveries_max: 5 in 0..=1_000_000;
 }
 
 /// A setting that is out of its range.

@@ -18,7 +18,7 @@
 //! Source: docs/protocol.md, "Triggers".
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -26,13 +26,13 @@ use std::{
 use webrocket_wire::Trigger;
 
 use super::{
-    desk::Desk,
-    queue::QueueLimits,
-    worker::{Filter, Worker, WorkerInfo, WorkerRef},
+    desk::{Desk, Floor},
+    queue::{QueueInfo, QueueLimits},
+    worker::{Application, Filter, Transport, Worker, WorkerInfo, WorkerRef},
 };
-use crate::{deadlines::Deadlines, slots::Slots, vhost::VhostId};
+use crate::{deadlines::Deadlines, vhost::VhostId};
 
-/// A worker that is silent for so long is dead.
+/// A worker over ZeroMQ that is silent for so long is dead.
 pub const SILENCE_MAX: Duration = Duration::from_secs(3);
 
 /// Names a trigger within its vhost, in the order of placing.
@@ -45,19 +45,19 @@ pub struct AssignationFailed;
 
 /// What is to be done for a desk.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DeskOrder {
-    /// Send a trigger to a worker.
+pub(super) enum DeskOrder {
+    /// Send a trigger to a worker, if it [still shall be sent](Desks::sent).
     Deliver {
         /// Whom to.
         worker: WorkerRef,
         /// What.
         trigger: Arc<Trigger>,
-        /// By what the worker acknowledges it; `None` for a worker without window.
-        id: Option<TriggerId>,
+        /// Which one.
+        id: TriggerId,
     },
     /// Tell a worker that it is one no more.
     Dismiss(WorkerRef),
-    /// A trigger was given to so many workers in vain that it is given up: to be counted and logged.
+    /// A trigger was given to so many workers in vain that it is given up: to be logged.
     GiveUp {
         /// The vhost.
         vhost: VhostId,
@@ -68,145 +68,179 @@ pub enum DeskOrder {
 
 /// The desks of all vhosts.
 #[derive(Debug, Default)]
-pub struct Desks {
-    desks: BTreeMap<VhostId, Desk>,
-    workers: Slots<Worker>,
+pub(super) struct Desks {
+    desks: HashMap<VhostId, Desk, ahash::RandomState>,
+    floor: Floor,
     deadlines: Deadlines,
-    orders: VecDeque<DeskOrder>,
+    /// How many workers ever came.
+    came: u64,
 }
 
 impl Desks {
     /// What to do next.
-    pub fn next_order(&mut self) -> Option<DeskOrder> {
-        self.orders.pop_front()
+    pub(super) fn next_order(&mut self) -> Option<DeskOrder> {
+        self.floor.orders.pop_front()
     }
 
     /// When [`Desks::expire`] is due at the latest.
     #[must_use]
-    pub fn next_deadline(&self) -> Option<Instant> {
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.deadlines.next()
     }
 
-    /// The workers of a vhost, in no particular order.
+    /// The workers of a vhost, in the order in which they came.
     #[must_use]
-    pub fn workers(&self, vhost: VhostId) -> Vec<WorkerInfo> {
-        let Some(desk) = self.desks.get(&vhost) else { return Vec::new() };
-        desk.workers().map(|worker| self.workers[worker.slot].info(worker)).collect()
+    pub(super) fn workers(&self, vhost: VhostId) -> Vec<WorkerInfo> {
+        self.desks.get(&vhost).map_or_else(Vec::new, |desk| desk.infos(&self.floor))
     }
 
-    /// How many triggers wait at a vhost's desk, and how many bytes they count for.
+    /// What a vhost's desk has counted; streams are not its business.
     #[must_use]
-    pub fn waiting(&self, vhost: VhostId) -> (usize, usize) {
-        self.desks.get(&vhost).map_or((0, 0), Desk::waiting)
+    pub(super) fn counts(&self, vhost: VhostId) -> Option<QueueInfo> {
+        self.desks.get(&vhost).map(Desk::counts)
+    }
+
+    /// What the desks of all vhosts have counted, removed ones included.
+    #[must_use]
+    pub(super) fn total(&self) -> &QueueInfo {
+        &self.floor.total
+    }
+
+    /// The filter with this text, if a worker of the vhost has it.
+    #[must_use]
+    pub(super) fn filter(&self, vhost: VhostId, text: &str) -> Option<&Filter> {
+        self.desks.get(&vhost)?.filter(text)
     }
 
     /// A vhost came, or its limits changed.
-    pub fn put_vhost(&mut self, vhost: VhostId, limits: QueueLimits) {
+    pub(super) fn put_vhost(&mut self, vhost: VhostId, limits: QueueLimits) {
         self.desks.entry(vhost).or_insert_with(|| Desk::new(vhost, limits)).limits = limits;
     }
 
-    /// A vhost is gone, and all that waits there; its workers are dismissed.
-    pub fn remove_vhost(&mut self, vhost: VhostId) {
-        let Some(desk) = self.desks.remove(&vhost) else { return };
-        for worker in desk.workers() {
-            self.workers.remove(worker.slot, worker.generation);
-            self.orders.push_back(DeskOrder::Dismiss(worker));
-        }
+    /// A vhost is gone; its workers are dismissed. Returns how many triggers waited there.
+    pub(super) fn remove_vhost(&mut self, vhost: VhostId) -> u64 {
+        self.desks.remove(&vhost).map_or(0, |desk| desk.remove(&mut self.floor))
     }
 
-    /// Places a trigger. `streamed`: a stream subscriber receives it; that counts as handled
-    /// while the vhost has no worker at all.
+    /// Places a trigger. `streamed`: a stream receives it; that counts as handled while the vhost
+    /// has no worker at all.
     ///
     /// # Errors
     /// [`AssignationFailed`]
-    pub fn place(
+    pub(super) fn place(
         &mut self,
         vhost: VhostId,
-        trigger: Trigger,
+        trigger: Arc<Trigger>,
         streamed: bool,
-    ) -> Result<(), AssignationFailed> {
+    ) -> Result<TriggerId, AssignationFailed> {
         let desk = self.desks.get_mut(&vhost).ok_or(AssignationFailed)?;
-        if desk.workers().next().is_none() {
-            return if streamed { Ok(()) } else { Err(AssignationFailed) };
-        }
-        desk.place(&mut self.workers, trigger, &mut self.orders)
+        desk.place(&mut self.floor, trigger, streamed)
     }
 
-    /// A worker is ready. `window`: how many triggers it takes without having acknowledged them;
-    /// `None`: it acknowledges none. Returns `None` if there is no such vhost.
-    pub fn ready(
+    /// A worker is ready. Returns `None` if there is no such vhost.
+    pub(super) fn ready(
         &mut self,
         now: Instant,
         vhost: VhostId,
-        filter: Filter,
-        window: Option<u32>,
+        application: Application,
     ) -> Option<WorkerRef> {
         let desk = self.desks.get_mut(&vhost)?;
-        let (slot, generation) = self.workers.insert(Worker::new(now, vhost, filter, window));
+        let is_heard_of = application.transport == Transport::ZeroMq;
+        self.came += 1;
+        let (slot, generation) = self.floor.workers.insert(Worker::new(now, vhost, application, self.came));
         let worker = WorkerRef { slot, generation };
-        self.deadlines.push(now + SILENCE_MAX, slot, generation);
-        desk.join(&mut self.workers, worker, &mut self.orders);
+        if is_heard_of {
+            self.deadlines.push(now + SILENCE_MAX, slot, generation);
+        }
+        desk.join(&mut self.floor, worker);
         Some(worker)
     }
 
-    /// A worker gives a sign of life. `false` if it is none any more.
-    pub fn heard(&mut self, now: Instant, worker: WorkerRef) -> bool {
-        let entry = self.workers.entry(worker.slot, worker.generation);
-        entry.map(|entry| entry.heard = now).is_some()
+    /// A worker gives a sign of life.
+    pub(super) fn heard(&mut self, now: Instant, worker: WorkerRef) {
+        if let Some(entry) = self.floor.workers.entry(worker.slot, worker.generation) {
+            entry.heard = now;
+        }
     }
 
     /// A worker has handled a trigger. One that it does not have is ignored.
-    pub fn acknowledge(&mut self, worker: WorkerRef, id: TriggerId) {
-        let Some(desk) = desk_of(&self.workers, &mut self.desks, worker) else { return };
-        if self.workers[worker.slot].outstanding.remove(&id).is_some() {
-            desk.serve(&mut self.workers, worker, &mut self.orders);
+    pub(super) fn acknowledge(&mut self, worker: WorkerRef, id: TriggerId) {
+        if let Some((desk, floor)) = self.desk_of(worker) {
+            desk.acknowledge(floor, worker, id);
         }
     }
 
     /// A worker gives a trigger back: somebody else shall have it, if there is somebody.
-    pub fn refuse(&mut self, worker: WorkerRef, id: TriggerId) {
-        let Some(desk) = desk_of(&self.workers, &mut self.desks, worker) else { return };
-        if let Some(waiting) = self.workers[worker.slot].outstanding.remove(&id) {
-            desk.take_back(&mut self.workers, id, waiting, Some(worker), &mut self.orders);
-            desk.serve(&mut self.workers, worker, &mut self.orders);
+    pub(super) fn refuse(&mut self, worker: WorkerRef, id: TriggerId) {
+        if let Some((desk, floor)) = self.desk_of(worker) {
+            desk.refuse(floor, worker, id);
         }
     }
 
-    /// The way to a worker is full, or has room again: while it is full, the worker gets nothing.
-    pub fn set_congested(&mut self, worker: WorkerRef, congested: bool) {
-        let Some(desk) = desk_of(&self.workers, &mut self.desks, worker) else { return };
-        self.workers[worker.slot].congested = congested;
-        desk.serve(&mut self.workers, worker, &mut self.orders);
+    /// A [`DeskOrder::Deliver`] is to be carried out now: `false` if it is not to be any more, because the
+    /// worker has gone or the way to it is full. Who has no window is done with the trigger.
+    pub(super) fn sent(&mut self, worker: WorkerRef, id: TriggerId) -> bool {
+        self.desk_of(worker).is_some_and(|(desk, floor)| desk.sent(floor, worker, id))
+    }
+
+    /// A trigger that was [`Desks::sent`] found the way to its worker full. It waits in its place
+    /// again, with all that was to be sent behind it, and the worker gets nothing until [`Desks::relieve`].
+    pub(super) fn undelivered(&mut self, worker: WorkerRef, id: TriggerId, trigger: Arc<Trigger>) {
+        if let Some((desk, floor)) = self.desk_of(worker) {
+            desk.undelivered(floor, worker, id, trigger);
+        }
+    }
+
+    /// The way to a worker may have room again.
+    pub(super) fn relieve(&mut self, worker: WorkerRef) {
+        if let Some((desk, floor)) = self.desk_of(worker) {
+            floor.workers[worker.slot].is_congested = false;
+            desk.serve(floor, worker);
+        }
     }
 
     /// A worker leaves, or has died: others get what it has not acknowledged.
-    pub fn leave(&mut self, worker: WorkerRef) {
-        let Some(desk) = desk_of(&self.workers, &mut self.desks, worker) else { return };
-        desk.leave(&mut self.workers, worker, &mut self.orders);
+    pub(super) fn leave(&mut self, worker: WorkerRef) {
+        if let Some((desk, floor)) = self.desk_of(worker) {
+            desk.leave(floor, &[worker]);
+        }
     }
 
-    /// Dismisses workers that have been silent for too long.
-    pub fn expire(&mut self, now: Instant) {
+    /// Dismisses all workers of a vhost; what they have not acknowledged waits for those who come.
+    pub(super) fn dismiss_all(&mut self, vhost: VhostId) {
+        let Some(desk) = self.desks.get_mut(&vhost) else { return };
+        let workers = desk.workers();
+        self.floor.orders.extend(workers.iter().copied().map(DeskOrder::Dismiss));
+        desk.leave(&mut self.floor, &workers);
+    }
+
+    /// Dismisses workers that have been silent for too long, all at once, so that none of them
+    /// inherits from another; how many.
+    pub(super) fn expire(&mut self, now: Instant) -> u64 {
+        let mut silent: BTreeMap<VhostId, Vec<WorkerRef>> = BTreeMap::new();
+        let mut count = 0;
         while let Some((_, slot, generation)) = self.deadlines.pop_due(now) {
-            let Some(entry) = self.workers.entry(slot, generation) else { continue };
+            let Some(entry) = self.floor.workers.entry(slot, generation) else { continue };
             let until = entry.heard + SILENCE_MAX;
             if now < until {
                 self.deadlines.push(until, slot, generation);
-                continue;
+            } else {
+                silent.entry(entry.vhost).or_default().push(WorkerRef { slot, generation });
+                count += 1;
             }
-            let worker = WorkerRef { slot, generation };
-            self.orders.push_back(DeskOrder::Dismiss(worker));
-            self.leave(worker);
         }
+        for (vhost, workers) in silent {
+            self.floor.orders.extend(workers.iter().copied().map(DeskOrder::Dismiss));
+            let desk = self.desks.get_mut(&vhost).expect("workers go with their vhost");
+            desk.leave(&mut self.floor, &workers);
+        }
+        count
     }
-}
 
-/// The desk at which a worker stands, unless the worker is gone.
-fn desk_of<'a>(
-    workers: &Slots<Worker>,
-    desks: &'a mut BTreeMap<VhostId, Desk>,
-    worker: WorkerRef,
-) -> Option<&'a mut Desk> {
-    let vhost = workers.peek(worker.slot, worker.generation)?.vhost;
-    Some(desks.get_mut(&vhost).expect("workers go with their vhost"))
+    /// The desk at which a worker stands, unless the worker is gone.
+    fn desk_of(&mut self, worker: WorkerRef) -> Option<(&mut Desk, &mut Floor)> {
+        let vhost = self.floor.workers.peek(worker.slot, worker.generation)?.vhost;
+        let desk = self.desks.get_mut(&vhost).expect("workers go with their vhost");
+        Some((desk, &mut self.floor))
+    }
 }

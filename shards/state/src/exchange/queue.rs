@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use webrocket_wire::Trigger;
 
 use super::{desks::TriggerId, worker::WorkerRef};
+use crate::settings::Settings;
 
 /// The bounds of a vhost's queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,9 +18,13 @@ pub struct QueueLimits {
     pub redeliveries_max: u32,
 }
 
-impl Default for QueueLimits {
-    fn default() -> Self {
-        Self { triggers_max: 10_000, bytes_max: 64 << 20, redeliveries_max: 5 }
+impl From<&Settings> for QueueLimits {
+    fn from(settings: &Settings) -> Self {
+        Self {
+            triggers_max: settings.trigger_queue_max as usize,
+            bytes_max: settings.trigger_queue_bytes_max as usize,
+            redeliveries_max: settings.trigger_redeliveries_max,
+        }
     }
 }
 
@@ -34,7 +39,7 @@ pub struct QueueInfo {
     pub outstanding: u64,
     /// Ready workers.
     pub workers: u64,
-    /// Streams, over ZeroMQ and HTTP.
+    /// Subscriptions of streams over ZeroMQ, and streams over HTTP.
     pub streams: u64,
     /// Triggers that were placed.
     pub placed: u64,
@@ -64,14 +69,6 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    pub(super) fn len(&self) -> usize {
-        self.waiting.len()
-    }
-
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
-    }
-
     /// Whether a new trigger may wait here too.
     pub(super) fn has_room(&self, trigger: &Trigger, limits: &QueueLimits) -> bool {
         self.waiting.len() < limits.triggers_max

@@ -1,11 +1,20 @@
 //! A worker as the exchange sees it, over whatever transport.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Instant};
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    sync::Arc,
+    time::Instant,
+};
 
 use regex::Regex;
 
 use super::{desks::TriggerId, queue::Waiting};
 use crate::vhost::VhostId;
+
+/// The most triggers that are on their way to a worker without window: what the way to it does
+/// not take at once shall wait where others can have it.
+pub(super) const UNSENT_MAX: usize = 64;
 
 /// Names a worker; never valid for a later one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,25 +31,35 @@ pub struct WorkerRef {
 pub struct Filter {
     text: Arc<str>,
     pattern: Arc<Regex>,
+    takes_all: bool,
 }
 
 impl Filter {
-    /// A filter that was compiled from `text`, with anchors at both ends.
+    /// What a worker that names no filter takes.
+    pub const ALL: &'static str = ".*";
+
+    /// A filter that was [compiled](crate::pattern::compile) from `text`, with anchors at both ends.
     #[must_use]
     pub fn new(text: &str, pattern: Arc<Regex>) -> Self {
-        Self { text: text.into(), pattern }
+        // No event's name is empty or holds a line break.
+        Self { text: text.into(), pattern, takes_all: matches!(text, Self::ALL | ".+") }
     }
 
     /// Whether a worker with this filter takes the event.
     #[must_use]
     pub fn matches(&self, event: &str) -> bool {
-        self.pattern.is_match(event)
+        self.takes_all || self.pattern.is_match(event)
     }
 
     /// As the worker wrote it.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// As the worker wrote it, to be shared.
+    pub(super) fn text(&self) -> Arc<str> {
+        Arc::clone(&self.text)
     }
 }
 
@@ -76,19 +95,35 @@ pub struct WorkerInfo {
     pub since: Instant,
 }
 
+/// How somebody becomes a worker.
+#[derive(Debug, Clone)]
+pub struct Application {
+    /// Which events it takes.
+    pub filter: Filter,
+    /// How many triggers it takes without having acknowledged them; `None`: it acknowledges none.
+    pub window: Option<u32>,
+    /// How it is connected. Over ZeroMQ it must be [heard](super::desks::Desks::heard) of.
+    pub transport: Transport,
+}
+
 /// One worker.
 #[derive(Debug)]
 pub(super) struct Worker {
     pub(super) vhost: VhostId,
-    pub(super) filter: Filter,
-    pub(super) window: Option<u32>,
-    /// What it has and must acknowledge.
-    pub(super) outstanding: BTreeMap<TriggerId, Waiting>,
+    /// The place of its filter's class at the desk.
+    pub(super) class: u32,
+    pub(super) application: Application,
+    /// What it was given and has not acknowledged; without window, what was not sent yet.
+    pub(super) outstanding: HashMap<TriggerId, Waiting, ahash::RandomState>,
+    /// What it was given and was not sent yet, in order.
+    pub(super) unsent: VecDeque<TriggerId>,
     /// When it was last heard.
     pub(super) heard: Instant,
     since: Instant,
+    /// How many workers came before it.
+    pub(super) number: u64,
     /// The way to it is full.
-    pub(super) congested: bool,
+    pub(super) is_congested: bool,
     /// When it last got a trigger, counted in triggers.
     pub(super) served: u64,
     /// Under which load and turn its desk has filed it, while it has room.
@@ -96,15 +131,17 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(now: Instant, vhost: VhostId, filter: Filter, window: Option<u32>) -> Self {
+    pub(super) fn new(now: Instant, vhost: VhostId, application: Application, number: u64) -> Self {
         Self {
             vhost,
-            filter,
-            window,
-            outstanding: BTreeMap::new(),
+            class: 0,
+            application,
+            outstanding: HashMap::default(),
+            unsent: VecDeque::new(),
             heard: now,
             since: now,
-            congested: false,
+            number,
+            is_congested: false,
             served: 0,
             filed: None,
         }
@@ -112,15 +149,16 @@ impl Worker {
 
     /// Whether it may have one more trigger.
     pub(super) fn has_room(&self) -> bool {
-        !self.congested && self.window.is_none_or(|window| self.outstanding.len() < window as usize)
+        let most = self.application.window.map_or(UNSENT_MAX, |window| window as usize);
+        !self.is_congested && self.outstanding.len() < most
     }
 
     pub(super) fn info(&self, worker: WorkerRef) -> WorkerInfo {
         WorkerInfo {
             worker,
-            transport: Transport::ZeroMq,
-            filter: Arc::clone(&self.filter.text),
-            window: self.window,
+            transport: self.application.transport,
+            filter: self.application.filter.text(),
+            window: self.application.window,
             outstanding: self.outstanding.len(),
             since: self.since,
         }
