@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 
 use webrocket_state::{
-    Action, Input, Machine, SessionRef, Shard, ShardId, ShardMessage, link::CONGESTED_MESSAGES,
+    Action, Input, Machine, Party, SessionRef, Shard, ShardId, ShardMessage, link::CONGESTED_MESSAGES,
+    message::Answer,
 };
 
 use crate::{
@@ -42,6 +43,7 @@ pub struct Driver {
     id: usize,
     /// All shards.
     others: Vec<ShardId>,
+    exchange: ShardId,
     /// The real thing.
     pub shard: Shard,
     /// By slot.
@@ -60,6 +62,7 @@ impl Driver {
         Self {
             id,
             others: (0..shards).map(|shard| ShardId(u16::try_from(shard).expect("few shards"))).collect(),
+            exchange: ShardId(u16::try_from(shards).expect("few shards")),
             shard,
             connections: Vec::new(),
             ready: VecDeque::new(),
@@ -71,7 +74,8 @@ impl Driver {
     /// Whether the shard has nothing to do and nothing to tell another.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        !self.shard.has_work() && self.others.iter().all(|shard| !self.shard.has_message(*shard))
+        let parties = self.others.iter().chain([&self.exchange]);
+        !self.shard.has_work() && parties.into_iter().all(|party| !self.shard.has_message(*party))
     }
 
     /// One turn; when the next one is due at the latest.
@@ -105,6 +109,7 @@ impl Driver {
         self.send_messages(net, chance, scenario, ledger);
         self.flush(net, chance, scenario, ledger);
         self.send_messages(net, chance, scenario, ledger);
+        self.fail_triggers(net, chance);
         self.report(net, chance);
         self.act(net, chance, ledger);
         self.next(net, chance)
@@ -319,6 +324,20 @@ impl Driver {
         }
     }
 
+    /// There is no worker, so every trigger fails, sooner or later.
+    fn fail_triggers(&mut self, net: &Net, chance: &mut Chance) {
+        let (now, from) = (net.instant(), self.exchange);
+        while self.shard.has_message(from)
+            && chance.percent(50)
+            && let Some(message) = self.shard.next_message(now, from)
+        {
+            let ShardMessage::Trigger { request, trigger, .. } = message else { continue };
+            let answer = Answer::AssignationFailed;
+            let message = ShardMessage::Answer { request, answer, bytes: trigger.bytes() };
+            self.shard.handle(now, Input::Message { from, message });
+        }
+    }
+
     fn flush(&mut self, net: &mut Net, chance: &mut Chance, scenario: &Scenario, ledger: &mut Ledger) {
         self.has_more_to_send = false;
         let most = if chance.percent(85) { u64::MAX } else { chance.small(32) };
@@ -395,7 +414,8 @@ impl Driver {
     }
 
     fn next(&mut self, net: &Net, chance: &mut Chance) -> Option<Micros> {
-        let is_busy = !self.ready.is_empty() || self.has_more_to_send || self.shard.has_work();
+        let triggers = self.shard.has_message(self.exchange);
+        let is_busy = !self.ready.is_empty() || self.has_more_to_send || self.shard.has_work() || triggers;
         let soon = is_busy.then(|| net.now + chance.between(1, 40));
         let messages = net.queues.iter().filter_map(|queues| queues[self.id].next()).min();
         let deadline = self.shard.next_deadline().map(|deadline| net.micros(deadline));
@@ -414,5 +434,6 @@ fn tag(message: &ShardMessage) -> u64 {
         ShardMessage::Closed { .. } => 7,
         ShardMessage::Admit { .. } => 8,
         ShardMessage::Dismiss { .. } => 9,
+        ShardMessage::Trigger { .. } => 10,
     }
 }

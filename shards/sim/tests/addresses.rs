@@ -8,8 +8,8 @@ use std::{
 
 use webrocket_sim::frames;
 use webrocket_state::{
-    Command, Directory, Input, Machine, Settings, Shard, ShardConfig, ShardId, ShardMessage, Vhost, VhostId,
-    message::Ticket,
+    Command, Directory, Input, Machine, Party, Settings, Shard, ShardConfig, ShardId, ShardMessage, Vhost,
+    VhostId, message::Ticket,
 };
 
 /// Hands over all messages from one shard to another; the last of them is also returned.

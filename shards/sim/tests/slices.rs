@@ -7,8 +7,8 @@ use webrocket_sim::{
     frames::{self, Item, ServerStream},
 };
 use webrocket_state::{
-    Command, Directory, Input, Machine, SessionRef, Settings, Shard, ShardConfig, ShardId, User, Vhost,
-    VhostId,
+    Command, Directory, Input, Machine, Party, SessionRef, Settings, Shard, ShardConfig, ShardId, User,
+    Vhost, VhostId,
     message::{ChannelInfo, Outcome, Ticket},
     settings::Anonymous,
 };
