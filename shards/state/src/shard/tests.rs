@@ -378,7 +378,7 @@ fn sessions_lose_many_subscriptions_in_slices() {
         if vhost.settings.anonymous == Anonymous::None {
             return bench.shard.handle(bench.now, Input::Proceed);
         }
-        let settings = Settings { anonymous: Anonymous::None, ..vhost.settings.clone() };
+        let settings = Settings { anonymous: Anonymous::None, ..vhost.settings };
         let vhost = Arc::new(Vhost { settings, ..Vhost::clone(vhost) });
         bench.shard.handle(bench.now, Input::Command(Command::PutVhost { ticket: Ticket(1), vhost }));
     };
