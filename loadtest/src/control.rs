@@ -63,6 +63,19 @@ impl Control {
         token.with_context(|| format!("no token was issued: {status} {answer}"))
     }
 
+    /// The access token of the target's vhost.
+    pub(crate) fn access_token(&self, target: &Target) -> anyhow::Result<String> {
+        let answer = self.get(&vhost(target))?;
+        let token = answer["token"].as_str().map(str::to_owned);
+        token.context("a vhost has an access token")
+    }
+
+    /// How many workers of the target's vhost are ready.
+    pub(crate) fn workers(&self, target: &Target) -> anyhow::Result<usize> {
+        let answer = self.get(&format!("{}/workers", vhost(target)))?;
+        Ok(answer["workers"].as_array().context("a list of workers was due")?.len())
+    }
+
     /// For how long a shard served nobody else, at most, in the last 10 to 20 s.
     pub(crate) fn longest_turn(&self) -> anyhow::Result<LongestTurn> {
         let mut response = self.agent.get(format!("{}/metrics", self.url)).call()?;
@@ -73,6 +86,13 @@ impl Control {
             wall: longest("longest_turn_microseconds")?,
             processor: longest("longest_turn_processor_microseconds")?,
         })
+    }
+
+    fn get(&self, path: &str) -> anyhow::Result<Value> {
+        let url = format!("{}{path}", self.url);
+        let request = self.agent.get(&url).header("x-webrocket-cookie", &self.cookie);
+        let mut response = request.call().with_context(|| format!("cannot ask {url}"))?;
+        response.body_mut().read_json().with_context(|| format!("{url} answers no JSON"))
     }
 
     fn post(&self, path: &str, body: &Value) -> anyhow::Result<(u16, Value)> {

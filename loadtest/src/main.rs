@@ -2,7 +2,7 @@
 //!
 //! One thread, one epoll set, plain sockets: see [`engine`]. What is done with the connections is a [`Scenario`]
 //! (`engine::Scenario`), one module each: [`fanout`] measures and verifies deliveries, [`idle`] weighs connections
-//! that do nothing, [`presence`] lets a crowd be joined. The server is started as a child process ([`server`]) or stands elsewhere (`--url`).
+//! that do nothing, [`presence`] lets a crowd be joined, [`exchange`] drives the backends' side. The server is started as a child process ([`server`]) or stands elsewhere (`--url`).
 //!
 //! Exit status: 0 when every guarantee held, 1 on a violation, a timeout or a failure, 2 on wrong usage.
 //!
@@ -14,6 +14,7 @@ mod connection;
 mod control;
 mod engine;
 mod epoll;
+mod exchange;
 mod fanout;
 mod frames;
 mod handshake;
@@ -49,6 +50,9 @@ enum ScenarioCommand {
     Fanout(fanout::Options),
     Idle(idle::Options),
     Presence(presence::Options),
+    Trigger(exchange::TriggerOptions),
+    Request(exchange::RequestOptions),
+    Broker(exchange::BrokerOptions),
 }
 
 fn main() -> ExitCode {
@@ -58,6 +62,13 @@ fn main() -> ExitCode {
         ScenarioCommand::Presence(options) => {
             presence::run(&options).map(|report| report.render(options.json))
         }
+        ScenarioCommand::Trigger(options) => {
+            exchange::run_trigger(&options).map(|report| report.render(options.json))
+        }
+        ScenarioCommand::Request(options) => {
+            exchange::run_request(&options).map(|report| report.render(options.json))
+        }
+        ScenarioCommand::Broker(options) => exchange::run_broker(&options).map(|()| String::new()),
     };
     match outcome {
         Ok(text) => {

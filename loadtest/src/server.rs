@@ -85,6 +85,7 @@ impl Io {
 struct Announcement {
     websocket: SocketAddr,
     control: Option<SocketAddr>,
+    exchange: Option<SocketAddr>,
     shards: Option<u64>,
     io: Option<String>,
 }
@@ -93,6 +94,7 @@ struct Announcement {
 pub(crate) struct Subject {
     target: Target,
     control: Option<SocketAddr>,
+    exchange: Option<SocketAddr>,
     process: Option<ProcessId>,
     shards: Option<u64>,
     io: Option<String>,
@@ -105,7 +107,8 @@ impl Subject {
         if let Some(target) = &options.url {
             let process = options.server_pid.map(ProcessId);
             let target = target.clone();
-            return Ok(Self { target, control: None, process, shards: None, io: None, child: None });
+            let (control, exchange, shards, io, child) = (None, None, None, None, None);
+            return Ok(Self { target, control, exchange, process, shards, io, child });
         }
         let binary = match &options.server {
             Some(binary) => binary.clone(),
@@ -115,6 +118,7 @@ impl Subject {
         Ok(Self {
             target: Target::new(announcement.websocket, VHOST),
             control: announcement.control,
+            exchange: announcement.exchange,
             process: Some(child.process()),
             shards: announcement.shards,
             io: announcement.io,
@@ -145,6 +149,11 @@ impl Subject {
         let mut files = entries.filter_map(|entry| Some(entry.ok()?.path()));
         let cookie = files.find(|file| file.extension().is_some_and(|extension| extension == "cookie"));
         Control::new(&format!("http://{address}"), &cookie.context("the server has made no cookie")?)
+    }
+
+    /// Where ZeroMQ clients and workers connect to a server of our own.
+    pub(crate) fn exchange(&self) -> Option<SocketAddr> {
+        self.exchange
     }
 
     pub(crate) fn shards(&self) -> Option<u64> {
@@ -382,8 +391,9 @@ fn read_line(line: &str) -> Line {
         let shards = &fields["shards"];
         let shards = shards.as_u64().or_else(|| shards.as_str()?.parse().ok());
         let io = fields["io"].as_str().map(str::to_owned);
-        let control = fields["control"].as_str().and_then(|address| address.parse().ok());
-        return Line::Ready(Announcement { websocket, control, shards, io });
+        let address = |name: &str| fields[name].as_str().and_then(|address| address.parse().ok());
+        let (control, exchange) = (address("control"), address("exchange"));
+        return Line::Ready(Announcement { websocket, control, exchange, shards, io });
     }
     match value["level"].as_str() {
         Some("WARN" | "ERROR") => Line::Noteworthy,
@@ -411,7 +421,8 @@ mod tests {
             "control":"127.0.0.1:4712","shards":3,"io":"epoll"},"target":"webrocket"}"#;
         let [websocket, control] = [4711, 4712].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
         let (control, io) = (Some(control), Some("epoll".to_owned()));
-        let announcement = Announcement { websocket, control, shards: Some(3), io };
+        let exchange = None;
+        let announcement = Announcement { websocket, control, exchange, shards: Some(3), io };
         assert_eq!(read_line(line), Line::Ready(announcement));
         assert_eq!(read_line(r#"{"level":"INFO","fields":{"message":"accepted"}}"#), Line::Ordinary);
         assert_eq!(read_line(r#"{"level":"WARN","fields":{"message":"slow"}}"#), Line::Noteworthy);

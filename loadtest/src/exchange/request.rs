@@ -1,0 +1,119 @@
+//! `request`: clients of the exchange broadcast, beside the floor.
+
+use anyhow::{Context, ensure};
+use clap::Args;
+
+use super::client::{Asked, Clients, Command, Load, Pace};
+use super::report::{PairedReport, Runs};
+use super::side::{Floor, Served};
+use crate::process::ProcessorTime;
+use crate::report::ServerReport;
+use crate::server::ServerOptions;
+
+const CHANNEL: &str = "load";
+
+/// Lets ZeroMQ clients broadcast with requests in flight, and compares the rate with that of a bare broker.
+///
+/// Each broadcast is acknowledged once it has its place in the channel's order; the channel has no subscribers, so that
+/// nothing but the way of a request is measured. The floor acknowledges the same requests at once. Server and floor take
+/// turns. Then the same under light load, for the latency from asking until the acknowledgement.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    pub(crate) server: ServerOptions,
+    /// How many requests a round has
+    #[arg(long, value_name = "N", default_value_t = 400_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) requests: u64,
+    /// How many clients
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) clients: u32,
+    /// How many requests a client has unanswered
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) in_flight: u32,
+    /// How long a broadcast's data is, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = 128)]
+    pub(crate) payload: usize,
+    /// How many rounds server and floor have each
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rounds: u32,
+    /// How many requests a second are light load
+    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) light_rate: u32,
+    /// How many seconds a round under light load lasts
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) light_seconds: u32,
+    /// Print the findings as one line of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Runs server and floor in turns.
+///
+/// # Errors
+/// A request was refused or not answered; a failure of server, floor or connections.
+pub(crate) fn run(options: &Options) -> anyhow::Result<PairedReport> {
+    ensure!(
+        options.server.url.is_none(),
+        "request needs a server of its own: it has to know its access token"
+    );
+    let served = Served::start(&options.server)?;
+    let outcome = drive(options, &served);
+    served.subject.end(outcome)
+}
+
+fn drive(options: &Options, served: &Served) -> anyhow::Result<PairedReport> {
+    served.control.open_channel(served.subject.target(), CHANNEL)?;
+    let floor = Floor::start()?;
+    let connect = |endpoint| Clients::connect(endpoint, options.clients, options.server.patience());
+    let (mut clients, mut floor_clients) = (connect(&served.endpoint)?, connect(floor.endpoint())?);
+    let (mut ours, mut bare) = (Runs::default(), Runs::default());
+    let load = |requests, pace| Load {
+        command: Command::Broadcast(CHANNEL),
+        requests,
+        payload_bytes: options.payload,
+        pace,
+    };
+    let light = u64::from(options.light_rate) * u64::from(options.light_seconds);
+    let full = load(options.requests, Pace::InFlight(options.in_flight));
+    let light = load(light, Pace::Rate(options.light_rate));
+    for _ in 0..options.rounds {
+        for load in [full, light] {
+            let before = served.processor_time()?;
+            let asked = clients.ask(load).context("the server's round")?;
+            note(&mut ours, load, &asked, served.processor_time()?.since(before));
+            let before = floor.processor_time()?;
+            let asked = floor_clients.ask(load).context("the floor's round")?;
+            note(&mut bare, load, &asked, floor.processor_time()?.since(before));
+        }
+    }
+    Ok(PairedReport {
+        server: ServerReport {
+            url: served.subject.target().to_string(),
+            shards: served.subject.shards(),
+            io: served.subject.io().map(str::to_owned),
+        },
+        work: format!(
+            "{} broadcasts of {} bytes a round, {} clients with {} in flight",
+            options.requests, options.payload, options.clients, options.in_flight,
+        ),
+        items: "requests",
+        verified: "every request was answered with OK",
+        light: format!(
+            "{} requests a second for {} s a round, from asking until the answer",
+            options.light_rate, options.light_seconds
+        ),
+        ours,
+        floor: bare,
+    })
+}
+
+fn note(runs: &mut Runs, load: Load<'_>, asked: &Asked, processor: ProcessorTime) {
+    match load.pace {
+        Pace::InFlight(_) => {
+            let seconds = asked.last_ns.saturating_sub(asked.first_ns) as f64 / 1e9;
+            runs.rates.push(load.requests as f64 / seconds);
+            runs.processor_ns.push(processor.total().as_nanos() as f64 / load.requests as f64);
+        }
+        Pace::Rate(_) => runs.note_light(&asked.latency_ns),
+    }
+}

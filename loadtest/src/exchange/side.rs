@@ -1,0 +1,111 @@
+//! What is measured: the server, or the floor.
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+
+use super::peers::Endpoint;
+use crate::control::Control;
+use crate::process::{ProcessId, ProcessorTime, processor_time};
+use crate::server::{ServerOptions, Subject};
+
+/// How long workers may take to be ready.
+const READY_MAX: Duration = Duration::from_secs(10);
+
+/// The floor's broker, a child process that ends with this.
+pub(crate) struct Floor {
+    child: Child,
+    endpoint: Endpoint,
+}
+
+impl Floor {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub(crate) fn start() -> anyhow::Result<Self> {
+        let own = std::env::current_exe().context("cannot tell where this binary stands")?;
+        let mut command = Command::new(own);
+        command.arg("broker").stdin(Stdio::null()).stdout(Stdio::piped());
+        // SAFETY: between fork and exec only prctl is called, which is async-signal-safe and takes no pointers.
+        unsafe {
+            command.pre_exec(|| {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                Ok(())
+            });
+        }
+        let mut child = command.spawn().context("cannot start the floor's broker")?;
+        let stdout = child.stdout.take().context("its output was asked to be a pipe")?;
+        let floor = Self { child, endpoint: Endpoint { address: String::new(), credentials: None } };
+        let mut address = String::new();
+        BufReader::new(stdout).read_line(&mut address).context("the floor's broker says nothing")?;
+        let mut floor = floor;
+        floor.endpoint.address = address.trim().to_owned();
+        Ok(floor)
+    }
+
+    /// Where it listens.
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// What it has used so far.
+    pub(crate) fn processor_time(&self) -> anyhow::Result<ProcessorTime> {
+        processor_time(ProcessId(self.child.id()))
+    }
+}
+
+impl Drop for Floor {
+    fn drop(&mut self) {
+        // It has nothing to lose; both fail only if it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The server, as its backends see it.
+pub(crate) struct Served {
+    pub(crate) subject: Subject,
+    pub(crate) control: Control,
+    pub(crate) endpoint: Endpoint,
+}
+
+impl Served {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// It does not start, or is not ours.
+    pub(crate) fn start(options: &ServerOptions) -> anyhow::Result<Self> {
+        let subject = Subject::start(options)?;
+        let control = subject.control()?;
+        let address = subject.exchange().context("the server does not say where its exchange listens")?;
+        let token = control.access_token(subject.target())?;
+        let vhost = subject.target().path().split('?').next().unwrap_or_default().to_owned();
+        let endpoint = Endpoint { address: format!("tcp://{address}"), credentials: Some((vhost, token)) };
+        Ok(Self { subject, control, endpoint })
+    }
+
+    /// What it has used so far.
+    pub(crate) fn processor_time(&self) -> anyhow::Result<ProcessorTime> {
+        processor_time(self.subject.process().context("the server is ours")?)
+    }
+
+    /// Waits until as many workers are ready.
+    ///
+    /// # Errors
+    /// They are not.
+    pub(crate) fn await_workers(&self, count: u32) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        while self.control.workers(self.subject.target())? != count as usize {
+            if begun.elapsed() >= READY_MAX {
+                bail!("{count} workers were not ready within {} s", READY_MAX.as_secs());
+            }
+            // The control API tells only those who ask.
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+}
