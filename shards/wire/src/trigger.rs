@@ -14,6 +14,9 @@ use crate::{members, message, name::ChannelName, presence::quoted};
 /// The members that only the server sets.
 const RESERVED: [&str; 3] = ["sid", "uid", "channel"];
 
+/// What the server's members take, names and identifier, but for a `uid` and a long channel.
+const SERVER_BYTES: usize = 128;
+
 /// Where a trigger comes from.
 #[derive(Debug, Clone, Copy)]
 pub struct Origin<'a> {
@@ -40,7 +43,11 @@ impl Trigger {
     #[must_use]
     pub fn new(event: &RawValue, data: Option<&RawValue>, origin: Origin<'_>) -> Self {
         let name = message::string(event).expect("an event name was checked to be text");
-        let mut payload = format!("{{{}:", event.get());
+        let members = data.map_or(0, |data| data.get().len()) + origin.uid.map_or(0, str::len);
+        let mut payload = String::with_capacity(event.get().len() + members + SERVER_BYTES);
+        payload.push('{');
+        payload.push_str(event.get());
+        payload.push(':');
         let object = payload.len();
         payload.push('{');
         push_data(&mut payload, data);
