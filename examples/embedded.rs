@@ -11,6 +11,8 @@ fn main() -> anyhow::Result<()> {
     let config = Config {
         websocket_addr: "127.0.0.1:0".parse()?,
         control_addr: "127.0.0.1:0".parse()?,
+        exchange_addr: "127.0.0.1:0".parse()?,
+        stream_addr: "127.0.0.1:0".parse()?,
         data_dir: directory.path().join("webrocket"),
         node_name: Some("embedded".to_owned()),
         dev: true,

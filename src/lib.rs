@@ -26,6 +26,7 @@ pub mod config;
 pub mod control;
 pub mod ctl;
 pub mod driver;
+pub mod exchange;
 pub mod metrics;
 pub mod server;
 pub mod store;

@@ -1,4 +1,4 @@
-//! A node: its shards and its control thread, started and stopped as one.
+//! A node: its shards, its exchange and its control thread, started and stopped as one.
 
 use std::{
     fs, io,
@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use webrocket_state::{Directory, Shard, ShardConfig, ShardId};
+use webrocket_state::{Directory, Shard, ShardConfig, ShardId, exchange::ExchangeConfig};
 
 use crate::{
     config::{Config, ConfigError},
@@ -18,24 +18,35 @@ use crate::{
         self, Addresses, ControlConfig, ControlError, Cookie, CookieError, NodeInfo, Stopper, seed_dev,
         stop_signal,
     },
-    driver::{self, DriverError, DriverOptions, Io, Running, Threads, UringRefusal},
+    driver::{self, DriverError, DriverOptions, Io, Running, Threads, UringRefusal, affinity},
+    exchange::{self, ExchangeError, ExchangeOptions, Sockets},
     metrics::Board,
     store::{Store, StoreError},
 };
 
 /// A node at work.
 ///
-/// Stops when asked ([`Server::stop`]), and when dropped. A panic in any of its shards aborts the
-/// process: half a node strands channels.
+/// Stops when asked ([`Server::stop`]), and when dropped. A panic in any of its shards or in its exchange
+/// aborts the process: half a node strands channels.
 #[derive(Debug)]
 pub struct Server {
     websocket_addr: SocketAddr,
     control_addr: SocketAddr,
+    exchange_addr: SocketAddr,
+    stream_addr: SocketAddr,
     shards: u16,
     io: Io,
     cookie_file: PathBuf,
     stopper: Stopper,
-    threads: Option<(Threads, thread::JoinHandle<Result<(), ControlError>>)>,
+    threads: Option<NodeThreads>,
+}
+
+/// A node's threads.
+#[derive(Debug)]
+struct NodeThreads {
+    shards: Threads,
+    exchange: thread::JoinHandle<()>,
+    control: thread::JoinHandle<Result<(), ControlError>>,
 }
 
 /// The node cannot start, or ended in error.
@@ -77,6 +88,9 @@ pub enum ServerError {
     /// The shards cannot start.
     #[error(transparent)]
     Driver(#[from] DriverError),
+    /// The exchange cannot start.
+    #[error(transparent)]
+    Exchange(#[from] ExchangeError),
     /// The control thread cannot go on.
     #[error(transparent)]
     Control(#[from] ControlError),
@@ -108,7 +122,15 @@ impl Server {
         let shards = config.shard_count();
         let directory = Directory::new(shards, u64::from_ne_bytes(random()?));
         let board = Arc::new(Board::new(shards));
-        let running = start_shards(config, &directory, &board)?;
+        let exchange_options = exchange_options(config);
+        let sockets = Sockets::bind(&exchange_options)?;
+        let (exchange_addr, stream_addr) = (sockets.exchange_addr(), sockets.stream_addr());
+        let mut running = start_shards(config, &directory, &board)?;
+        let port = running.ports.pop().expect("the exchange is a party beside the shards");
+        let exchange_config = ExchangeConfig { directory: directory.clone() };
+        let exchange_board = Arc::clone(&board);
+        let publish = move |figures: &[u64]| exchange_board.publish_exchange(figures);
+        let exchange = exchange::start(&exchange_options, sockets, port, exchange_config, publish)?;
         board.show_accept_pauses(Arc::clone(&running.accept_pauses));
         board.show_longest_turns(running.longest_turns.clone());
         let node = NodeInfo {
@@ -123,6 +145,8 @@ impl Server {
             store,
             mailboxes: running.mailboxes,
             from_shards: running.reports,
+            exchange: exchange.mailbox,
+            exchange_reports: exchange.reports,
             listener,
             directory,
             cookie,
@@ -136,11 +160,13 @@ impl Server {
         Ok(Self {
             websocket_addr: running.address,
             control_addr,
+            exchange_addr,
+            stream_addr,
             shards,
             io: running.io,
             cookie_file: Cookie::file(&config.data_dir, &node_name),
             stopper,
-            threads: Some((running.threads, control)),
+            threads: Some(NodeThreads { shards: running.threads, exchange: exchange.thread, control }),
         })
     }
 
@@ -154,6 +180,18 @@ impl Server {
     #[must_use]
     pub fn control_addr(&self) -> SocketAddr {
         self.control_addr
+    }
+
+    /// Where ZeroMQ clients and workers connect.
+    #[must_use]
+    pub fn exchange_addr(&self) -> SocketAddr {
+        self.exchange_addr
+    }
+
+    /// Where ZeroMQ stream subscribers connect.
+    #[must_use]
+    pub fn stream_addr(&self) -> SocketAddr {
+        self.stream_addr
     }
 
     /// How many shards the node has.
@@ -197,11 +235,12 @@ impl Server {
     }
 
     fn wait(&mut self) -> Result<(), ServerError> {
-        let Some((shards, control)) = self.threads.take() else {
+        let Some(threads) = self.threads.take() else {
             return Ok(());
         };
-        let ended = control.join().expect("the control thread does not panic");
-        shards.join();
+        let ended = threads.control.join().expect("the control thread does not panic");
+        threads.exchange.join().expect("the exchange's thread ends or aborts the process");
+        threads.shards.join();
         Ok(ended?)
     }
 }
@@ -230,6 +269,18 @@ fn bind_control(address: SocketAddr) -> Result<TcpListener, ServerError> {
     })
 }
 
+fn exchange_options(config: &Config) -> ExchangeOptions {
+    // The last one, which shards take last.
+    let cpus = if config.pin { affinity::allowed_cpus().unwrap_or_default() } else { Vec::new() };
+    ExchangeOptions {
+        exchange_addr: config.exchange_addr,
+        stream_addr: config.stream_addr,
+        message_bytes_max: config.exchange_message_bytes_max,
+        unread_bytes_max: config.exchange_unread_bytes_max,
+        cpu: cpus.last().copied(),
+    }
+}
+
 fn start_shards(
     config: &Config,
     directory: &Directory,
@@ -239,6 +290,7 @@ fn start_shards(
     let options = DriverOptions {
         io: config.io.into(),
         pin: config.pin,
+        further_parties: 1,
         publish: Arc::new(move |shard, figures| board.publish(shard, figures)),
         ..DriverOptions::new(config.websocket_addr, directory.shards())
     };

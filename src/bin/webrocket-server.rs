@@ -86,6 +86,8 @@ fn announce(config: &Config, server: &Server) {
     tracing::info!(
         websocket = %server.websocket_addr(),
         control = %server.control_addr(),
+        exchange = %server.exchange_addr(),
+        streams = %server.stream_addr(),
         shards = server.shards(),
         io = server.io(),
         "ready"

@@ -21,15 +21,21 @@ pub struct Flags {
     #[arg(long, value_name = "ADDR")]
     pub control_addr: Option<SocketAddr>,
 
-    /// Where ZeroMQ clients and workers connect; kept for the exchange, which this version does
-    /// not have yet: nothing listens there [default: 127.0.0.1:9774]
+    /// Where ZeroMQ clients and workers connect [default: 127.0.0.1:9774]
     #[arg(long, value_name = "ADDR")]
     pub exchange_addr: Option<SocketAddr>,
 
-    /// Where ZeroMQ stream subscribers connect; kept for the exchange like --exchange-addr
-    /// [default: 127.0.0.1:9775]
+    /// Where ZeroMQ stream subscribers connect [default: 127.0.0.1:9775]
     #[arg(long, value_name = "ADDR")]
     pub stream_addr: Option<SocketAddr>,
+
+    /// How long one frame of a ZeroMQ message may be, in bytes [default: 4194304]
+    #[arg(long, value_name = "BYTES")]
+    pub exchange_message_bytes_max: Option<u32>,
+
+    /// How many bytes a ZeroMQ peer may have sent that could not be read yet [default: 67108864]
+    #[arg(long, value_name = "BYTES")]
+    pub exchange_unread_bytes_max: Option<u32>,
 
     /// Where the store and the cookie stand; made if it is not there [default: ./webrocket-data]
     #[arg(long, value_name = "DIR")]
@@ -98,6 +104,7 @@ impl Flags {
             };
         }
         overlay!(websocket_addr, control_addr, exchange_addr, stream_addr, data_dir, io, pin);
+        overlay!(exchange_message_bytes_max, exchange_unread_bytes_max);
         overlay!(handshake_timeout_ms, close_timeout_ms, http_body_bytes_max, log_level, log_format);
         config.node_name = self.node_name.or(config.node_name);
         config.shards = self.shards.or(config.shards);
@@ -147,7 +154,13 @@ mod tests {
         {
             assert!(help.contains(&format!("[default: {address}]")), "{address}");
         }
-        for value in [config.handshake_timeout_ms, config.close_timeout_ms, config.http_body_bytes_max] {
+        for value in [
+            config.handshake_timeout_ms,
+            config.close_timeout_ms,
+            config.http_body_bytes_max,
+            config.exchange_message_bytes_max,
+            config.exchange_unread_bytes_max,
+        ] {
             assert!(help.contains(&format!("[default: {value}]")), "{value}");
         }
     }

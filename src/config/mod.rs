@@ -29,6 +29,10 @@ pub struct Config {
     pub exchange_addr: SocketAddr,
     /// Where the ZeroMQ exchange listens for stream subscribers.
     pub stream_addr: SocketAddr,
+    /// The length of one frame of a ZeroMQ message, in bytes.
+    pub exchange_message_bytes_max: u32,
+    /// Bytes that a ZeroMQ peer may have sent without their being read.
+    pub exchange_unread_bytes_max: u32,
     /// Where the store and the cookie stand.
     pub data_dir: PathBuf,
     /// The node's name; `None`: the host's.
@@ -61,6 +65,8 @@ impl Default for Config {
             control_addr: local(9773),
             exchange_addr: local(9774),
             stream_addr: local(9775),
+            exchange_message_bytes_max: 4 << 20,
+            exchange_unread_bytes_max: 64 << 20,
             data_dir: PathBuf::from("./webrocket-data"),
             node_name: None,
             shards: None,
@@ -208,9 +214,18 @@ impl Config {
                 return range(name, value.to_string(), "from 10 to 3600000");
             }
         }
-        if !(1_024..=1 << 30).contains(&self.http_body_bytes_max) {
-            let value = self.http_body_bytes_max.to_string();
-            return range("http-body-bytes-max", value, "from 1024 to 1073741824");
+        for (name, value) in [
+            ("http-body-bytes-max", self.http_body_bytes_max),
+            ("exchange-message-bytes-max", self.exchange_message_bytes_max),
+            ("exchange-unread-bytes-max", self.exchange_unread_bytes_max),
+        ] {
+            if !(1_024..=1 << 30).contains(&value) {
+                return range(name, value.to_string(), "from 1024 to 1073741824");
+            }
+        }
+        if self.exchange_unread_bytes_max < self.exchange_message_bytes_max {
+            let value = self.exchange_unread_bytes_max.to_string();
+            return range("exchange-unread-bytes-max", value, "at least exchange-message-bytes-max");
         }
         Ok(())
     }
@@ -303,6 +318,9 @@ mod tests {
         fs::write(&path, "http-body-bytes-max = 1023\n").unwrap();
         let message = Config::read(&path).unwrap().check().unwrap_err().to_string();
         assert_eq!(message, "http-body-bytes-max is 1023, but must be from 1024 to 1073741824");
+        fs::write(&path, "exchange-unread-bytes-max = 4194303\n").unwrap();
+        let message = Config::read(&path).unwrap().check().unwrap_err().to_string();
+        assert!(message.ends_with("must be at least exchange-message-bytes-max"), "{message}");
     }
 
     #[test]

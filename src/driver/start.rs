@@ -102,7 +102,8 @@ pub fn start<M: Machine + 'static>(
         .map(|shard| Wake::new().map(Arc::new).map_err(failed(ShardId(shard), "its eventfd")))
         .collect::<Result<Box<[_]>, _>>()?;
     let links = Arc::new(Links::new(wakes.clone(), options.queue_capacity));
-    let ports = (options.shards..parties).map(|party| Port::new(ShardId(party), Arc::clone(&links))).collect();
+    let ports =
+        (options.shards..parties).map(|party| Port::new(ShardId(party), Arc::clone(&links))).collect();
     let mut mailboxes = Vec::new();
     let mut seats = Vec::new();
     for ((shard, listener), wake) in (0..options.shards).zip(listeners).zip(wakes) {

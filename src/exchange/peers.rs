@@ -1,0 +1,247 @@
+//! Clients and workers: the peers of the ROUTER socket.
+//!
+//! A peer's name is its routing id, which libzmq never gives to two connections at a time. The peer is gone when
+//! its connection is, but only once all that it said before has been read: what it acknowledged last counts.
+
+use std::{array, collections::HashMap, os::fd::RawFd, sync::Arc, time::Instant};
+
+use webrocket_state::{
+    Exchange,
+    exchange::{ExchangeInput, PeerMessage, PeerName},
+};
+use webrocket_wire::wbp::{FRAMES_MAX, ServerMessage};
+use zmq::{DONTWAIT, Message, SNDMORE, Socket};
+
+use super::{
+    connections::{Connections, Number},
+    zap::Admission,
+};
+
+/// The most messages that one turn reads.
+const MESSAGES_PER_TURN: usize = 256;
+
+/// What became of a message to a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// It is on its way.
+    Done,
+    /// There is no room on the way; it was not sent.
+    Full,
+    /// There is no such peer any more.
+    Unreachable,
+}
+
+/// All peers.
+pub(super) struct Peers {
+    socket: Socket,
+    /// Each with its peer's name, once that has said anything.
+    connections: Connections<Option<PeerName>>,
+    known: HashMap<PeerName, Peer, ahash::RandomState>,
+    /// Whose connections are over. What they said before may wait to be read.
+    leaving: Vec<(PeerName, Number)>,
+    /// The message that was read last.
+    frames: [Message; FRAMES_MAX + 1],
+}
+
+struct Peer {
+    number: Number,
+    /// How many bytes of its connection have been read.
+    bytes_read: u64,
+}
+
+/// What is known of a message apart from its frames.
+struct Envelope {
+    name: Message,
+    admission: Option<Admission>,
+    /// How many frames there are to look at.
+    frames: usize,
+    /// How many bytes it took on its connection.
+    bytes: u64,
+}
+
+impl Peers {
+    pub(super) fn new(socket: Socket, connections: Connections<Option<PeerName>>) -> Self {
+        Self {
+            socket,
+            connections,
+            known: HashMap::default(),
+            leaving: Vec::new(),
+            frames: array::from_fn(|_| Message::new()),
+        }
+    }
+
+    pub(super) fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    pub(super) fn connections(&self) -> &Connections<Option<PeerName>> {
+        &self.connections
+    }
+
+    /// Takes how many connections were turned away since this was asked last.
+    pub(super) fn take_turned_away(&mut self) -> u64 {
+        self.connections.take_turned_away()
+    }
+
+    /// Hears which connections are over.
+    pub(super) fn follow(&mut self, next: Number) {
+        let Self { connections, known, leaving, .. } = self;
+        connections.follow(next, |name| {
+            let Some(name) = name else { return };
+            if let Some(peer) = known.get(&name) {
+                leaving.push((name, peer.number));
+            }
+        });
+    }
+
+    /// Whether some are over and what they said is to be read.
+    pub(super) fn has_leaving(&self) -> bool {
+        !self.leaving.is_empty()
+    }
+
+    /// Reads messages, a bounded number; whether there may be more.
+    pub(super) fn receive(&mut self, now: Instant, machine: &mut Exchange, next: Number) -> bool {
+        for _ in 0..MESSAGES_PER_TURN {
+            let Some(envelope) = self.read() else {
+                self.dismiss_leaving(now, machine);
+                return false;
+            };
+            let Some(admission) = envelope.admission else { continue };
+            self.note(now, machine, &envelope, admission.number, next);
+            let mut frames = [&b""[..]; FRAMES_MAX + 1];
+            for (slice, frame) in frames.iter_mut().zip(&self.frames) {
+                *slice = frame;
+            }
+            machine.handle(
+                now,
+                ExchangeInput::Received {
+                    peer: &envelope.name,
+                    pass: admission.pass,
+                    frames: &frames[..envelope.frames],
+                },
+            );
+        }
+        true
+    }
+
+    /// Reads one message into `frames`; those that no message has are dropped.
+    fn read(&mut self) -> Option<Envelope> {
+        let mut name = Message::new();
+        self.socket.recv(&mut name, DONTWAIT).ok()?;
+        let mut envelope = Envelope { name, admission: None, frames: 0, bytes: 0 };
+        let mut has_more = envelope.name.get_more();
+        let mut surplus = Message::new();
+        while has_more {
+            let frame = self.frames.get_mut(envelope.frames).unwrap_or(&mut surplus);
+            self.socket.recv(frame, DONTWAIT).expect("the frames of a message come together");
+            has_more = frame.get_more();
+            envelope.bytes += bytes_on_the_wire(frame);
+            envelope.frames = (envelope.frames + 1).min(FRAMES_MAX + 1);
+        }
+        envelope.admission = self.frames[0].gets("User-Id").and_then(|text| text.parse().ok());
+        Some(envelope)
+    }
+
+    /// Takes note of a message: whose connection it came from.
+    fn note(
+        &mut self,
+        now: Instant,
+        machine: &mut Exchange,
+        envelope: &Envelope,
+        number: Number,
+        next: Number,
+    ) {
+        if let Some(peer) = self.known.get_mut(&envelope.name[..])
+            && peer.number == number
+        {
+            peer.bytes_read += envelope.bytes;
+            return;
+        }
+        let name = PeerName::from(&envelope.name[..]);
+        let peer = Peer { number, bytes_read: envelope.bytes };
+        if self.known.insert(Arc::clone(&name), peer).is_some() {
+            // The one that was called so has ended, or libzmq would not have given the name anew.
+            machine.handle(now, ExchangeInput::Gone { peer: &name });
+        }
+        self.follow(next);
+        match self.descriptor().and_then(|fd| self.connections.find(fd, number)) {
+            Some(connection) => connection.owned = Some(name),
+            None => self.leaving.push((name, number)),
+        }
+    }
+
+    /// The descriptor of the connection that the message came from.
+    fn descriptor(&mut self) -> Option<RawFd> {
+        self.frames[0].gets("__fd")?.parse().ok()
+    }
+
+    /// All that those who leave said has been read: they are gone.
+    fn dismiss_leaving(&mut self, now: Instant, machine: &mut Exchange) {
+        for (name, number) in self.leaving.drain(..) {
+            if self.known.get(&name).is_some_and(|peer| peer.number == number) {
+                self.known.remove(&name);
+                machine.handle(now, ExchangeInput::Gone { peer: &name });
+            }
+        }
+    }
+
+    /// Sends a message. Never blocks.
+    pub(super) fn send(&mut self, name: &PeerName, message: &PeerMessage) -> Sent {
+        match self.socket.send(&name[..], DONTWAIT | SNDMORE) {
+            Ok(()) => {}
+            Err(zmq::Error::EAGAIN) => return Sent::Full,
+            Err(_) => {
+                self.note_unreachable(name);
+                return Sent::Unreachable;
+            }
+        }
+        // The way was found, so the rest of the message has room on it.
+        let mut last: Option<Message> = None;
+        server_message(message).encode(|frame| {
+            if let Some(before) = last.replace(Message::from(frame)) {
+                let _ = self.socket.send(before, DONTWAIT | SNDMORE);
+            }
+        });
+        let _ = self.socket.send(last.expect("a message has frames"), DONTWAIT);
+        Sent::Done
+    }
+
+    fn note_unreachable(&mut self, name: &PeerName) {
+        if let Some(peer) = self.known.get(name) {
+            self.leaving.push((Arc::clone(name), peer.number));
+        }
+    }
+
+    /// Cuts off who has sent more than `max` bytes that are not read yet: libzmq keeps all of a message in
+    /// memory until it is complete. How many were cut. Heartbeats of libzmq's own are among these bytes
+    /// for ever, but take years to add up to much.
+    pub(super) fn cut_unread(&mut self, max: u64) -> u64 {
+        let known = &self.known;
+        let read = |name: &Option<PeerName>| {
+            name.as_ref().and_then(|name| known.get(name)).map_or(0, |peer| peer.bytes_read)
+        };
+        let over = |name: &Option<PeerName>, received: u64| received.saturating_sub(read(name)) > max;
+        let connections = self.connections.iter_mut();
+        connections.map(|peer| u64::from(over(&peer.owned, peer.bytes_received()) && peer.cut())).sum()
+    }
+}
+
+/// A frame with its flags and its length.
+pub(super) fn bytes_on_the_wire(frame: &[u8]) -> u64 {
+    let head = if frame.len() > usize::from(u8::MAX) { 9 } else { 2 };
+    frame.len() as u64 + head
+}
+
+fn server_message(message: &PeerMessage) -> ServerMessage<'_> {
+    match message {
+        PeerMessage::Done => ServerMessage::Done,
+        PeerMessage::Token(token) => ServerMessage::Token(token),
+        PeerMessage::Present(list) => ServerMessage::Present(list),
+        PeerMessage::Error(status) => ServerMessage::Error(*status),
+        PeerMessage::Trigger { trigger, id, is_acknowledged, .. } => {
+            ServerMessage::Trigger(trigger, is_acknowledged.then_some(id.0))
+        }
+        PeerMessage::Heartbeat => ServerMessage::Heartbeat,
+        PeerMessage::Quit => ServerMessage::Quit,
+    }
+}

@@ -1,0 +1,206 @@
+//! The exchange's sockets, bound and with all their options.
+
+use std::{fmt, io, net::SocketAddr};
+
+use zmq::{Context, Socket, SocketType};
+
+use super::monitor::Monitor;
+
+/// Messages of one peer that may wait to be read.
+const RECEIVE_MESSAGES_MAX: i32 = 1_000;
+
+/// Messages that may wait for one peer: a whole window, and as much again as answers and heartbeats need.
+const SEND_MESSAGES_MAX: i32 = 1_100;
+
+/// Subscriptions of one stream that may wait to be read.
+const SUBSCRIPTIONS_MAX: i32 = 64;
+
+/// Memory in the kernel for what one stream sends: subscriptions are short.
+const SUBSCRIPTION_BUFFER_BYTES: i32 = 64 * 1024;
+
+/// The longest message of a stream: a topic, or the handshake with its credentials.
+const SUBSCRIPTION_BYTES_MAX: i64 = 1_024;
+
+/// How long a peer's handshake may take, in milliseconds.
+const HANDSHAKE_MS: i32 = 10_000;
+
+/// How often a silent peer is asked for a sign of life, and how long it has for it, in milliseconds.
+const PING_EVERY_MS: i32 = 5_000;
+const PING_TIMEOUT_MS: i32 = 10_000;
+
+/// How long what was said last may take to leave at the end, in milliseconds.
+const LINGER_MS: i32 = 500;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 1_024;
+
+/// How the exchange's sockets ask whom to let in; libzmq fixes the address.
+const ZAP: &str = "inproc://zeromq.zap.01";
+
+/// How to run an exchange.
+#[derive(Debug, Clone)]
+pub struct ExchangeOptions {
+    /// Where clients and workers connect. Port 0 lets the system choose.
+    pub exchange_addr: SocketAddr,
+    /// Where streams connect. Port 0 lets the system choose.
+    pub stream_addr: SocketAddr,
+    /// The length of one frame, in bytes. A peer that sends a longer one is cut off.
+    pub message_bytes_max: u32,
+    /// Bytes that a peer may have sent without their being read. A peer over it is cut off.
+    pub unread_bytes_max: u32,
+    /// The CPU that the thread stays on, if any.
+    pub cpu: Option<usize>,
+}
+
+/// The exchange cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum ExchangeError {
+    /// Somebody listens there already.
+    #[error("cannot listen on {address}: it is in use; stop what listens there or choose another {option}")]
+    AddressInUse {
+        /// Where.
+        address: SocketAddr,
+        /// What chooses it.
+        option: &'static str,
+    },
+    /// The system does not let us listen.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// What libzmq says.
+        source: zmq::Error,
+    },
+    /// libzmq has no socket for us, or refuses one of its options.
+    #[error("the exchange's sockets cannot be made: {0}")]
+    Sockets(#[from] zmq::Error),
+    /// The system gives no thread.
+    #[error("the exchange's thread cannot be started: {0}")]
+    Thread(#[source] io::Error),
+}
+
+/// Which of the two sockets a connection is for; its name is the one that libzmq asks with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Entrance {
+    /// Clients and workers.
+    Exchange,
+    /// Streams.
+    Stream,
+}
+
+impl Entrance {
+    /// As libzmq names it when it asks whom to let in.
+    pub(super) const fn domain(self) -> &'static str {
+        match self {
+            Self::Exchange => "exchange",
+            Self::Stream => "stream",
+        }
+    }
+}
+
+/// The exchange's sockets, listening. Backends' handshakes wait until the thread answers for them.
+pub struct Sockets {
+    /// Clients and workers.
+    pub(super) router: Socket,
+    /// Streams.
+    pub(super) publisher: Socket,
+    /// Where libzmq asks whom to let in.
+    pub(super) zap: Socket,
+    /// Connections of `router`.
+    pub(super) router_monitor: Monitor,
+    /// Connections of `publisher`.
+    pub(super) publisher_monitor: Monitor,
+    exchange_addr: SocketAddr,
+    stream_addr: SocketAddr,
+}
+
+impl Sockets {
+    /// Makes the sockets and binds them.
+    ///
+    /// # Errors
+    /// An address is in use, or libzmq refuses a socket.
+    pub fn bind(options: &ExchangeOptions) -> Result<Self, ExchangeError> {
+        // One thread for input and output, libzmq's default: `connections` relies on the order of
+        // what such a thread reports.
+        let context = Context::new();
+        let zap = context.socket(SocketType::REP)?;
+        zap.set_linger(0)?;
+        zap.bind(ZAP)?;
+
+        let router = context.socket(SocketType::ROUTER)?;
+        admit(&router, Entrance::Exchange)?;
+        router.set_router_mandatory(true)?;
+        router.set_rcvhwm(RECEIVE_MESSAGES_MAX)?;
+        router.set_sndhwm(SEND_MESSAGES_MAX)?;
+        router.set_maxmsgsize(i64::from(options.message_bytes_max))?;
+        router.set_linger(LINGER_MS)?;
+
+        let mut publisher = context.socket(SocketType::XPUB)?;
+        admit(&publisher, Entrance::Stream)?;
+        set(&mut publisher, zmq_sys::ZMQ_XPUB_MANUAL, 1)?;
+        set(&mut publisher, zmq_sys::ZMQ_XPUB_NODROP, 1)?;
+        publisher.set_rcvhwm(SUBSCRIPTIONS_MAX)?;
+        publisher.set_rcvbuf(SUBSCRIPTION_BUFFER_BYTES)?;
+        publisher.set_sndhwm(SEND_MESSAGES_MAX)?;
+        publisher.set_maxmsgsize(SUBSCRIPTION_BYTES_MAX)?;
+        publisher.set_linger(0)?;
+
+        // Monitors first: no connection escapes them.
+        let router_monitor = Monitor::new(&context, &router, Entrance::Exchange)?;
+        let publisher_monitor = Monitor::new(&context, &publisher, Entrance::Stream)?;
+        let exchange_addr = bind(&router, options.exchange_addr, "--exchange-addr")?;
+        let stream_addr = bind(&publisher, options.stream_addr, "--stream-addr")?;
+        Ok(Self { router, publisher, zap, router_monitor, publisher_monitor, exchange_addr, stream_addr })
+    }
+
+    /// Where clients and workers connect.
+    #[must_use]
+    pub fn exchange_addr(&self) -> SocketAddr {
+        self.exchange_addr
+    }
+
+    /// Where streams connect.
+    #[must_use]
+    pub fn stream_addr(&self) -> SocketAddr {
+        self.stream_addr
+    }
+}
+
+impl fmt::Debug for Sockets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sockets({}, {})", self.exchange_addr, self.stream_addr)
+    }
+}
+
+/// Lets libzmq ask about everybody who connects, with PLAIN and nothing else.
+fn admit(socket: &Socket, entrance: Entrance) -> zmq::Result<()> {
+    socket.set_plain_server(true)?;
+    socket.set_zap_domain(entrance.domain())?;
+    socket.set_ipv6(true)?;
+    socket.set_backlog(BACKLOG)?;
+    socket.set_handshake_ivl(HANDSHAKE_MS)?;
+    socket.set_heartbeat_ivl(PING_EVERY_MS)?;
+    socket.set_heartbeat_timeout(PING_TIMEOUT_MS)?;
+    socket.set_tcp_keepalive(1)
+}
+
+fn bind(socket: &Socket, address: SocketAddr, option: &'static str) -> Result<SocketAddr, ExchangeError> {
+    socket.bind(&format!("tcp://{address}")).map_err(|source| match source {
+        zmq::Error::EADDRINUSE => ExchangeError::AddressInUse { address, option },
+        _ => ExchangeError::Listen { address, source },
+    })?;
+    let endpoint = socket.get_last_endpoint()?.unwrap_or_default();
+    let bound = endpoint.strip_prefix("tcp://").and_then(|text| text.parse().ok());
+    Ok(bound.unwrap_or(address))
+}
+
+/// Sets an option that the `zmq` crate has no name for.
+pub(super) fn set(socket: &mut Socket, option: u32, value: i32) -> zmq::Result<()> {
+    let option = i32::try_from(option).expect("options are small numbers");
+    // SAFETY: the socket is open, the value is as long as said and copied before the call returns.
+    let result = unsafe {
+        zmq_sys::zmq_setsockopt(socket.as_mut_ptr(), option, (&raw const value).cast(), size_of_val(&value))
+    };
+    // SAFETY: takes nothing, reads a number of this thread.
+    if result == 0 { Ok(()) } else { Err(zmq::Error::from_raw(unsafe { zmq_sys::zmq_errno() })) }
+}
