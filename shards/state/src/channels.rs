@@ -175,6 +175,17 @@ pub struct Members {
     by_uid: HashMap<Arc<str>, Member, ahash::RandomState>,
     by_joining: BTreeMap<u64, MemberInfo>,
     joined: u64,
+    /// What [`Members::present`] lists, until it changes.
+    listed: Option<Listed>,
+}
+
+/// A list of those present: long, and the same for all who join a long channel.
+#[derive(Debug)]
+struct Listed {
+    list: Arc<str>,
+    /// How many it names, and who of them joined last.
+    count: usize,
+    last: u64,
 }
 
 /// One session on the channel.
@@ -210,6 +221,7 @@ impl Members {
             return false;
         }
         self.joined += 1;
+        self.listed.take_if(|listed| listed.count < PRESENT_MAX);
         let member = Member { joined: self.joined, sessions: 1, data: data.clone() };
         self.by_uid.insert(Arc::clone(uid), member);
         let entry = presence::list_entry(uid, data).into();
@@ -235,27 +247,37 @@ impl Members {
         }
         let Member { joined, data, .. } = self.by_uid.remove(&uid).expect("just found");
         self.by_joining.remove(&joined);
+        self.listed.take_if(|listed| joined <= listed.last);
         Some((uid, data))
     }
 
     /// Those present, in order of joining, at most [`PRESENT_MAX`].
-    #[must_use]
-    pub fn present(&self) -> Present {
-        let mut list = String::new();
-        for member in self.by_joining.values().take(PRESENT_MAX) {
-            if !list.is_empty() {
-                list.push(',');
-            }
-            list.push_str(&member.entry);
-        }
-        let total = self.by_joining.len();
-        Present { list, total: (total > PRESENT_MAX).then_some(total as u64) }
+    pub fn present(&mut self) -> Present {
+        let Self { by_joining, listed, .. } = self;
+        let listed = listed.get_or_insert_with(|| Listed::new(by_joining));
+        let total = by_joining.len();
+        Present { list: Arc::clone(&listed.list), total: (total > PRESENT_MAX).then_some(total as u64) }
     }
 
     /// All who are present, in order of joining.
     #[must_use]
     pub fn all(&self) -> Vec<MemberInfo> {
         self.by_joining.values().cloned().collect()
+    }
+}
+
+impl Listed {
+    fn new(by_joining: &BTreeMap<u64, MemberInfo>) -> Self {
+        let mut list = String::new();
+        let mut last = 0;
+        for (joined, member) in by_joining.iter().take(PRESENT_MAX) {
+            if !list.is_empty() {
+                list.push(',');
+            }
+            list.push_str(&member.entry);
+            last = *joined;
+        }
+        Self { list: list.into(), count: by_joining.len().min(PRESENT_MAX), last }
     }
 }
 
@@ -271,25 +293,25 @@ mod tests {
         Joining { uid: uid.into(), data: MemberData::new(data), hidden }
     }
 
-    fn list(members: &Members) -> String {
-        members.present().list
+    fn list(members: &mut Members) -> String {
+        members.present().list.to_string()
     }
 
     #[test]
     fn a_uid_is_present_from_its_first_to_its_last_visible_session() {
         let mut members = Members::default();
         assert!(!members.join(session(0), &joining("joe", "{}", true)));
-        assert_eq!(list(&members), "");
+        assert_eq!(list(&mut members), "");
         assert!(members.join(session(1), &joining("joe", r#"{"a":1}"#, false)));
         assert!(members.join(session(2), &joining("ann", "{}", false)));
         assert!(!members.join(session(3), &joining("joe", r#"{"a":2}"#, false)));
-        assert_eq!(list(&members), r#"{"uid":"joe","a":1},{"uid":"ann"}"#);
+        assert_eq!(list(&mut members), r#"{"uid":"joe","a":1},{"uid":"ann"}"#);
         assert_eq!(members.leave(session(1)), None);
-        assert_eq!(list(&members), r#"{"uid":"joe","a":1},{"uid":"ann"}"#);
+        assert_eq!(list(&mut members), r#"{"uid":"joe","a":1},{"uid":"ann"}"#);
         assert_eq!(members.leave(session(3)), Some(("joe".into(), MemberData::new(r#"{"a":1}"#))));
         assert_eq!(members.leave(session(0)), None);
         assert!(members.join(session(0), &joining("joe", "{}", false)));
-        assert_eq!(list(&members), r#"{"uid":"ann"},{"uid":"joe"}"#);
+        assert_eq!(list(&mut members), r#"{"uid":"ann"},{"uid":"joe"}"#);
     }
 
     #[test]
@@ -297,7 +319,7 @@ mod tests {
         let mut members = Members::default();
         assert!(!members.join(session(0), &joining("joe", "{}", true)));
         assert!(!members.join(session(0), &joining("joe", "{}", false)));
-        assert_eq!(list(&members), "");
+        assert_eq!(list(&mut members), "");
         assert_eq!(members.leave(session(0)), None);
         assert_eq!(members.sessions.len(), 1);
         assert_eq!(members.leave(session(0)), None);
@@ -313,5 +335,14 @@ mod tests {
         let present = members.present();
         assert!(present.list.ends_with(r#"{"uid":"u998"},{"uid":"u999"}"#));
         assert_eq!((present.total, members.all().len()), (Some(1500), 1500));
+        members.join(session(1500), &joining("u1500", "{}", false));
+        members.leave(session(1200));
+        members.leave(session(1500));
+        let again = members.present();
+        assert!(Arc::ptr_eq(&present.list, &again.list), "those listed are the same");
+        assert_eq!(again.total, Some(1499));
+        members.leave(session(0));
+        let changed = members.present();
+        assert!(changed.list.starts_with(r#"{"uid":"u1"},"#) && changed.list.ends_with(r#"{"uid":"u1000"}"#));
     }
 }

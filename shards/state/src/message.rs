@@ -495,8 +495,9 @@ pub struct Joining {
 /// Who is present, at most 1,000 of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Present {
-    /// The visible subscribers in order of joining, as JSON objects separated by commas.
-    pub list: String,
+    /// The visible subscribers in order of joining, as JSON objects separated by commas. Shared by all who
+    /// are given the same list.
+    pub list: Arc<str>,
     /// How many there are, if the list is cut.
     pub total: Option<u64>,
 }

@@ -131,7 +131,7 @@ impl Shard {
         };
         let entry = self.channels.entry(channel).expect("just found");
         entry.join(request.session.shard);
-        let present = entry.members.as_ref().map(|members| members.present());
+        let present = entry.members.as_mut().map(|members| members.present());
         let joined = match (&mut entry.members, &joining) {
             (Some(members), Some(joining)) => members.join(request.session, joining),
             (Some(_) | None, _) => false,
