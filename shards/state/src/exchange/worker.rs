@@ -97,7 +97,7 @@ pub struct WorkerInfo {
 
 /// How somebody becomes a worker.
 #[derive(Debug, Clone)]
-pub struct Application {
+pub(super) struct Application {
     /// Which events it takes.
     pub filter: Filter,
     /// How many triggers it takes without having acknowledged them; `None`: it acknowledges none.
