@@ -1,7 +1,7 @@
-//! Figures for operators: where shards leave theirs, and how all of them are written down.
+//! Figures for operators: where shards and the exchange leave theirs, and how all of them are
+//! written down.
 //!
-//! A shard's machine counts in plain integers; its driver copies them to the [`Board`] from time
-//! to time. Whoever reads the board sees each figure whole, but not all of them of one moment.
+//! A machine counts in plain integers; its driver copies them to the [`Board`] from time to time. Whoever reads the board sees each figure whole, but not all of them of one moment.
 
 mod exposition;
 
@@ -15,6 +15,7 @@ use std::{
 
 use webrocket_state::{
     ShardId,
+    exchange::figures::{EXCHANGE_FIGURE_COUNT, EXCHANGE_FIGURES},
     metrics::{FIGURE_COUNT, FIGURES},
 };
 
@@ -22,26 +23,40 @@ use crate::driver::turns::LongestTurn;
 
 pub use exposition::{Exposition, Kind};
 
-/// The latest figures of every shard.
+/// The latest figures of every shard and of the exchange.
 #[derive(Debug)]
 pub struct Board {
-    shards: Box<[Row]>,
+    shards: Box<[Row<FIGURE_COUNT>]>,
+    exchange: Row<EXCHANGE_FIGURE_COUNT>,
     accept_pauses: OnceLock<Arc<AtomicU64>>,
     longest_turns: OnceLock<Box<[Arc<LongestTurn>]>>,
 }
 
-/// One shard's figures, on cache lines of their own: a shard's stores disturb no other.
+/// The figures of one machine, on cache lines of their own: its stores disturb no other.
 #[derive(Debug)]
 #[repr(align(128))]
-struct Row([AtomicU64; FIGURE_COUNT]);
+struct Row<const N: usize>([AtomicU64; N]);
+
+impl<const N: usize> Row<N> {
+    fn new() -> Self {
+        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+
+    fn store(&self, figures: &[u64]) {
+        assert_eq!(figures.len(), N, "a machine publishes all of its figures");
+        for (cell, &figure) in self.0.iter().zip(figures) {
+            cell.store(figure, Ordering::Relaxed);
+        }
+    }
+}
 
 impl Board {
     /// A board for `shards` shards, all figures 0.
     #[must_use]
     pub fn new(shards: u16) -> Self {
-        let row = || Row(std::array::from_fn(|_| AtomicU64::new(0)));
         Self {
-            shards: (0..shards).map(|_| row()).collect(),
+            shards: (0..shards).map(|_| Row::new()).collect(),
+            exchange: Row::new(),
             accept_pauses: OnceLock::new(),
             longest_turns: OnceLock::new(),
         }
@@ -64,13 +79,18 @@ impl Board {
     /// # Panics
     /// If the board has no such shard or there are not [`FIGURE_COUNT`] figures.
     pub fn publish(&self, shard: ShardId, figures: &[u64]) {
-        assert_eq!(figures.len(), FIGURE_COUNT, "a shard publishes all of its figures");
-        for (cell, &figure) in self.shards[shard.index()].0.iter().zip(figures) {
-            cell.store(figure, Ordering::Relaxed);
-        }
+        self.shards[shard.index()].store(figures);
     }
 
-    /// Writes all figures, one series a shard.
+    /// Stores the exchange's figures, in the order of [`EXCHANGE_FIGURES`].
+    ///
+    /// # Panics
+    /// If there are not [`EXCHANGE_FIGURE_COUNT`] figures.
+    pub fn publish_exchange(&self, figures: &[u64]) {
+        self.exchange.store(figures);
+    }
+
+    /// Writes all figures; of those that all shards have, one series a shard.
     pub fn write(&self, exposition: &mut Exposition) {
         if let Some(pauses) = self.accept_pauses.get() {
             let name = "accept_pauses_total";
@@ -85,6 +105,9 @@ impl Board {
                 let value = row.0[index].load(Ordering::Relaxed);
                 exposition.sample(info.name, &[("shard", &shard.to_string())], value);
             }
+        }
+        for (info, cell) in EXCHANGE_FIGURES.iter().zip(&self.exchange.0) {
+            exposition.single(info.name, info.help, info.kind.into(), cell.load(Ordering::Relaxed));
         }
     }
 
@@ -113,7 +136,25 @@ impl Board {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use webrocket_state::metrics::{Figure, Figures};
+    use webrocket_state::{
+        exchange::{ExchangeFigure, ExchangeFigures},
+        metrics::{Figure, Figures},
+    };
+
+    #[test]
+    fn the_exchange_has_one() {
+        let board = Board::new(2);
+        let mut figures = ExchangeFigures::default();
+        figures.set(ExchangeFigure::Waiting, 7);
+        board.publish_exchange(figures.values());
+        let mut exposition = Exposition::default();
+        board.write(&mut exposition);
+        let text = exposition.into_text();
+        assert!(text.contains("\nwebrocket_triggers_waiting 7\n"), "{text}");
+        let names: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+        let once: std::collections::BTreeSet<_> = names.iter().collect();
+        assert_eq!(once.len(), names.len(), "no name is given twice");
+    }
 
     #[test]
     fn every_shard_has_its_series() {
