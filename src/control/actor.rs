@@ -1,9 +1,9 @@
 //! The task that owns the node's state: vhosts, store, tokens.
 //!
-//! It takes requests of HTTP handlers and reports of shards one after the other, and sends
-//! commands to shards, so all shards see all changes in one order. While commands wait for room
-//! in a mailbox beyond a bound, it takes in nothing; shards then keep their reports, and callers
-//! wait.
+//! It takes requests of HTTP handlers and reports of shards and of the exchange one after the other,
+//! and sends them commands, so all of them see all changes in one order. While commands wait for
+//! room in a mailbox beyond a bound, it takes in nothing; shards and the exchange then keep their
+//! reports, and callers wait.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,7 +13,8 @@ use tokio::{
 };
 use webrocket_state::{
     Command, Directory, Report, VhostId,
-    message::{Identity, InvalidCredentials, Outcome, RequestRef},
+    exchange::{ExchangeCommand, ExchangeReport},
+    message::{Identity, InvalidCredentials, Outcome, RequestRef, Ticket},
 };
 use webrocket_wire::{ChannelName, UserName};
 
@@ -25,6 +26,7 @@ use super::{
     link::{Link, Then},
     refusal::Refusal,
     request::Request,
+    sources::{Sources, Word},
     stop::StopSignal,
     throttle::ThrottleLimits,
     tokens::{TOKENS_MAX, TokenTable},
@@ -46,6 +48,7 @@ const BATCH: usize = 256;
 pub(super) struct ActorParts {
     pub(super) store: Store,
     pub(super) mailboxes: Vec<Mailbox<Command>>,
+    pub(super) exchange: Mailbox<ExchangeCommand>,
     pub(super) directory: Directory,
     pub(super) hashers: Arc<Semaphore>,
     pub(super) front: Front,
@@ -53,15 +56,24 @@ pub(super) struct ActorParts {
     pub(super) figures: Arc<ControlFigures>,
 }
 
+/// Where the actor's work comes from.
+pub(super) struct Inputs {
+    pub(super) from_shards: mpsc::Receiver<FromShard<Report>>,
+    pub(super) exchange_reports: mpsc::Receiver<ExchangeReport>,
+    pub(super) requests: mpsc::Receiver<Request>,
+}
+
 /// The owner of the node's state.
 pub(super) struct Actor {
     pub(super) vhosts: Vhosts,
     pub(super) tokens: TokenTable,
+    pub(super) sources: Sources,
     pub(super) link: Link,
     pub(super) directory: Directory,
     pub(super) channel_changes: Vec<ChannelChange>,
     pub(super) channels_in_flight: ChannelsInFlight,
     pub(super) figures: Arc<ControlFigures>,
+    words: mpsc::Receiver<Word>,
     store: Store,
     verifier: Verifier,
     front: Front,
@@ -69,7 +81,7 @@ pub(super) struct Actor {
     starting: Option<Starting>,
 }
 
-/// What shards must be told and report before the node is ready.
+/// What shards and the exchange must be told and report before the node is ready.
 struct Starting {
     channels: std::vec::IntoIter<(VhostId, ChannelName)>,
     unreported: usize,
@@ -94,20 +106,31 @@ impl Actor {
         });
         let (stored, stored_channels) = stored.await?;
         let figures = parts.figures;
-        let mut link = Link::new(parts.mailboxes, Arc::clone(&figures));
+        let mut link = Link::new(parts.mailboxes, parts.exchange, Arc::clone(&figures));
         let mut vhosts = Vhosts::default();
         let mut channels = Vec::new();
         let mut unreported = 0;
         for (stored, of_vhost) in stored.into_iter().zip(stored_channels) {
-            let vhost = Arc::clone(&vhosts.insert(stored).vhost);
-            channels.extend(of_vhost.into_iter().map(|channel| (vhost.id, channel)));
-            link.ask_all(|ticket| Command::PutVhost { ticket, vhost: Arc::clone(&vhost) }, Then::Start);
+            let entry = vhosts.insert(stored);
+            let (vhost, token) = (Arc::clone(&entry.vhost), entry.token);
+            let id = vhost.id;
+            channels.extend(of_vhost.into_iter().map(|channel| (id, channel)));
+            let access = |ticket| ExchangeCommand::PutAccess { ticket, vhost: id, token };
+            link.ask_exchange(access, Then::Nothing);
+            link.ask_everybody(
+                |ticket| Command::PutVhost { ticket, vhost: Arc::clone(&vhost) },
+                |ticket| ExchangeCommand::PutVhost { ticket, vhost: Arc::clone(&vhost) },
+                Then::Start,
+            );
             unreported += 1;
         }
         figures.vhosts.set(vhosts.len());
         let channels = channels.into_iter();
+        let (sources, words) = Sources::new(Arc::clone(&figures));
         Ok(Self {
             vhosts,
+            sources,
+            words,
             tokens: TokenTable::new(TOKENS_MAX),
             link,
             directory: parts.directory,
@@ -122,35 +145,35 @@ impl Actor {
         })
     }
 
-    /// Runs until all shards are gone, which they are some time after `stop`.
-    pub(super) async fn run(
-        mut self,
-        mut from_shards: mpsc::Receiver<FromShard<Report>>,
-        mut requests: mpsc::Receiver<Request>,
-        mut stop: StopSignal,
-    ) {
-        let mut stopping = false;
-        loop {
+    /// Runs until all shards and the exchange are gone, which they are some time after `stop`.
+    pub(super) async fn run(mut self, mut inputs: Inputs, mut stop: StopSignal) {
+        let (mut stopping, mut shards_gone, mut exchange_gone) = (false, false, false);
+        while !(shards_gone && exchange_gone) {
             self.proceed_starting();
             self.link.flush();
             self.commit_channel_changes().await;
             let room = self.link.has_room();
             let open = room && !stopping && self.starting.is_none();
             let next_expiry = self.tokens.next_expiry();
+            let next_check = self.sources.next_check();
             tokio::select! {
-                // Nothing starves below what is always busy: each turn looks into both queues once more.
+                // Nothing starves below what is always busy: each turn looks into all queues once more.
                 biased;
                 () = stop.stopping(), if !stopping => {
                     stopping = true;
-                    self.phase.send_replace(Phase::Stopping);
-                    self.link.send_all(|| Command::Shutdown);
+                    self.shut_down();
                 }
                 verified = self.verifier.next() => self.authenticate(verified),
-                message = from_shards.recv(), if room => match message {
+                message = inputs.from_shards.recv(), if room && !shards_gone => match message {
                     Some(message) => self.handle_shard(message),
-                    None => return,
+                    None => shards_gone = true,
                 },
-                Some(request) = requests.recv(), if open || stopping => {
+                report = inputs.exchange_reports.recv(), if room && !exchange_gone => match report {
+                    Some(report) => self.handle_exchange(report),
+                    None => exchange_gone = true,
+                },
+                Some(word) = self.words.recv(), if room => self.handle_source(&word),
+                Some(request) = inputs.requests.recv(), if open || stopping => {
                     // Dropped unanswered, it tells its caller that the server stops.
                     if open {
                         self.handle_request(request).await;
@@ -161,29 +184,46 @@ impl Actor {
                     self.tokens.forget_expired(std::time::Instant::now());
                     self.figures.tokens.set(self.tokens.len());
                 }
+                () = until(next_check), if next_check.is_some() => self.cut_stalled_sources(),
             }
-            // What is there already comes into the same transaction.
-            for _ in 0..BATCH {
-                if !self.link.has_room() {
-                    break;
-                }
-                let mut taken = false;
-                if let Ok(message) = from_shards.try_recv() {
-                    self.handle_shard(message);
-                    taken = true;
-                }
-                if open
-                    && !stop.is_stopping()
-                    && let Ok(request) = requests.try_recv()
-                {
-                    self.handle_request(request).await;
-                    taken = true;
-                }
-                if !taken {
-                    break;
-                }
+            self.take_batch(&mut inputs, open && !stop.is_stopping()).await;
+        }
+    }
+
+    /// Takes in what is there already: it comes into the same transaction.
+    async fn take_batch(&mut self, inputs: &mut Inputs, open: bool) {
+        for _ in 0..BATCH {
+            if !self.link.has_room() {
+                return;
+            }
+            let mut taken = false;
+            if let Ok(message) = inputs.from_shards.try_recv() {
+                self.handle_shard(message);
+                taken = true;
+            }
+            if let Ok(report) = inputs.exchange_reports.try_recv() {
+                self.handle_exchange(report);
+                taken = true;
+            }
+            if let Ok(word) = self.words.try_recv() {
+                self.handle_source(&word);
+                taken = true;
+            }
+            if open && let Ok(request) = inputs.requests.try_recv() {
+                self.handle_request(request).await;
+                taken = true;
+            }
+            if !taken {
+                return;
             }
         }
+    }
+
+    fn shut_down(&mut self) {
+        self.phase.send_replace(Phase::Stopping);
+        self.sources.end_all();
+        self.link.send_all(|| Command::Shutdown);
+        self.link.send_exchange(ExchangeCommand::Shutdown);
     }
 
     /// Whether shards are still being told what the store holds.
@@ -225,6 +265,7 @@ impl Actor {
             );
         }
         self.link.send_all(|| Command::Serve);
+        self.link.send_exchange(ExchangeCommand::Serve);
         self.phase.send_if_modified(|phase| {
             let starting = *phase == Phase::Starting;
             if starting {
@@ -238,21 +279,7 @@ impl Actor {
     fn handle_shard(&mut self, message: FromShard<Report>) {
         match message {
             FromShard::HandOff(hand_off) => self.front.serve(hand_off),
-            FromShard::Report(_, Report::Applied { ticket, outcome }) => {
-                let Some((then, mut outcomes)) = self.link.applied(ticket, outcome) else { return };
-                match then {
-                    Then::Tell(told) => drop(told.send(outcomes)),
-                    Then::Channel(sent) => {
-                        let outcome = outcomes.pop().expect("the owner reported");
-                        self.channel_applied(sent, ticket, outcome);
-                    }
-                    Then::Start => {
-                        let starting = self.starting.as_mut().expect("it is not over before this report");
-                        starting.unreported -= 1;
-                        starting.refused += usize::from(outcomes.contains(&Outcome::ChannelLimit));
-                    }
-                }
-            }
+            FromShard::Report(_, Report::Applied { ticket, outcome }) => self.applied(ticket, outcome),
             FromShard::Report(_, Report::VerifySecret { request, vhost, user, secret, peer }) => {
                 let question = Question {
                     known: self.known(vhost, &user),
@@ -281,6 +308,25 @@ impl Actor {
                 let asker = Asker::Session(request);
                 self.channel_changes.push(ChannelChange { vhost, channel, open: false, asker });
             }
+        }
+    }
+
+    /// Takes note that a command was carried out, and goes on where it was the last of its ticket.
+    pub(super) fn applied(&mut self, ticket: Ticket, outcome: Outcome) {
+        let Some((then, mut outcomes)) = self.link.applied(ticket, outcome) else { return };
+        match then {
+            Then::Tell(told) => drop(told.send(outcomes)),
+            Then::Channel(sent) => {
+                let outcome = outcomes.pop().expect("the owner reported");
+                self.channel_applied(sent, ticket, outcome);
+            }
+            Then::Client(request, answer) => self.answer_client(request, answer(outcomes)),
+            Then::Start => {
+                let starting = self.starting.as_mut().expect("it is not over before this report");
+                starting.unreported -= 1;
+                starting.refused += usize::from(outcomes.contains(&Outcome::ChannelLimit));
+            }
+            Then::Nothing => {}
         }
     }
 

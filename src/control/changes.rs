@@ -1,9 +1,9 @@
-//! Changes of vhosts, users, settings and tokens: stored first, then sent to all shards.
+//! Changes of vhosts, users, settings and tokens: stored first, then sent to all shards and the exchange.
 
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
-use webrocket_state::{Command, Settings};
+use webrocket_state::{Command, Settings, exchange::ExchangeCommand, vhost::VhostId};
 use webrocket_wire::{SingleAccessToken, UserName, VhostPath};
 
 use super::{
@@ -12,7 +12,7 @@ use super::{
     random,
     refusal::Refusal,
     request::{Caller, NewUser, Reply, Request, Sent, SettingsChange, UserChange, VhostView},
-    tokens::TokenRequest,
+    tokens::{TokenError, TokenRequest},
     vhosts::Entry,
 };
 use crate::store::{StoredVhost, UserRecord, VhostRecord};
@@ -53,6 +53,9 @@ impl Actor {
             Request::SendMessages(pass, sid, frames, reply) => {
                 answer(reply, self.send_messages(&pass, sid, &frames));
             }
+            Request::OpenSource(pass, request, reply) => answer(reply, self.open_source(&pass, request)),
+            Request::ListWorkers(path, reply) => answer(reply, self.list_workers(&path)),
+            Request::ShowQueue(path, reply) => answer(reply, self.show_queue(&path)),
         }
     }
 
@@ -66,6 +69,8 @@ impl Actor {
         tracing::info!(vhost = %stored.path, "vhost added");
         let view = self.vhosts.insert(stored).view();
         self.figures.vhosts.set(self.vhosts.len());
+        let (vhost, token) = (view.vhost.id, view.token);
+        self.link.ask_exchange(|ticket| ExchangeCommand::PutAccess { ticket, vhost, token }, Then::Nothing);
         Ok(self.send_vhost(view.clone(), view))
     }
 
@@ -82,12 +87,17 @@ impl Actor {
         self.figures.vhosts.set(self.vhosts.len());
         self.figures.tokens.set(self.tokens.len());
         let (told, applied) = oneshot::channel();
-        self.link.ask_all(|ticket| Command::RemoveVhost { ticket, vhost }, Then::Tell(told));
+        self.link.ask_everybody(
+            |ticket| Command::RemoveVhost { ticket, vhost },
+            |ticket| ExchangeCommand::RemoveVhost { ticket, vhost },
+            Then::Tell(told),
+        );
         Ok(Sent { value: (), applied })
     }
 
-    /// Shards know nothing of access tokens, so the new one is in effect at once.
-    async fn regenerate_token(&mut self, path: VhostPath) -> Result<VhostView, Refusal> {
+    /// Shards know nothing of access tokens. Over HTTP the new one is in effect at once, over ZeroMQ
+    /// once the exchange has cut off who holds the old one.
+    async fn regenerate_token(&mut self, path: VhostPath) -> Result<Sent<VhostView>, Refusal> {
         let token = random::access_token();
         let record = VhostRecord { token, ..self.vhosts.at(&path)?.record() };
         self.stored({
@@ -98,7 +108,12 @@ impl Actor {
         tracing::info!(vhost = %path, "access token regenerated");
         let entry = self.vhosts.at_mut(&path)?;
         entry.token = token;
-        Ok(entry.view())
+        let view = entry.view();
+        let vhost = view.vhost.id;
+        let (told, applied) = oneshot::channel();
+        self.link
+            .ask_exchange(|ticket| ExchangeCommand::PutAccess { ticket, vhost, token }, Then::Tell(told));
+        Ok(Sent { value: view, applied })
     }
 
     async fn add_user(&mut self, path: VhostPath, user: NewUser) -> Result<Sent<VhostView>, Refusal> {
@@ -178,19 +193,32 @@ impl Actor {
 
     fn issue_token(&mut self, caller: &Caller, request: TokenRequest) -> Result<SingleAccessToken, Refusal> {
         let vhost = self.vhosts.of_caller(caller)?.vhost.id;
-        let issued = self.tokens.issue(std::time::Instant::now(), vhost, request).map_err(Refusal::from);
-        if let Err(Refusal::TokenLimit(_)) = issued {
+        Ok(self.issue_checked(vhost, request)?)
+    }
+
+    /// Issues a token for somebody of the vhost.
+    pub(super) fn issue_checked(
+        &mut self,
+        vhost: VhostId,
+        request: TokenRequest,
+    ) -> Result<SingleAccessToken, TokenError> {
+        let issued = self.tokens.issue(std::time::Instant::now(), vhost, request);
+        if let Err(TokenError::Full(_)) = issued {
             self.figures.tokens_refused_total.increment();
         }
         self.figures.tokens.set(self.tokens.len());
         issued
     }
 
-    /// Sends a vhost's new snapshot to all shards.
+    /// Sends a vhost's new snapshot to all shards and the exchange.
     fn send_vhost<T>(&mut self, view: VhostView, value: T) -> Sent<T> {
         let (told, applied) = oneshot::channel();
         let vhost = view.vhost;
-        self.link.ask_all(|ticket| Command::PutVhost { ticket, vhost: Arc::clone(&vhost) }, Then::Tell(told));
+        self.link.ask_everybody(
+            |ticket| Command::PutVhost { ticket, vhost: Arc::clone(&vhost) },
+            |ticket| ExchangeCommand::PutVhost { ticket, vhost: Arc::clone(&vhost) },
+            Then::Tell(told),
+        );
         Sent { value, applied }
     }
 }

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 use webrocket_state::{
     Command, VhostId,
+    exchange::ExchangeCommand,
     message::{Frame, Outcome, RequestRef, Ticket},
 };
 use webrocket_wire::{ChannelName, VhostPath};
@@ -37,6 +38,8 @@ pub(super) enum Asker {
     Http(Reply<()>),
     /// A session.
     Session(RequestRef),
+    /// A client of the exchange.
+    Client(RequestRef),
     /// The owner refused to open the channel: the store shall forget it.
     Refused,
 }
@@ -220,6 +223,9 @@ impl Actor {
             Asker::Refused => {}
             Asker::Session(request) => {
                 self.link.send(request.session.shard, Command::ChannelChanged { request, outcome });
+            }
+            Asker::Client(request) => {
+                self.link.send_exchange(ExchangeCommand::ChannelChanged { request, outcome });
             }
             Asker::Http(reply) => {
                 let answer = match outcome {

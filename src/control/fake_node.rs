@@ -1,4 +1,4 @@
-//! A whole control thread over fake shards, for tests that ask it through its routers.
+//! A whole control thread over fake shards and a fake exchange, for tests that ask it through its routers.
 
 use std::{
     collections::BTreeMap,
@@ -23,15 +23,17 @@ use tower::ServiceExt;
 use uuid::Uuid;
 use webrocket_state::{
     Command, Directory, Report, ShardId, Vhost, VhostId,
+    exchange::ExchangeReport,
     message::{ChannelInfo, Identity, InvalidCredentials, MemberInfo, Outcome, RequestRef},
 };
 use webrocket_wire::ChannelName;
 
 use super::{
     Addresses, Cookie, NodeInfo, Phase,
-    actor::{Actor, ActorParts},
+    actor::{Actor, ActorParts, Inputs},
     api::{self, Api, COOKIE},
     backend::Backend,
+    fake_exchange::{ExchangeWorld, fake_exchange},
     figures::ControlFigures,
     front::{self, Front},
     request,
@@ -62,6 +64,8 @@ pub(super) struct World {
     pub(super) published: Vec<(ChannelName, String)>,
     /// The sessions that there are, and what each was sent, as JSON.
     pub(super) sessions: BTreeMap<Uuid, (ShardId, Vec<String>)>,
+    /// What the exchange knows.
+    pub(super) exchange: ExchangeWorld,
 }
 
 /// The control thread with fake shards.
@@ -75,10 +79,11 @@ pub(super) struct Node {
     pub(super) world: Arc<Mutex<World>>,
     pub(super) figures: Arc<ControlFigures>,
     pub(super) from_shards: mpsc::Sender<FromShard<Report>>,
+    pub(super) exchange_reports: mpsc::Sender<ExchangeReport>,
     pub(super) stopper: Stopper,
     pub(super) ready: Arc<AtomicBool>,
     actor: tokio::task::JoinHandle<()>,
-    shards: Vec<tokio::task::JoinHandle<()>>,
+    told: Vec<tokio::task::JoinHandle<()>>,
 }
 
 const SHARDS: u16 = 2;
@@ -194,13 +199,17 @@ impl Node {
     pub(super) async fn start(store: Store) -> Self {
         let world = Arc::new(Mutex::new(World::default()));
         let (from_shards, reports) = mpsc::channel(4);
-        let (mut mailboxes, mut shards) = (Vec::new(), Vec::new());
+        let (mut mailboxes, mut told) = (Vec::new(), Vec::new());
         for shard in 0..SHARDS {
             let queue = Arc::new(ArrayQueue::new(2));
             mailboxes.push(Mailbox::new(Arc::clone(&queue), Arc::new(Wake::new().unwrap())));
             let shard = fake_shard(ShardId(shard), queue, Arc::clone(&world), from_shards.clone());
-            shards.push(tokio::spawn(shard));
+            told.push(tokio::spawn(shard));
         }
+        let (exchange_reports, exchange_said) = mpsc::channel(4);
+        let queue = Arc::new(ArrayQueue::new(2));
+        let exchange = Mailbox::new(Arc::clone(&queue), Arc::new(Wake::new().unwrap()));
+        told.push(tokio::spawn(fake_exchange(queue, Arc::clone(&world), exchange_reports.clone())));
         let figures = Arc::<ControlFigures>::default();
         let (stopper, stop) = stop_signal();
         let (phase, phase_seen) = watch::channel(Phase::Starting);
@@ -217,6 +226,7 @@ impl Node {
         let parts = ActorParts {
             store,
             mailboxes,
+            exchange,
             directory: Directory::new(SHARDS, 1),
             hashers: Arc::clone(&hashers),
             front: Front::new(HttpServer::new(front.clone(), 1, stop.clone(), gauges)),
@@ -244,8 +254,23 @@ impl Node {
             phase: phase_seen,
             started: Instant::now(),
         });
-        let actor = tokio::spawn(actor.run(reports, requests_taken, stop));
-        Self { router, front, control, cookie, world, figures, from_shards, stopper, ready, actor, shards }
+        let inputs =
+            Inputs { from_shards: reports, exchange_reports: exchange_said, requests: requests_taken };
+        let actor = tokio::spawn(actor.run(inputs, stop));
+        Self {
+            router,
+            front,
+            control,
+            cookie,
+            world,
+            figures,
+            from_shards,
+            exchange_reports,
+            stopper,
+            ready,
+            actor,
+            told,
+        }
     }
 
     pub(super) async fn fresh() -> Self {
@@ -291,10 +316,10 @@ impl Node {
     /// Stops the node and waits for its end, so that its store is free.
     pub(super) async fn stop(self) {
         self.stopper.stop();
-        drop(self.from_shards);
+        drop((self.from_shards, self.exchange_reports));
         self.actor.await.unwrap();
-        for shard in self.shards {
-            shard.await.unwrap();
+        for told in self.told {
+            told.await.unwrap();
         }
     }
 }

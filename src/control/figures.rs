@@ -43,9 +43,9 @@ figures! {
     verification_failures_total Counter;
     /// Secrets answered late because their peer had guessed wrong too often.
     verifications_throttled_total Counter;
-    /// Commands that found a shard's mailbox full and waited.
+    /// Commands that found the mailbox of a shard or of the exchange full and waited.
     mailbox_retries_total Counter;
-    /// Commands that wait for room in a shard's mailbox.
+    /// Commands that wait for room in the mailbox of a shard or of the exchange.
     mailbox_backlog Gauge;
     /// Changes that could not be stored.
     store_failures_total Counter;
@@ -59,6 +59,14 @@ figures! {
     http_answers_refused_total Counter;
     /// HTTP requests on the WebSocket port that the server could not serve.
     http_answers_failed_total Counter;
+    /// Event streams over HTTP, of workers and of others.
+    event_streams Gauge;
+    /// Event streams over HTTP that were refused because there were too many.
+    event_streams_refused_total Counter;
+    /// Event streams over HTTP that were cut off because a worker took nothing of what waited for it.
+    event_streams_stalled_total Counter;
+    /// Events that have left over HTTP.
+    event_stream_events_total Counter;
     /// Bytes of memory that bodies of more than 64 KiB on the WebSocket port take or may take.
     http_body_bytes Gauge;
     /// Bodies of HTTP requests on the WebSocket port that wait for memory.

@@ -1,4 +1,5 @@
-//! The control thread's way to the shards: commands in order, none lost, and their reports.
+//! The control thread's way to the shards and the exchange: commands in order, none lost, and
+//! their reports.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -8,7 +9,8 @@ use std::{
 use tokio::sync::oneshot;
 use webrocket_state::{
     Command, ShardId,
-    message::{Outcome, Ticket},
+    exchange::{ExchangeCommand, message::ClientAnswer},
+    message::{Outcome, RequestRef, Ticket},
 };
 
 use super::{channels::SentChannel, figures::ControlFigures};
@@ -17,59 +19,103 @@ use crate::driver::mailbox::Mailbox;
 /// Commands that may wait for room in mailboxes before the control thread takes in no more work.
 const BACKLOG_MAX: usize = 1_024;
 
-/// Sends commands to shards and keeps account of those that are not reported yet.
+/// Sends commands to shards and to the exchange, and keeps account of those that are not reported yet.
 ///
-/// A command that finds its shard's mailbox full waits here, and so do all later ones to that
-/// shard; [`Link::flush`] sends them on. Whoever uses the link takes in new work only while it
+/// A command that finds its receiver's mailbox full waits here, and so do all later ones to that
+/// receiver; [`Link::flush`] sends them on. Whoever uses the link takes in new work only while it
 /// [has room](Link::has_room), so what waits is bounded.
 pub(super) struct Link {
-    mailboxes: Vec<Mailbox<Command>>,
-    backlog: Vec<VecDeque<Command>>,
-    backlogged: usize,
+    shards: Vec<Way<Command>>,
+    exchange: Way<ExchangeCommand>,
     pending: HashMap<Ticket, Pending>,
     next_ticket: u64,
     figures: Arc<ControlFigures>,
 }
 
-/// A command, or several under one ticket, not reported by every shard concerned.
+/// The way to one receiver.
+struct Way<C> {
+    mailbox: Mailbox<C>,
+    backlog: VecDeque<C>,
+}
+
+/// A command, or several under one ticket, not reported by everybody concerned.
 struct Pending {
     reports_left: usize,
     outcomes: Vec<Outcome>,
     then: Then,
 }
 
-/// What to do once every shard concerned has reported.
+/// What to do once everybody concerned has reported.
 pub(super) enum Then {
     /// Tell this caller.
     Tell(oneshot::Sender<Vec<Outcome>>),
     /// Conclude a channel's opening or closing.
     Channel(SentChannel),
+    /// Answer a client of the exchange, for whom the outcomes come to this.
+    Client(RequestRef, fn(Vec<Outcome>) -> ClientAnswer),
     /// One step less to readiness.
     Start,
+    /// Nothing: what follows it is reported too.
+    Nothing,
+}
+
+impl<C> Way<C> {
+    fn new(mailbox: Mailbox<C>) -> Self {
+        Self { mailbox, backlog: VecDeque::new() }
+    }
+
+    /// Sends a command, or keeps it until there is room. Returns whether it was sent.
+    fn send(&mut self, command: C) -> bool {
+        let refused = if self.backlog.is_empty() { self.mailbox.try_send(command) } else { Err(command) };
+        match refused {
+            Ok(()) => true,
+            Err(command) => {
+                self.backlog.push_back(command);
+                false
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        while let Some(command) = self.backlog.pop_front() {
+            if let Err(command) = self.mailbox.try_send(command) {
+                self.backlog.push_front(command);
+                return;
+            }
+        }
+    }
 }
 
 impl Link {
-    pub(super) fn new(mailboxes: Vec<Mailbox<Command>>, figures: Arc<ControlFigures>) -> Self {
-        let backlog = mailboxes.iter().map(|_| VecDeque::new()).collect();
-        Self { mailboxes, backlog, backlogged: 0, pending: HashMap::new(), next_ticket: 0, figures }
+    pub(super) fn new(
+        shards: Vec<Mailbox<Command>>,
+        exchange: Mailbox<ExchangeCommand>,
+        figures: Arc<ControlFigures>,
+    ) -> Self {
+        Self {
+            shards: shards.into_iter().map(Way::new).collect(),
+            exchange: Way::new(exchange),
+            pending: HashMap::new(),
+            next_ticket: 0,
+            figures,
+        }
     }
 
     /// Sends a command to one shard.
     pub(super) fn send(&mut self, shard: ShardId, command: Command) {
-        let backlog = &mut self.backlog[shard.index()];
-        let refused =
-            if backlog.is_empty() { self.mailboxes[shard.index()].try_send(command) } else { Err(command) };
-        if let Err(command) = refused {
-            backlog.push_back(command);
-            self.backlogged += 1;
-            self.figures.mailbox_retries_total.increment();
-            self.figures.mailbox_backlog.set(self.backlogged);
-        }
+        let sent = self.shards[shard.index()].send(command);
+        self.count(sent);
+    }
+
+    /// Sends a command to the exchange.
+    pub(super) fn send_exchange(&mut self, command: ExchangeCommand) {
+        let sent = self.exchange.send(command);
+        self.count(sent);
     }
 
     /// Sends to all shards a command that none of them reports.
     pub(super) fn send_all(&mut self, command: impl Fn() -> Command) {
-        for shard in self.shards() {
+        for shard in self.shard_ids() {
             self.send(shard, command());
         }
     }
@@ -84,6 +130,12 @@ impl Link {
         let ticket = self.ticket(1, then);
         self.send(shard, command(ticket));
         ticket
+    }
+
+    /// Sends a command to the exchange, which reports it.
+    pub(super) fn ask_exchange(&mut self, command: impl FnOnce(Ticket) -> ExchangeCommand, then: Then) {
+        let ticket = self.ticket(1, then);
+        self.send_exchange(command(ticket));
     }
 
     /// Sends a command for each subject, at least one, to one shard that reports each.
@@ -109,8 +161,8 @@ impl Link {
         then: Then,
     ) {
         assert!(!subjects.is_empty(), "nothing would ever be reported");
-        let ticket = self.ticket(self.mailboxes.len() * subjects.len(), then);
-        for shard in self.shards() {
+        let ticket = self.ticket(self.shards.len() * subjects.len(), then);
+        for shard in self.shard_ids() {
             for subject in subjects {
                 self.send(shard, command(ticket, subject));
             }
@@ -119,15 +171,29 @@ impl Link {
 
     /// Sends a command to all shards; each reports it.
     pub(super) fn ask_all(&mut self, command: impl Fn(Ticket) -> Command, then: Then) {
-        let ticket = self.ticket(self.mailboxes.len(), then);
-        for shard in self.shards() {
+        let ticket = self.ticket(self.shards.len(), then);
+        for shard in self.shard_ids() {
             self.send(shard, command(ticket));
         }
     }
 
-    /// Takes a shard's report. Returns what to do, if it was the last one of its ticket.
+    /// Sends a command to all shards and to the exchange; each reports it.
+    pub(super) fn ask_everybody(
+        &mut self,
+        to_shard: impl Fn(Ticket) -> Command,
+        to_exchange: impl FnOnce(Ticket) -> ExchangeCommand,
+        then: Then,
+    ) {
+        let ticket = self.ticket(self.shards.len() + 1, then);
+        self.send_exchange(to_exchange(ticket));
+        for shard in self.shard_ids() {
+            self.send(shard, to_shard(ticket));
+        }
+    }
+
+    /// Takes a report. Returns what to do, if it was the last one of its ticket.
     pub(super) fn applied(&mut self, ticket: Ticket, outcome: Outcome) -> Option<(Then, Vec<Outcome>)> {
-        let pending = self.pending.get_mut(&ticket).expect("a shard reports what it was told, once");
+        let pending = self.pending.get_mut(&ticket).expect("what was told is reported, once");
         pending.outcomes.push(outcome);
         pending.reports_left -= 1;
         if pending.reports_left > 0 {
@@ -139,30 +205,34 @@ impl Link {
 
     /// Sends on what waits, as far as mailboxes have room.
     pub(super) fn flush(&mut self) {
-        for (mailbox, backlog) in self.mailboxes.iter().zip(&mut self.backlog) {
-            while let Some(command) = backlog.pop_front() {
-                if let Err(command) = mailbox.try_send(command) {
-                    backlog.push_front(command);
-                    break;
-                }
-                self.backlogged -= 1;
-            }
-        }
-        self.figures.mailbox_backlog.set(self.backlogged);
+        self.shards.iter_mut().for_each(Way::flush);
+        self.exchange.flush();
+        self.figures.mailbox_backlog.set(self.backlogged());
     }
 
     /// Whether commands wait for room.
     pub(super) fn is_backlogged(&self) -> bool {
-        self.backlogged > 0
+        self.backlogged() > 0
     }
 
     /// Whether new work may be taken in.
     pub(super) fn has_room(&self) -> bool {
-        self.backlogged < BACKLOG_MAX
+        self.backlogged() < BACKLOG_MAX
     }
 
-    fn shards(&self) -> impl Iterator<Item = ShardId> + use<> {
-        (0..self.mailboxes.len()).map(|index| ShardId(u16::try_from(index).expect("a node has fewer shards")))
+    fn backlogged(&self) -> usize {
+        self.exchange.backlog.len() + self.shards.iter().map(|way| way.backlog.len()).sum::<usize>()
+    }
+
+    fn count(&self, sent: bool) {
+        if !sent {
+            self.figures.mailbox_retries_total.increment();
+            self.figures.mailbox_backlog.set(self.backlogged());
+        }
+    }
+
+    fn shard_ids(&self) -> impl Iterator<Item = ShardId> + use<> {
+        (0..self.shards.len()).map(|index| ShardId(u16::try_from(index).expect("a node has fewer shards")))
     }
 
     fn ticket(&mut self, reports: usize, then: Then) -> Ticket {
@@ -181,10 +251,17 @@ mod tests {
     use crossbeam::queue::ArrayQueue;
     use webrocket_state::VhostId;
 
-    fn link(shards: usize, room: usize) -> (Link, Vec<Arc<ArrayQueue<Command>>>) {
+    type Queue<C> = Arc<ArrayQueue<C>>;
+
+    /// A link and the queues behind its mailboxes: those of the shards, and the exchange's.
+    fn link(shards: usize, room: usize) -> (Link, Vec<Queue<Command>>, Queue<ExchangeCommand>) {
+        fn mailbox<C>(queue: &Queue<C>) -> Mailbox<C> {
+            Mailbox::new(Arc::clone(queue), Arc::new(Wake::new().unwrap()))
+        }
         let queues: Vec<_> = (0..shards).map(|_| Arc::new(ArrayQueue::new(room))).collect();
-        let mailbox = |queue: &Arc<_>| Mailbox::new(Arc::clone(queue), Arc::new(Wake::new().unwrap()));
-        (Link::new(queues.iter().map(mailbox).collect(), Arc::default()), queues)
+        let exchange = Arc::new(ArrayQueue::new(room));
+        let link = Link::new(queues.iter().map(mailbox).collect(), mailbox(&exchange), Arc::default());
+        (link, queues, exchange)
     }
 
     fn tickets(queue: &ArrayQueue<Command>) -> Vec<u64> {
@@ -198,7 +275,7 @@ mod tests {
 
     #[test]
     fn a_full_mailbox_keeps_order_and_loses_nothing() {
-        let (mut link, queues) = link(2, 2);
+        let (mut link, queues, _exchange) = link(2, 2);
         let remove = |ticket| Command::RemoveVhost { ticket, vhost: VhostId(1) };
         for _ in 0..5 {
             link.ask(ShardId(0), remove, Then::Start);
@@ -220,7 +297,7 @@ mod tests {
 
     #[test]
     fn a_ticket_is_done_when_every_shard_has_reported() {
-        let (mut link, _queues) = link(2, 8);
+        let (mut link, _queues, _exchange) = link(2, 8);
         link.ask_all(|ticket| Command::ListChannels { ticket, vhost: VhostId(1) }, Then::Start);
         assert!(link.applied(Ticket(0), Outcome::Done).is_none());
         let (_, outcomes) = link.applied(Ticket(0), Outcome::VhostNotFound).expect("the last one");
@@ -228,8 +305,39 @@ mod tests {
     }
 
     #[test]
+    fn the_exchange_is_one_of_everybody() {
+        let (mut link, queues, exchange) = link(2, 1);
+        let vhost = VhostId(1);
+        for _ in 0..2 {
+            link.ask_everybody(
+                |ticket| Command::RemoveVhost { ticket, vhost },
+                |ticket| ExchangeCommand::RemoveVhost { ticket, vhost },
+                Then::Nothing,
+            );
+        }
+        let mut removed = Vec::new();
+        while removed.len() < 2 {
+            match exchange.pop() {
+                Some(ExchangeCommand::RemoveVhost { ticket, .. }) => removed.push(ticket.0),
+                other => panic!("{other:?}"),
+            }
+            link.flush();
+        }
+        assert_eq!(removed, [0, 1], "in order, as far as there is room");
+        assert!(link.is_backlogged(), "the shards take their time");
+        for queue in &queues {
+            assert_eq!(tickets(queue), [0]);
+        }
+        link.flush();
+        assert!(!link.is_backlogged());
+        for left in (0..3).rev() {
+            assert_eq!(link.applied(Ticket(0), Outcome::Done).is_some(), left == 0);
+        }
+    }
+
+    #[test]
     fn several_commands_are_one_ticket() {
-        let (mut link, queues) = link(2, 2);
+        let (mut link, queues, _exchange) = link(2, 2);
         let remove = |ticket, vhost: &VhostId| Command::RemoveVhost { ticket, vhost: *vhost };
         let subjects = vec![VhostId(1), VhostId(2), VhostId(3)];
         link.ask_all_each(&subjects, remove, Then::Start);

@@ -1,11 +1,12 @@
 //! The control thread: everything about a node that is not on the way of a message.
 //!
 //! One tokio runtime on one thread. A single task (`actor`) owns the vhosts, the store and the
-//! tokens; shards report to it and it commands them. Around it stand the control API (`api`) for
-//! operators, and the HTTP server (`front`) of the WebSocket port with the Backend API (`backend`).
+//! tokens; shards and the exchange report to it and it commands them. Around it stand the control
+//! API (`api`) for operators, and the HTTP server (`front`) of the WebSocket port with the Backend
+//! API (`backend`).
 //!
-//! Every change is durable before a shard hears of it, and in effect on every shard before its
-//! caller hears that it is done.
+//! Every change is durable before a shard or the exchange hears of it, and in effect on all of them
+//! before its caller hears that it is done.
 
 mod actor;
 mod api;
@@ -15,10 +16,14 @@ mod channels;
 mod connection;
 mod cookie;
 mod dev;
+mod exchange;
+#[cfg(test)]
+mod fake_exchange;
 #[cfg(test)]
 mod fake_node;
 mod figures;
 mod front;
+mod line;
 mod link;
 mod random;
 mod refusal;
@@ -26,8 +31,10 @@ mod remembered;
 mod request;
 mod seed;
 mod serve;
+mod sources;
 mod stop;
 mod throttle;
+mod timestamp;
 mod tokens;
 mod verify;
 mod vhosts;
@@ -41,7 +48,10 @@ use std::{
 
 use serde::Serialize;
 use tokio::sync::{Semaphore, mpsc, watch};
-use webrocket_state::{Command, Directory, Report};
+use webrocket_state::{
+    Command, Directory, Report,
+    exchange::{ExchangeCommand, ExchangeReport},
+};
 
 pub use cookie::{Cookie, CookieError};
 pub use seed::seed_dev;
@@ -62,8 +72,12 @@ pub struct ControlConfig {
     pub store: Store,
     /// The way into each shard, by number.
     pub mailboxes: Vec<Mailbox<Command>>,
-    /// What shards say. It ends when every sender is dropped, and [`run`] with it.
+    /// What shards say. It ends when every sender is dropped; [`run`] ends with it and `exchange_reports`.
     pub from_shards: mpsc::Receiver<FromShard<Report>>,
+    /// The way into the exchange.
+    pub exchange: Mailbox<ExchangeCommand>,
+    /// What the exchange says, likewise.
+    pub exchange_reports: mpsc::Receiver<ExchangeReport>,
     /// Where the control API is served, bound.
     pub listener: TcpListener,
     /// Which shard owns which channel; the same as the shards'.
@@ -130,9 +144,9 @@ enum Phase {
 
 /// Runs the control thread in a tokio runtime of one thread, with I/O and time enabled.
 ///
-/// `ready` is called once every shard has reported all stored vhosts and channels as applied.
-/// When asked to [stop](Stopper::stop), it commands the shards to shut down, goes on serving
-/// them, and returns when the last of them has dropped its sender of `from_shards`.
+/// `ready` is called once every shard and the exchange have reported all that is stored as applied.
+/// When asked to [stop](Stopper::stop), it commands them to shut down, goes on serving them, and
+/// returns when the last of them has dropped its sender of `from_shards` or `exchange_reports`.
 ///
 /// # Errors
 /// The store cannot be read, or the control address cannot be listened at.
@@ -179,6 +193,7 @@ pub async fn run(config: ControlConfig, ready: impl FnOnce() + Send + 'static) -
         actor::ActorParts {
             store: config.store,
             mailboxes: config.mailboxes,
+            exchange: config.exchange,
             directory: config.directory,
             hashers,
             front: front::Front::new(front.clone()),
@@ -189,7 +204,12 @@ pub async fn run(config: ControlConfig, ready: impl FnOnce() + Send + 'static) -
     )
     .await?;
     tokio::spawn(api.clone().accept(listener));
-    actor.run(config.from_shards, requests_taken, config.stop).await;
+    let inputs = actor::Inputs {
+        from_shards: config.from_shards,
+        exchange_reports: config.exchange_reports,
+        requests: requests_taken,
+    };
+    actor.run(inputs, config.stop).await;
     tokio::join!(api.drained(), front.drained());
     Ok(())
 }

@@ -63,6 +63,9 @@ pub(super) enum Refusal {
     /// There are too many tokens.
     #[error("{0}")]
     TokenLimit(TokenError),
+    /// There are too many event streams.
+    #[error("there are too many event streams; try again later")]
+    TooManySources,
     /// There are too many connections.
     #[error("there are too many connections; try again later")]
     TooManyConnections,
@@ -93,7 +96,7 @@ impl Refusal {
             Self::NoMethod => StatusCode::METHOD_NOT_ALLOWED,
             Self::VhostExists(_) | Self::UserExists(_) | Self::ChannelExists(_) => StatusCode::CONFLICT,
             Self::ChannelLimit => StatusCode::FORBIDDEN,
-            Self::TokenLimit(_) | Self::TooManyConnections | Self::Stopping => {
+            Self::TokenLimit(_) | Self::TooManySources | Self::TooManyConnections | Self::Stopping => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::StoreFailed => StatusCode::INTERNAL_SERVER_ERROR,

@@ -10,7 +10,11 @@ use webrocket_state::{
 };
 use webrocket_wire::{AccessToken, ChannelName, Rights, SingleAccessToken, UserName, VhostPath};
 
-use super::{refusal::Refusal, tokens::TokenRequest};
+use super::{
+    refusal::Refusal,
+    sources::{Source, SourceRequest},
+    tokens::TokenRequest,
+};
 use crate::store::SecretHash;
 
 /// Requests that may wait for the state's task. Further handlers wait for room.
@@ -25,7 +29,7 @@ pub(super) enum Request {
     ShowVhost(VhostPath, Reply<VhostView>),
     AddVhost(VhostPath, Reply<Sent<VhostView>>),
     RemoveVhost(VhostPath, Reply<Sent<()>>),
-    RegenerateToken(VhostPath, Reply<VhostView>),
+    RegenerateToken(VhostPath, Reply<Sent<VhostView>>),
     AddUser(VhostPath, NewUser, Reply<Sent<VhostView>>),
     ChangeUser(VhostPath, UserName, UserChange, Reply<Sent<VhostView>>),
     RemoveUser(VhostPath, UserName, Reply<Sent<()>>),
@@ -43,6 +47,10 @@ pub(super) enum Request {
     Publish(Pass, ChannelName, Vec<Frame>, Reply<Sent<()>>),
     /// Direct messages to one session, at least one. Every shard's outcome for each.
     SendMessages(Pass, Uuid, Vec<Frame>, Reply<Sent<()>>),
+    /// Takes a vhost's events. The exchange's outcome.
+    OpenSource(Pass, SourceRequest, Reply<Sent<Source>>),
+    ListWorkers(VhostPath, Reply<Sent<()>>),
+    ShowQueue(VhostPath, Reply<Sent<()>>),
 }
 
 impl Request {
@@ -64,7 +72,10 @@ impl Request {
             | Self::DescribeChannel(..)
             | Self::IssueToken(..)
             | Self::Publish(..)
-            | Self::SendMessages(..) => false,
+            | Self::SendMessages(..)
+            | Self::OpenSource(..)
+            | Self::ListWorkers(..)
+            | Self::ShowQueue(..) => false,
         }
     }
 }
@@ -133,10 +144,11 @@ pub(super) struct UserChange {
 /// Settings by name with their new values; the others stay.
 pub(super) type SettingsChange = serde_json::Map<String, serde_json::Value>;
 
-/// Something that is stored and was sent to shards, but perhaps not carried out there yet.
+/// Something that is stored and was sent to shards and the exchange, but perhaps not carried out
+/// there yet.
 pub(super) struct Sent<T> {
     pub(super) value: T,
-    /// Every shard's outcome, once all have reported.
+    /// The outcomes of all who were told, once all have reported.
     pub(super) applied: oneshot::Receiver<Vec<Outcome>>,
 }
 
@@ -156,7 +168,7 @@ impl Control {
         answer.await.map_err(|_| Refusal::Stopping)?
     }
 
-    /// Asks for a change, and waits until it is in effect on every shard.
+    /// Asks for a change, and waits until it is in effect everywhere.
     pub(super) async fn change<T>(
         &self,
         request: impl FnOnce(Reply<Sent<T>>) -> Request,
@@ -166,7 +178,7 @@ impl Control {
         Ok(sent.value)
     }
 
-    /// Asks the shards, and waits for what they say.
+    /// Asks shards or the exchange, and waits for what they say.
     pub(super) async fn ask_shards(
         &self,
         request: impl FnOnce(Reply<Sent<()>>) -> Request,

@@ -2,8 +2,8 @@
 
 use std::{io::Write, sync::Arc, time::Duration};
 
-use axum::Router;
-use hyper::server::conn::http1;
+use axum::{Router, http::Request};
+use hyper::{body::Incoming, server::conn::http1};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -13,8 +13,9 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
 };
+use tower::ServiceExt;
 
-use super::{connection::Connection, figures::Figure, refusal::Refusal, stop::StopSignal};
+use super::{connection::Connection, figures::Figure, line::Line, refusal::Refusal, stop::StopSignal};
 
 /// How long a request's head may take, and how long a connection may be idle between requests.
 pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -91,8 +92,9 @@ impl HttpServer {
         match stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
             Ok(stream) => {
                 let _ = stream.set_nodelay(true);
-                let connection = Connection::new(stream, head, WRITE_TIMEOUT);
-                tokio::spawn(self.clone().run(connection, permit));
+                let line = Line::default();
+                let connection = Connection::new(stream, head, WRITE_TIMEOUT, line.clone());
+                tokio::spawn(self.clone().run(connection, line, permit));
             }
             Err(error) => tracing::warn!(%error, "an HTTP connection could not be taken over"),
         }
@@ -103,10 +105,15 @@ impl HttpServer {
         let _ = timeout(STOP_TIMEOUT, self.room.acquire_many(self.most)).await;
     }
 
-    async fn run(mut self, connection: Connection, permit: OwnedSemaphorePermit) {
+    async fn run(mut self, connection: Connection, line: Line, permit: OwnedSemaphorePermit) {
         let open = self.gauges.open;
         open(&self.gauges.figures).increment();
-        let service = TowerToHyperService::new(self.router.clone());
+        let of_requests = line.clone();
+        let service = self.router.clone().map_request(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(of_requests.clone());
+            request
+        });
+        let service = TowerToHyperService::new(service);
         let serving = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.head_timeout)
@@ -117,9 +124,10 @@ impl HttpServer {
         tokio::pin!(serving);
         let result = tokio::select! {
             result = serving.as_mut() => result,
+            () = line.is_cut() => Ok(()),
             () = self.stop.stopping() => {
                 serving.as_mut().graceful_shutdown();
-                serving.await
+                serving.as_mut().await
             }
         };
         if let Err(error) = result {

@@ -12,14 +12,17 @@
 //! | `/vhosts/<vhost>/channels/<name>` | `GET`, `DELETE` |
 //! | `/vhosts/<vhost>/settings` | `GET`, `PATCH {"<setting>": <value>, …}` |
 //! | `/vhosts/<vhost>/tokens` | `POST {"uid", "channels", "ttl"?}` |
+//! | `/vhosts/<vhost>/workers` | `GET` |
+//! | `/vhosts/<vhost>/queue` | `GET` |
 //! | `/metrics`, `/healthz`, `/readyz` | `GET`, without the cookie |
 //!
 //! `<vhost>` is the vhost's path as one percent-encoded segment, `%2Fmoon`. Every request carries
 //! the node's cookie in `X-WebRocket-Cookie`, otherwise it is answered 401. An error is
 //! `{"error": "<one sentence>"}`: 400 invalid, 404 no such thing, 405 with `Allow`, 409 it exists
 //! already, 413 the body is too long, 503 the node stops or is full. What is created is answered
-//! 201 with `Location`, what is deleted 204. A change is in effect on every shard when it is answered.
+//! 201 with `Location`, what is deleted 204. A change is in effect on every shard and in the exchange when it is answered.
 
+mod backends;
 mod body;
 mod channels;
 mod node;
@@ -85,6 +88,8 @@ pub(super) fn router(api: Api) -> Router {
         .route("/vhosts/{vhost}/channels/{name}", get(channels::show).delete(channels::close))
         .route("/vhosts/{vhost}/settings", get(settings::show).patch(settings::change))
         .route("/vhosts/{vhost}/tokens", post(tokens::issue))
+        .route("/vhosts/{vhost}/workers", get(backends::workers))
+        .route("/vhosts/{vhost}/queue", get(backends::queue))
         .method_not_allowed_fallback(async || Refusal::NoMethod)
         .fallback(async || Refusal::NoResource)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

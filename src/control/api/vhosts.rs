@@ -68,7 +68,7 @@ pub(super) async fn regenerate_token(
     Path(vhost): Path<String>,
 ) -> Result<impl IntoResponse, Refusal> {
     let path = path(&vhost)?;
-    let view = api.control.ask(|reply| Request::RegenerateToken(path, reply)).await?;
+    let view = api.control.change(|reply| Request::RegenerateToken(path, reply)).await?;
     Ok(Json(description(&view)))
 }
 

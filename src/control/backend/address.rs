@@ -23,6 +23,7 @@ pub(super) enum Resource {
     Channel(String),
     ChannelEvents(String),
     SessionEvents(String),
+    Events,
     Token,
 }
 
@@ -34,6 +35,7 @@ pub(super) enum Operation {
     ShowChannel(String),
     Broadcast(String),
     SendMessages(String),
+    TakeEvents,
     IssueToken,
 }
 
@@ -58,6 +60,7 @@ impl Address {
             ["channels", name] => Resource::Channel(decoded(name)),
             ["channels", name, "events"] => Resource::ChannelEvents(decoded(name)),
             ["sessions", sid, "events"] => Resource::SessionEvents(decoded(sid)),
+            ["events"] => Resource::Events,
             ["token"] => Resource::Token,
             _ => return None,
         };
@@ -68,7 +71,8 @@ impl Address {
 impl Resource {
     /// What a method does with it.
     ///
-    /// A token is not for `HEAD`: nobody would learn what was issued.
+    /// A token is not for `HEAD`: nobody would learn what was issued. Nor are events: there is
+    /// nothing to say of them before they come.
     ///
     /// # Errors
     /// The methods that there are.
@@ -81,8 +85,9 @@ impl Resource {
             (Self::ChannelEvents(name), "POST") => Ok(Operation::Broadcast(name)),
             (Self::SessionEvents(sid), "POST") => Ok(Operation::SendMessages(sid)),
             (Self::ChannelEvents(_) | Self::SessionEvents(_), _) => Err("POST"),
+            (Self::Events, "GET") => Ok(Operation::TakeEvents),
             (Self::Token, "GET") => Ok(Operation::IssueToken),
-            (Self::Token, _) => Err("GET"),
+            (Self::Events | Self::Token, _) => Err("GET"),
         }
     }
 }
@@ -113,6 +118,7 @@ mod tests {
             ("/a/channels/", "/a", channel("")),
             ("/a/channels/%61%2Fb%20%ff", "/a", channel("a/b \u{fffd}")),
             ("/a/token", "/a", Resource::Token),
+            ("/a/events", "/a", Resource::Events),
             ("/a/sessions/s/events", "/a", Resource::SessionEvents("s".to_owned())),
         ] {
             assert_eq!(
@@ -145,6 +151,9 @@ mod tests {
             "/a/channels/x/events/y",
             "/a/token/",
             "/a/token/x",
+            "/events",
+            "/a/events/",
+            "/a/events/x",
             "/a/sessions/s",
             "/a/sessions/s/channels",
             "/a/webrocket.js/",

@@ -5,6 +5,7 @@
 //! | `/<vhost>/channels/<name>` | `GET`, `POST`, `DELETE` |
 //! | `/<vhost>/channels/<name>/events` | `POST`: broadcasts |
 //! | `/<vhost>/sessions/<sid>/events` | `POST`: direct messages |
+//! | `/<vhost>/events?filter=…&mode=…` | `GET`: what sessions trigger, as it comes |
 //! | `/<vhost>/token?uid=…&channels=…` | `GET`: a single access token |
 //! | `/<vhost>/webrocket.js`, `/webrocket.js` | `GET`, for everybody |
 //!
@@ -21,8 +22,10 @@ mod body;
 mod channels;
 mod credentials;
 mod events;
+mod query;
 mod script;
 mod sessions;
+mod source;
 mod token;
 
 use std::sync::Arc;
@@ -94,13 +97,15 @@ impl Backend {
     ) -> Result<Response, Refusal> {
         let pass = credentials::admit(&head.headers, view)?;
         let body = self.bodies.read(upload).await?;
+        let query = head.uri.query().unwrap_or_default();
         match operation {
             Operation::OpenChannel(name) => channels::open(self, pass, &view.vhost.path, &name).await,
             Operation::CloseChannel(name) => channels::close(self, pass, &name).await,
             Operation::ShowChannel(name) => channels::show(self, pass, &name).await,
             Operation::Broadcast(name) => channels::broadcast(self, pass, &name, &body).await,
             Operation::SendMessages(sid) => sessions::send(self, pass, &sid, &body).await,
-            Operation::IssueToken => token::issue(self, pass, head.uri.query().unwrap_or_default()).await,
+            Operation::TakeEvents => source::open(self, pass, query, &head.extensions).await,
+            Operation::IssueToken => token::issue(self, pass, query).await,
         }
     }
 

@@ -1,11 +1,15 @@
-//! The Backend API over a whole control thread with fake shards.
+//! The Backend API over a whole control thread with fake shards and a fake exchange.
+
+mod streams;
 
 use axum::{
     body::Body as HttpBody,
     http::{HeaderMap, Request as HttpRequest},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
+use http_body_util::BodyExt;
 use serde_json::{Value, json};
+use tower::ServiceExt;
 use uuid::Uuid;
 use webrocket_state::ShardId;
 
@@ -202,7 +206,7 @@ async fn checks_run_in_one_order() {
         let (status, headers, _) = ask(method, path, "").await;
         assert_eq!((status, &headers[header::ALLOW]), (405, &allow.parse().unwrap()), "{method} {path}");
     }
-    for path in ["/moon", "/moon/channels", "/moon/events", "/mars/channels/a", "/mars/webrocket.js", "/"] {
+    for path in ["/moon", "/moon/channels", "/moon/events/x", "/mars/channels/a", "/mars/webrocket.js", "/"] {
         assert_eq!(ask("PUT", path, &moon.credentials).await.0, 404, "{path}");
     }
     for authorization in ["", "Basic d3I6", "Bearer x"] {

@@ -1,0 +1,127 @@
+//! An exchange for tests: it does what it is told at once, and has no peers of its own.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use crossbeam::queue::ArrayQueue;
+use tokio::sync::mpsc;
+use webrocket_state::{
+    VhostId,
+    exchange::{
+        ExchangeCommand, ExchangeReport, QueueInfo, Transport, TriggerId, WorkerInfo, WorkerRef,
+        message::{ClientAnswer, SourceId, SourceMode},
+    },
+    message::{Outcome, RequestRef, Ticket},
+};
+use webrocket_wire::AccessToken;
+
+use super::fake_node::World;
+
+/// What a fake exchange knows.
+#[derive(Default)]
+pub(super) struct ExchangeWorld {
+    /// The vhosts' access tokens.
+    pub(super) access: BTreeMap<VhostId, AccessToken>,
+    /// The vhosts of which it knows more than that.
+    pub(super) vhosts: Vec<VhostId>,
+    /// Who takes events, of which vhost, by which filter and how.
+    pub(super) sources: BTreeMap<SourceId, (VhostId, String, SourceMode)>,
+    /// What has left.
+    pub(super) taken: Vec<(SourceId, TriggerId)>,
+    /// What clients were told.
+    pub(super) answers: Vec<(RequestRef, ClientAnswer)>,
+    /// What clients were told of channels.
+    pub(super) changed: Vec<(RequestRef, Outcome)>,
+    pub(super) is_serving: bool,
+}
+
+/// The one worker that each vhost has.
+pub(super) fn worker() -> WorkerInfo {
+    WorkerInfo {
+        worker: WorkerRef { slot: 3, generation: 1 },
+        transport: Transport::ZeroMq,
+        filter: "job.*".into(),
+        window: None,
+        outstanding: 0,
+        since: Instant::now(),
+    }
+}
+
+/// Runs until it is told to shut down, over a mailbox so small that it is often full.
+pub(super) async fn fake_exchange(
+    queue: Arc<ArrayQueue<ExchangeCommand>>,
+    world: Arc<Mutex<World>>,
+    reports: mpsc::Sender<ExchangeReport>,
+) {
+    loop {
+        let Some(command) = queue.pop() else {
+            tokio::time::sleep(Duration::from_micros(100)).await;
+            continue;
+        };
+        if matches!(command, ExchangeCommand::Shutdown) {
+            return;
+        }
+        let mut said = Vec::new();
+        world.lock().unwrap().exchange.carry_out(command, &mut said);
+        for report in said {
+            let _ = reports.send(report).await;
+        }
+    }
+}
+
+impl ExchangeWorld {
+    fn carry_out(&mut self, command: ExchangeCommand, said: &mut Vec<ExchangeReport>) {
+        let (ticket, outcome): (Ticket, Outcome) = match command {
+            ExchangeCommand::PutAccess { ticket, vhost, token } => {
+                if self.access.insert(vhost, token).is_some() {
+                    self.close_sources(vhost, said);
+                }
+                (ticket, Outcome::Done)
+            }
+            ExchangeCommand::PutVhost { ticket, vhost } => {
+                assert!(self.access.contains_key(&vhost.id), "the token comes first");
+                self.vhosts.push(vhost.id);
+                (ticket, Outcome::Done)
+            }
+            ExchangeCommand::RemoveVhost { ticket, vhost } => {
+                self.access.remove(&vhost);
+                self.vhosts.retain(|known| *known != vhost);
+                self.close_sources(vhost, said);
+                (ticket, Outcome::Done)
+            }
+            ExchangeCommand::OpenSource { ticket, source, vhost, filter, mode } => {
+                let known = self.access.contains_key(&vhost);
+                if known {
+                    self.sources.insert(source, (vhost, filter.as_str().to_owned(), mode));
+                }
+                (ticket, if known { Outcome::Done } else { Outcome::VhostNotFound })
+            }
+            ExchangeCommand::ListWorkers { ticket, .. } => (ticket, Outcome::Workers(vec![worker()])),
+            ExchangeCommand::ShowQueue { ticket, .. } => {
+                (ticket, Outcome::Queue(QueueInfo { waiting: 7, workers: 1, ..QueueInfo::default() }))
+            }
+            ExchangeCommand::SourceTook { source, id } => return self.taken.push((source, id)),
+            ExchangeCommand::CloseSource { source } => {
+                self.sources.remove(&source).expect("it is closed once");
+                return;
+            }
+            ExchangeCommand::ClientAnswered { request, answer } => {
+                return self.answers.push((request, answer));
+            }
+            ExchangeCommand::ChannelChanged { request, outcome } => {
+                return self.changed.push((request, outcome));
+            }
+            ExchangeCommand::Serve => return self.is_serving = true,
+            ExchangeCommand::Shutdown => unreachable!("it was shut down already"),
+        };
+        said.push(ExchangeReport::Applied { ticket, outcome });
+    }
+
+    fn close_sources(&mut self, vhost: VhostId, said: &mut Vec<ExchangeReport>) {
+        let of_vhost = self.sources.extract_if(.., |_, (of, ..)| *of == vhost);
+        said.extend(of_vhost.map(|(source, _)| ExchangeReport::SourceClosed { source }));
+    }
+}
