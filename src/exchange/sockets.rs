@@ -176,7 +176,6 @@ impl fmt::Debug for Sockets {
 fn admit(socket: &Socket, entrance: Entrance) -> zmq::Result<()> {
     socket.set_plain_server(true)?;
     socket.set_zap_domain(entrance.domain())?;
-    socket.set_ipv6(true)?;
     socket.set_backlog(BACKLOG)?;
     socket.set_handshake_ivl(HANDSHAKE_MS)?;
     socket.set_heartbeat_ivl(PING_EVERY_MS)?;
@@ -185,6 +184,7 @@ fn admit(socket: &Socket, entrance: Entrance) -> zmq::Result<()> {
 }
 
 fn bind(socket: &Socket, address: SocketAddr, option: &'static str) -> Result<SocketAddr, ExchangeError> {
+    socket.set_ipv6(address.is_ipv6())?;
     socket.bind(&format!("tcp://{address}")).map_err(|source| match source {
         zmq::Error::EADDRINUSE => ExchangeError::AddressInUse { address, option },
         _ => ExchangeError::Listen { address, source },
