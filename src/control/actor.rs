@@ -155,7 +155,6 @@ impl Actor {
             let room = self.link.has_room();
             let open = room && !stopping && self.starting.is_none();
             let next_expiry = self.tokens.next_expiry();
-            let next_check = self.sources.next_check();
             tokio::select! {
                 // Nothing starves below what is always busy: each turn looks into all queues once more.
                 biased;
@@ -184,7 +183,6 @@ impl Actor {
                     self.tokens.forget_expired(std::time::Instant::now());
                     self.figures.tokens.set(self.tokens.len());
                 }
-                () = until(next_check), if next_check.is_some() => self.cut_stalled_sources(),
             }
             self.take_batch(&mut inputs, open && !stop.is_stopping()).await;
         }

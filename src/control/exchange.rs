@@ -41,7 +41,7 @@ impl Actor {
                 self.ask_for_client(request, vhost, question);
             }
             ExchangeReport::SourceEvent { source, id, trigger } => {
-                self.sources.deliver(std::time::Instant::now(), source, id, trigger);
+                self.sources.deliver(source, id, trigger);
             }
             ExchangeReport::SourceClosed { source } => self.sources.end(source),
         }

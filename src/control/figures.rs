@@ -63,8 +63,6 @@ figures! {
     event_streams Gauge;
     /// Event streams over HTTP that were refused because there were too many.
     event_streams_refused_total Counter;
-    /// Event streams over HTTP that were cut off because a worker took nothing of what waited for it.
-    event_streams_stalled_total Counter;
     /// Events that have left over HTTP.
     event_stream_events_total Counter;
     /// Bytes of memory that bodies of more than 64 KiB on the WebSocket port take or may take.

@@ -5,9 +5,9 @@
 //! exchange may give more. What is left in the window of a source that ends goes to others, so a
 //! source that is over yields nothing any more, at once.
 //!
-//! A source is *ended* when its vhost, or the vhost's access token, is not what it was, and when
-//! the node stops: its answer is complete. A worker that takes nothing for too long is *cut*:
-//! its connection is.
+//! The exchange says when a source is over: its vhost, or the vhost's access token, is not what it
+//! was, or it takes nothing of what waits for it. Its answer then is complete, unless something
+//! waits: nobody knows whether its peer reads, so its connection is cut.
 //!
 //! Bounds: [`SOURCES_MAX`] sources, [`WINDOW`] events in the window of each, and as many words to
 //! the actor that they were taken.
@@ -18,7 +18,6 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
 };
 
 use tokio::sync::{mpsc, oneshot};
@@ -46,10 +45,6 @@ use super::{
 pub(super) const SOURCES_MAX: usize = front::CONNECTIONS_MAX as usize / 2;
 /// Events that wait for one source to be taken.
 pub(super) const WINDOW: u32 = 64;
-/// How long a worker may take none of the events that wait for it.
-const STALL_MAX: Duration = Duration::from_secs(10);
-/// How often to look for workers that take nothing.
-const STALL_CHECK: Duration = Duration::from_secs(1);
 /// Words that may be on their way to the actor. A source says of each event in its window that it
 /// was taken, and that it is over, before it has a place in the table no more.
 const WORDS_MAX: usize = SOURCES_MAX * (WINDOW as usize + 1);
@@ -71,20 +66,16 @@ pub(super) struct Sources {
     last_id: u64,
     filters: Patterns,
     words: mpsc::Sender<Word>,
-    next_check: Option<Instant>,
     figures: Arc<ControlFigures>,
 }
 
 struct Entry {
-    is_worker: bool,
     line: Line,
     events: mpsc::Sender<Event>,
     /// Its answer ends when this is dropped. `None`: the exchange has nothing for it any more.
     open: Option<oneshot::Sender<Infallible>>,
     /// Events in its window.
     waiting: u32,
-    /// Since when it has taken none of them.
-    since: Instant,
 }
 
 /// An event on its way to a source.
@@ -116,15 +107,15 @@ impl Sources {
     pub(super) fn new(figures: Arc<ControlFigures>) -> (Self, mpsc::Receiver<Word>) {
         let (words, heard) = mpsc::channel(WORDS_MAX);
         let entries = BTreeMap::new();
-        (Self { entries, last_id: 0, filters: Patterns::default(), words, next_check: None, figures }, heard)
+        (Self { entries, last_id: 0, filters: Patterns::default(), words, figures }, heard)
     }
 
     /// Makes a source, of which the exchange is to be told.
     ///
     /// # Errors
     /// The filter is no pattern, or there are as many sources as there may be.
-    fn open(&mut self, now: Instant, request: SourceRequest) -> Result<(Filter, Source), Refusal> {
-        let filter = self.filter(request.filter.as_deref().unwrap_or_default())?;
+    fn open(&mut self, request: SourceRequest) -> Result<(Filter, Source), Refusal> {
+        let filter = self.filter(request.filter.as_deref())?;
         if self.entries.len() >= SOURCES_MAX {
             self.figures.event_streams_refused_total.increment();
             return Err(Refusal::TooManySources);
@@ -133,43 +124,36 @@ impl Sources {
         let id = SourceId(self.last_id);
         let (events, taken) = mpsc::channel(WINDOW as usize);
         let (open, end) = oneshot::channel();
-        let SourceRequest { is_worker, line, .. } = request;
-        let entry = Entry { is_worker, line, events, open: Some(open), waiting: 0, since: now };
+        let entry = Entry { line: request.line, events, open: Some(open), waiting: 0 };
         self.entries.insert(id, entry);
         self.figures.event_streams.set(self.entries.len());
-        self.next_check.get_or_insert(now + STALL_CHECK);
         Ok((filter, Source { id, events: taken, end, is_over: false, words: self.words.clone() }))
     }
 
-    fn filter(&mut self, text: &str) -> Result<Filter, Refusal> {
-        let pattern = if text.is_empty() { ".*" } else { text };
-        let compiled = self.filters.compiled(pattern);
+    /// The filter that was asked for; none and an empty one take all.
+    fn filter(&mut self, text: Option<&str>) -> Result<Filter, Refusal> {
+        let text = text.filter(|text| !text.is_empty()).unwrap_or(Filter::ALL);
+        let compiled = self.filters.compiled(text);
         let compiled = compiled.map_err(|error| Refusal::Invalid(format!("the filter {error}")))?;
         Ok(Filter::new(text, compiled))
     }
 
     /// Gives a source an event. One that is over, unknown to the exchange, receives it no more.
-    pub(super) fn deliver(&mut self, now: Instant, source: SourceId, id: TriggerId, trigger: Arc<Trigger>) {
+    pub(super) fn deliver(&mut self, source: SourceId, id: TriggerId, trigger: Arc<Trigger>) {
         let Some(entry) = self.entries.get_mut(&source).filter(|entry| entry.open.is_some()) else { return };
         match entry.events.try_send(Event { id, trigger }) {
-            Ok(()) => {
-                if entry.waiting == 0 {
-                    entry.since = now;
-                }
-                entry.waiting += 1;
-            }
+            Ok(()) => entry.waiting += 1,
             Err(mpsc::error::TrySendError::Closed(_)) => {}
             Err(mpsc::error::TrySendError::Full(_)) => panic!("the exchange keeps to a source's window"),
         }
     }
 
     /// Takes a source's word. Returns what the exchange is to hear of it.
-    fn hear(&mut self, now: Instant, word: &Word) -> Option<ExchangeCommand> {
+    fn hear(&mut self, word: &Word) -> Option<ExchangeCommand> {
         match *word {
             Word::Took(source, id) => {
                 let entry = self.entries.get_mut(&source).expect("it is there until it says that it is over");
                 entry.waiting -= 1;
-                entry.since = now;
                 self.figures.event_stream_events_total.increment();
                 entry.open.as_ref().map(|_| ExchangeCommand::SourceTook { source, id })
             }
@@ -183,8 +167,10 @@ impl Sources {
 
     /// Ends a source of which the exchange knows no more.
     pub(super) fn end(&mut self, source: SourceId) {
-        if let Some(entry) = self.entries.get_mut(&source) {
-            entry.open = None;
+        let Some(entry) = self.entries.get_mut(&source) else { return };
+        entry.open = None;
+        if entry.waiting > 0 {
+            entry.line.cut();
         }
     }
 
@@ -193,26 +179,6 @@ impl Sources {
         for entry in self.entries.values_mut() {
             entry.open = None;
         }
-    }
-
-    /// When to look for workers that take nothing.
-    pub(super) fn next_check(&self) -> Option<Instant> {
-        self.next_check
-    }
-
-    /// Cuts the workers that have taken none of what waits for them for too long, and names them.
-    fn cut_stalled(&mut self, now: Instant) -> Vec<SourceId> {
-        let mut cut = Vec::new();
-        for (&source, entry) in &mut self.entries {
-            let is_stalled = entry.is_worker && entry.waiting > 0 && now >= entry.since + STALL_MAX;
-            if is_stalled && entry.open.take().is_some() {
-                entry.line.cut();
-                cut.push(source);
-                self.figures.event_streams_stalled_total.increment();
-            }
-        }
-        self.next_check = (!self.entries.is_empty()).then_some(now + STALL_CHECK);
-        cut
     }
 }
 
@@ -228,7 +194,7 @@ impl Actor {
             true => SourceMode::Worker { window: WINDOW },
             false => SourceMode::Stream { window: WINDOW },
         };
-        let (filter, opened) = self.sources.open(Instant::now(), request)?;
+        let (filter, opened) = self.sources.open(request)?;
         let source = opened.id;
         let (told, applied) = oneshot::channel::<Vec<Outcome>>();
         let command = |ticket| ExchangeCommand::OpenSource { ticket, source, vhost, filter, mode };
@@ -238,16 +204,8 @@ impl Actor {
 
     /// Takes a source's word.
     pub(super) fn handle_source(&mut self, word: &Word) {
-        if let Some(command) = self.sources.hear(Instant::now(), word) {
+        if let Some(command) = self.sources.hear(word) {
             self.link.send_exchange(command);
-        }
-    }
-
-    /// Cuts workers that take nothing: what waits for them goes to others.
-    pub(super) fn cut_stalled_sources(&mut self) {
-        for source in self.sources.cut_stalled(Instant::now()) {
-            tracing::info!("an event stream that took nothing was cut off");
-            self.link.send_exchange(ExchangeCommand::CloseSource { source });
         }
     }
 }
@@ -293,37 +251,31 @@ mod tests {
     struct Table {
         sources: Sources,
         words: mpsc::Receiver<Word>,
-        now: Instant,
     }
 
     impl Table {
         fn new() -> Self {
             let (sources, words) = Sources::new(Arc::default());
-            Self { sources, words, now: Instant::now() }
+            Self { sources, words }
         }
 
         fn open(&mut self, is_worker: bool) -> Result<Source, Refusal> {
             let request = SourceRequest { filter: None, is_worker, line: Line::default() };
-            self.sources.open(self.now, request).map(|(_, source)| source)
+            self.sources.open(request).map(|(_, source)| source)
         }
 
         fn deliver(&mut self, source: SourceId, id: u64) {
             let name = serde_json::value::to_raw_value("job").unwrap();
             let origin = Origin { sid: Uuid::nil(), uid: None, channel: None };
             let trigger = Arc::new(Trigger::new(&name, None, origin));
-            self.sources.deliver(self.now, source, TriggerId(id), trigger);
+            self.sources.deliver(source, TriggerId(id), trigger);
         }
 
         /// Hears all words, and says what the exchange hears of them.
         fn heard(&mut self) -> Vec<ExchangeCommand> {
             std::iter::from_fn(|| self.words.try_recv().ok())
-                .filter_map(|word| self.sources.hear(self.now, &word))
+                .filter_map(|word| self.sources.hear(&word))
                 .collect()
-        }
-
-        fn wait(&mut self, time: Duration) -> Vec<SourceId> {
-            self.now += time;
-            self.sources.cut_stalled(self.now)
         }
     }
 
@@ -376,29 +328,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_worker_that_takes_nothing_is_cut() {
+    async fn a_source_for_which_something_waits_is_cut() {
         let mut table = Table::new();
-        let (mut slow, idle) = (table.open(true).unwrap(), table.open(true).unwrap());
-        let (stuck, stream) = (table.open(true).unwrap(), table.open(false).unwrap());
-        for source in [slow.id, stuck.id, stream.id] {
+        let (mut reading, stuck) = (table.open(true).unwrap(), table.open(true).unwrap());
+        let line = |table: &Table, source: &Source| table.sources.entries[&source.id].line.clone();
+        let (read, cut) = (line(&table, &reading), line(&table, &stuck));
+        for source in [reading.id, stuck.id] {
             table.deliver(source, 1);
-            table.deliver(source, 2);
         }
-        assert_eq!(table.wait(STALL_MAX - STALL_CHECK), []);
-        assert_eq!(take(&mut slow), Poll::Ready(Some(1)));
-        table.heard();
-        assert_eq!(
-            table.wait(STALL_CHECK),
-            [stuck.id],
-            "not who takes, has nothing to take, or is no worker"
-        );
-        assert_eq!(table.wait(STALL_CHECK), [], "once");
-        let cut = table.sources.entries[&stuck.id].line.clone();
+        assert_eq!(take(&mut reading), Poll::Ready(Some(1)));
+        assert_eq!(table.heard().len(), 1);
+        table.sources.end(reading.id);
+        table.sources.end(stuck.id);
         cut.is_cut().await;
-        drop(stuck);
-        assert_eq!(table.heard().len(), 0, "the exchange was told when it was cut");
-        table.deliver(idle.id, 3);
-        assert_eq!(table.wait(STALL_MAX - STALL_CHECK * 2), [slow.id]);
-        assert_eq!(table.wait(STALL_CHECK * 2), [idle.id], "since it had something to take");
+        assert!(is_pending(read.is_cut()), "it sees a complete answer");
+    }
+
+    fn is_pending(future: impl Future) -> bool {
+        std::pin::pin!(future).poll(&mut Context::from_waker(Waker::noop())).is_pending()
     }
 }
