@@ -69,6 +69,12 @@ pub(super) enum Command {
     /// Single access tokens: each lets one session in, once
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Workers: the backends that are ready to handle what sessions trigger
+    #[command(subcommand)]
+    Worker(WorkerCommand),
+    /// The queue of a vhost: what waits for its workers
+    #[command(subcommand)]
+    Queue(QueueCommand),
     /// Limits and timeouts of a vhost
     #[command(subcommand)]
     Settings(SettingsCommand),
@@ -175,6 +181,18 @@ pub(super) enum TokenCommand {
 }
 
 #[derive(Debug, Subcommand)]
+pub(super) enum WorkerCommand {
+    /// List the ready workers of a vhost, over ZeroMQ and HTTP, in the order in which they came
+    List { vhost: VhostPath },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum QueueCommand {
+    /// Show how much waits for the workers of a vhost, and what came of the rest
+    Show { vhost: VhostPath },
+}
+
+#[derive(Debug, Subcommand)]
 pub(super) enum SettingsCommand {
     /// Show all settings of a vhost
     Show { vhost: VhostPath },
@@ -249,6 +267,8 @@ mod tests {
             "channel show /a x",
             "channel remove /a x",
             "token issue /a --uid joe --channels .* --ttl 5",
+            "worker list /a",
+            "queue show /a --json",
             "settings show /a",
             "settings set /a channels_max=5 anonymous=read,write",
             "--control-url http://h:1 --cookie-file f --json node show",

@@ -9,8 +9,8 @@ use webrocket_wire::VhostPath;
 use super::{
     CtlError,
     arguments::{
-        ChannelCommand, Cli, Command, NodeCommand, Secret, SettingsCommand, TokenCommand, UserCommand,
-        VhostCommand,
+        ChannelCommand, Cli, Command, NodeCommand, QueueCommand, Secret, SettingsCommand, TokenCommand,
+        UserCommand, VhostCommand, WorkerCommand,
     },
     client::Client,
     table::{pairs, table},
@@ -45,6 +45,14 @@ fn task(command: Command) -> Result<Task, CtlError> {
         Command::User(command) => user(command),
         Command::Channel(command) => Ok(channel(&command)),
         Command::Token(command) => Ok(token(command)),
+        Command::Worker(WorkerCommand::List { vhost }) => {
+            let segments = below(&vhost, &["workers"]);
+            Ok(Task { method: Method::GET, segments, body: None, show: show_workers })
+        }
+        Command::Queue(QueueCommand::Show { vhost }) => {
+            let segments = below(&vhost, &["queue"]);
+            Ok(Task { method: Method::GET, segments, body: None, show: show_flat })
+        }
         Command::Settings(command) => Ok(settings(command)),
         Command::Node(NodeCommand::Show) => {
             Ok(Task { method: Method::GET, segments: vec!["node".to_owned()], body: None, show: show_flat })
@@ -199,6 +207,18 @@ fn show_channels(answer: &Value) -> String {
     rows(&answer["channels"], &columns)
 }
 
+fn show_workers(answer: &Value) -> String {
+    let columns = [
+        ("id", "/id"),
+        ("transport", "/transport"),
+        ("filter", "/filter"),
+        ("window", "/window"),
+        ("outstanding", "/outstanding"),
+        ("since", "/since"),
+    ];
+    rows(&answer["workers"], &columns)
+}
+
 fn show_token(answer: &Value) -> String {
     format!("{}\n", word(&answer["token"]))
 }
@@ -276,6 +296,8 @@ mod tests {
                 Some(json!({"uid": "joe", "channels": "private-.*", "ttl": 5}))
             )
         );
+        assert_eq!(asked("worker list /a/b"), (Method::GET, "vhosts /a/b workers".to_owned(), None));
+        assert_eq!(asked("queue show /a/b"), (Method::GET, "vhosts /a/b queue".to_owned(), None));
         let secret = |line| asked(line).2.unwrap()["secret"].clone();
         assert_eq!(secret("user set-secret /a joe --secret pw"), "pw");
         assert_eq!(secret("user set-secret /a joe --none"), Value::Null);
@@ -298,6 +320,12 @@ mod tests {
             "NAME        TYPE  OPENED  SUBSCRIBERS\npresence-x        yes     2\n"
         );
         assert_eq!(show_vhost(&json!({"path": "/a", "token": "00", "users": 1})), "path   /a\ntoken  00\n");
+        let worker =
+            json!({"id": "0.1", "transport": "zeromq", "filter": "a.*", "window": null, "outstanding": 0});
+        assert_eq!(
+            show_workers(&json!({"workers": [worker]})),
+            "ID   TRANSPORT  FILTER  WINDOW  OUTSTANDING  SINCE\n0.1  zeromq     a.*             0\n"
+        );
         assert_eq!(show_token(&json!({"token": "ff"})), "ff\n");
     }
 }
