@@ -1,0 +1,69 @@
+//! A browser's session in WWFP.
+
+use std::{net::TcpStream, time::Instant};
+
+use serde_json::{Value, json};
+use tungstenite::{Message, WebSocket, stream::MaybeTlsStream};
+
+use crate::server::PATIENCE;
+
+/// A session of `ann`.
+pub(crate) struct Browser {
+    socket: WebSocket<MaybeTlsStream<TcpStream>>,
+    pub(crate) sid: String,
+}
+
+impl Browser {
+    pub(crate) fn connect(url: &str) -> Self {
+        let (socket, _) = tungstenite::connect(url).unwrap();
+        if let MaybeTlsStream::Plain(stream) = socket.get_ref() {
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        }
+        let mut browser = Self { socket, sid: String::new() };
+        browser.sid = browser.hear()[":connected"]["sid"].as_str().unwrap().to_owned();
+        assert_eq!(browser.ask(&json!({"auth": {"user": "ann"}})), json!({":authenticated": {}}));
+        browser
+    }
+
+    pub(crate) fn hear(&mut self) -> Value {
+        loop {
+            if let Message::Text(text) = self.socket.read().unwrap() {
+                return serde_json::from_str(&text).unwrap();
+            }
+        }
+    }
+
+    pub(crate) fn ask(&mut self, request: &Value) -> Value {
+        self.socket.send(Message::text(request.to_string())).unwrap();
+        self.hear()
+    }
+
+    pub(crate) fn subscribe(&mut self, channel: &str) {
+        let answer = self.ask(&json!({"subscribe": {"channel": channel}}));
+        assert_eq!(answer[":subscribed"]["channel"], channel);
+    }
+
+    /// Whether a worker was found.
+    pub(crate) fn trigger(&mut self, event: &str, data: &Value) -> bool {
+        let answer = self.ask(&json!({"trigger": {"event": event, "data": data, "ref": 1}}));
+        if answer[":error"]["code"] == 503 {
+            return false;
+        }
+        assert_eq!(answer, json!({":ok": {"code": 205, "status": "Triggered", "ref": 1}}));
+        true
+    }
+
+    pub(crate) fn trigger_until_placed(&mut self, event: &str) {
+        let begun = Instant::now();
+        while !self.trigger(event, &json!({})) {
+            assert!(begun.elapsed() < PATIENCE, "nobody takes {event}");
+        }
+    }
+
+    /// Triggers `job` with each of these numbers; each must find a worker.
+    pub(crate) fn place(&mut self, numbers: impl IntoIterator<Item = u64>) {
+        for number in numbers {
+            assert!(self.trigger("job", &json!({"n": number})));
+        }
+    }
+}
