@@ -44,7 +44,7 @@ def server(tmp_path_factory):
 def own_server(tmp_path):
     """A server that the test may stop, freeze and kill. It comes back at the same addresses."""
     made = Server(tmp_path / "data").start()
-    for port in ("websocket", "control", "exchange", "stream"):
+    for port in ("websocket", "control", "exchange"):
         made.arguments[made.arguments.index(f"--{port}-addr") + 1] = made.ready[port]
     yield made
     made.clean_up()
