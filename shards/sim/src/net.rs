@@ -498,6 +498,6 @@ fn event_on(frame: &Frame, event: &str) -> Option<&'static str> {
 fn shortened(answer: &Answer) -> Option<Answer> {
     let Answer::Subscribed { channel, present: Some(present) } = answer else { return None };
     let start = present.list.rfind(r#"{"uid":"#)?;
-    let list = present.list[..start].trim_end_matches(',').to_owned();
+    let list = present.list[..start].trim_end_matches(',').into();
     Some(Answer::Subscribed { channel: *channel, present: Some(Present { list, ..present.clone() }) })
 }
