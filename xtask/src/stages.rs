@@ -89,7 +89,11 @@ impl Stage {
             Self::Load => load(selection),
             Self::Python => {
                 let python = install::python()?;
-                run(selection.with_binaries(command(python).args(["-m", "pytest", "tests/python"])))
+                // Each folder has fixtures of its own, so each is a run of its own.
+                for tests in ["tests/python", "clients/kosmonaut-python/tests"] {
+                    run(selection.with_binaries(command(&python).args(["-m", "pytest", tests])))?;
+                }
+                Ok(())
             }
             Self::Node => node(selection, "", |name| !name.contains("browser")),
             Self::Browser => {
