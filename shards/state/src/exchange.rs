@@ -435,11 +435,13 @@ impl Exchange {
             ExchangeOrder::Send { message: PeerMessage::Trigger { worker, trigger, id, .. }, .. } => {
                 self.way_full(now, worker, id, trigger);
             }
-            // A worker that does not hear it will say something, or has died.
-            ExchangeOrder::Send { message: PeerMessage::Heartbeat | PeerMessage::Quit, .. } => {}
+            // A worker that does not hear that will say something, or has died; the rest finds no way full.
+            ExchangeOrder::Send { message: PeerMessage::Heartbeat | PeerMessage::Quit, .. }
+            | ExchangeOrder::CutStreams { .. }
+            | ExchangeOrder::GiveUp { .. }
+            | ExchangeOrder::Stop => {}
             ExchangeOrder::Send { .. } => self.figures.add(ExchangeFigure::RepliesDropped, 1),
             ExchangeOrder::Stream { .. } => self.figures.add(ExchangeFigure::CopiesDropped, 1),
-            ExchangeOrder::CutStreams { .. } | ExchangeOrder::GiveUp { .. } | ExchangeOrder::Stop => {}
         }
     }
 
@@ -498,6 +500,7 @@ impl Exchange {
     fn deadline(&mut self, now: Instant) {
         let expired = self.desks.expire(now);
         self.figures.add(ExchangeFigure::WorkersExpired, expired);
+        self.settle();
         self.send_heartbeats(now);
         self.end_pauses(now);
         self.cut_idle_sources(now);

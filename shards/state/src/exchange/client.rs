@@ -32,11 +32,13 @@ impl Request {
     /// What it counts for while it is open.
     fn bytes(&self) -> usize {
         match self {
-            Self::Broadcast { frame, .. } => frame.len(),
-            Self::OpenChannel(channel) | Self::CloseChannel(channel) => channel.as_str().len(),
+            Self::Broadcast { frame, .. } | Self::Ask(ClientQuestion::SendMessage { frame, .. }) => {
+                frame.len()
+            }
+            Self::OpenChannel(channel)
+            | Self::CloseChannel(channel)
+            | Self::Ask(ClientQuestion::ListMembers { channel }) => channel.as_str().len(),
             Self::Ask(ClientQuestion::IssueToken { uid, pattern }) => uid.len() + pattern.len(),
-            Self::Ask(ClientQuestion::SendMessage { frame, .. }) => frame.len(),
-            Self::Ask(ClientQuestion::ListMembers { channel }) => channel.as_str().len(),
         }
     }
 

@@ -184,20 +184,19 @@ impl Desk {
         let entry = &mut floor.workers[worker.slot];
         entry.is_congested = true;
         let mut unsent = std::mem::take(&mut entry.unsent);
-        if entry.application.window.is_none() {
-            let waiting = Waiting { trigger, deliveries: 0, refused_by: None };
-            self.take_back(floor, id, waiting, None);
-        } else {
-            unsent.push_front(id);
-        }
+        let is_acknowledged = entry.application.window.is_some();
         self.refile(floor, worker);
+        if is_acknowledged {
+            unsent.push_front(id);
+        } else {
+            self.take_back(floor, id, Waiting { trigger, deliveries: 0, refused_by: None }, None);
+        }
         for id in unsent {
             if let Some(mut waiting) = self.end(floor, worker, id) {
                 waiting.deliveries -= 1;
                 self.take_back(floor, id, waiting, None);
             }
         }
-        self.refile(floor, worker);
     }
 
     /// Workers go, all at once; what they have not acknowledged is given to those who stay.

@@ -1,159 +1,204 @@
-//! The exchange against a model that keeps account of every trigger.
+//! The exchange, asked and answered by hand: peers, shards and the control thread are played here.
+
+mod access;
+mod clients;
+mod desks;
+mod sources;
+mod workers;
 
 use std::{
-    collections::BTreeMap,
+    collections::HashMap,
+    sync::{Arc, LazyLock, Mutex},
     time::{Duration, Instant},
 };
 
-use proptest::prelude::*;
 use regex::Regex;
+use webrocket_wire::{AccessToken, Trigger, trigger::Origin, wbp::ServerMessage};
 
-use webrocket_wire::{Trigger, trigger::Origin};
+use super::{
+    Exchange, ExchangeCommand, ExchangeConfig, ExchangeInput, ExchangeOrder, ExchangeReport, Filter, Pass,
+    PeerMessage,
+};
+use crate::{
+    Directory, Settings, Vhost,
+    machine::Party,
+    message::{Answer, Outcome, RequestRef, SessionRef, ShardId, ShardMessage, Ticket},
+    pattern,
+    vhost::VhostId,
+};
 
-use super::{desks::*, queue::*, worker::*, *};
+const MOON: VhostId = VhostId(1);
+const SUN: VhostId = VhostId(2);
+const SHARDS: u16 = 2;
 
-const VHOST: VhostId = VhostId(7);
-const LIMITS: QueueLimits = QueueLimits { triggers_max: 8, bytes_max: 1 << 20, redeliveries_max: 2 };
-
-fn filter(text: &str) -> Filter {
-    Filter::new(text, Arc::new(Regex::new(&format!(r"\A(?:{text})\z")).unwrap()))
-}
-
-/// An exchange with one vhost, and where every trigger is.
+/// An exchange with two vhosts.
 struct Bench {
-    desks: Desks,
     now: Instant,
-    workers: BTreeMap<WorkerRef, Known>,
-    /// Placed triggers by their payload, which is their number.
-    triggers: Vec<Place>,
-}
-
-/// What the model knows of a live worker.
-struct Known {
-    filter: &'static str,
-    window: Option<u32>,
-    /// What it has: id on the wire, and number.
-    has: Vec<(TriggerId, usize)>,
-    /// How many more triggers the way to it takes.
-    room: usize,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    Waits,
-    Given(WorkerRef),
-    Done,
-    GivenUp,
+    exchange: Exchange,
+    passes: HashMap<VhostId, Pass>,
+    /// Triggers so far.
+    triggered: usize,
+    tickets: u64,
 }
 
 impl Bench {
     fn new() -> Self {
-        let mut desks = Desks::default();
-        desks.put_vhost(VHOST, LIMITS);
-        Self { desks, now: Instant::now(), workers: BTreeMap::new(), triggers: Vec::new() }
+        Self::with(Settings::default())
     }
 
-    fn ready(&mut self, text: &'static str, window: Option<u32>) -> WorkerRef {
-        let application = Application { filter: filter(text), window, transport: Transport::ZeroMq };
-        let worker = self.desks.ready(self.now, VHOST, application).unwrap();
-        self.workers.insert(worker, Known { filter: text, window, has: Vec::new(), room: usize::MAX });
-        self.settle();
-        worker
+    fn with(settings: Settings) -> Self {
+        let exchange = Exchange::new(ExchangeConfig { directory: Directory::new(SHARDS, 7) });
+        let mut bench =
+            Self { now: Instant::now(), exchange, passes: HashMap::new(), triggered: 0, tickets: 0 };
+        bench.put_access(MOON, 1);
+        bench.put_vhost(MOON, "/moon", settings);
+        bench.put_access(SUN, 2);
+        bench.put_vhost(SUN, "/sun", settings);
+        bench.command(ExchangeCommand::Serve);
+        bench.passes = [MOON, SUN].map(|vhost| (vhost, bench.let_in(vhost))).into();
+        bench
     }
 
-    /// Places a trigger; its number, if somebody takes it.
-    fn place(&mut self, event: &str) -> Option<usize> {
-        let number = self.triggers.len();
-        let trigger = trigger(event, number);
-        self.desks.place(VHOST, Arc::new(trigger), false).ok()?;
-        self.triggers.push(Place::Waits);
-        self.settle();
-        Some(number)
+    fn ticket(&mut self) -> Ticket {
+        self.tickets += 1;
+        Ticket(self.tickets)
     }
 
-    fn acknowledge(&mut self, worker: WorkerRef, index: usize) {
-        let (id, number) = self.workers.get_mut(&worker).unwrap().has.remove(index);
-        self.triggers[number] = Place::Done;
-        self.desks.acknowledge(worker, id);
-        self.settle();
+    fn command(&mut self, command: ExchangeCommand) {
+        self.exchange.handle(self.now, ExchangeInput::Command(command));
     }
 
-    fn refuse(&mut self, worker: WorkerRef, index: usize) {
-        let (id, number) = self.workers.get_mut(&worker).unwrap().has.remove(index);
-        self.triggers[number] = Place::Waits;
-        self.desks.refuse(worker, id);
-        self.settle();
-    }
-
-    fn leave(&mut self, worker: WorkerRef) {
-        self.forget(worker);
-        self.desks.leave(worker);
-        self.settle();
-    }
-
-    fn forget(&mut self, worker: WorkerRef) {
-        for (_, number) in self.workers.remove(&worker).unwrap().has {
-            self.triggers[number] = Place::Waits;
+    /// Carries out a command that is reported; what came of it.
+    fn apply(&mut self, command: impl FnOnce(Ticket) -> ExchangeCommand) -> Outcome {
+        let ticket = self.ticket();
+        self.command(command(ticket));
+        match self.exchange.reports.pop_back() {
+            Some(ExchangeReport::Applied { ticket: of, outcome }) if of == ticket => outcome,
+            other => panic!("a command is reported, not {other:?}"),
         }
     }
 
-    /// Carries out all orders and checks each.
-    fn settle(&mut self) {
-        while let Some(order) = self.desks.next_order() {
-            match order {
-                DeskOrder::Deliver { worker, trigger, id } => {
-                    if self.desks.sent(worker, id) {
-                        self.deliver(worker, trigger, id);
-                    }
-                }
-                DeskOrder::Dismiss(worker) => self.forget(worker),
-                DeskOrder::GiveUp { vhost, trigger } => {
-                    assert_eq!(vhost, VHOST);
-                    let number = number(&trigger);
-                    assert_eq!(self.triggers[number], Place::Waits);
-                    self.triggers[number] = Place::GivenUp;
-                }
+    fn put_access(&mut self, vhost: VhostId, byte: u8) {
+        let token = AccessToken::from_bytes([byte; 20]);
+        assert_eq!(self.apply(|ticket| ExchangeCommand::PutAccess { ticket, vhost, token }), Outcome::Done);
+    }
+
+    fn put_vhost(&mut self, id: VhostId, path: &str, settings: Settings) {
+        let (users, channels) = Default::default();
+        let vhost = Arc::new(Vhost { id, path: path.parse().unwrap(), settings, users, channels });
+        assert_eq!(self.apply(|ticket| ExchangeCommand::PutVhost { ticket, vhost }), Outcome::Done);
+    }
+
+    /// What the vhost's present token lets in with.
+    fn let_in(&self, vhost: VhostId) -> Pass {
+        let path = if vhost == MOON { "/moon" } else { "/sun" };
+        let mut tokens = (0..=9_u8).map(|byte| AccessToken::from_bytes([byte; 20]).reveal());
+        let pass = tokens.find_map(|token| self.exchange.authenticate(path.as_bytes(), token.as_bytes()));
+        pass.expect("one of these is the token")
+    }
+
+    /// A peer of the vhost says something.
+    fn say_on(&mut self, vhost: VhostId, peer: &str, frames: &[&str]) {
+        let pass = self.passes[&vhost];
+        let frames: Vec<&[u8]> = [""].iter().chain(frames).map(|frame| frame.as_bytes()).collect();
+        let input = ExchangeInput::Received { peer: peer.as_bytes(), pass, frames: &frames };
+        self.exchange.handle(self.now, input);
+    }
+
+    fn say(&mut self, peer: &str, frames: &[&str]) {
+        self.say_on(MOON, peer, frames);
+    }
+
+    /// A peer says something; all that is sent then.
+    fn hear(&mut self, peer: &str, frames: &[&str]) -> Vec<String> {
+        self.say(peer, frames);
+        self.sent()
+    }
+
+    fn gone(&mut self, peer: &str) {
+        self.exchange.handle(self.now, ExchangeInput::Gone { peer: peer.as_bytes() });
+    }
+
+    /// A session of shard 0 triggers; what it is told.
+    fn trigger(&mut self, vhost: VhostId, event: &str) -> Answer {
+        let request = RequestRef { session: session(0), number: 0 };
+        let trigger = trigger(event, self.triggered);
+        let expected = trigger.bytes();
+        self.triggered += 1;
+        let message = ShardMessage::Trigger { request, vhost, trigger };
+        self.exchange.handle(self.now, ExchangeInput::Message { from: ShardId(0), message });
+        match self.exchange.next_message(self.now, ShardId(0)) {
+            Some(ShardMessage::Answer { request: of, answer, bytes }) => {
+                assert_eq!((of, bytes), (request, expected));
+                answer
             }
-        }
-        self.check();
-    }
-
-    fn deliver(&mut self, worker: WorkerRef, trigger: Arc<Trigger>, id: TriggerId) {
-        let number = number(&trigger);
-        assert_eq!(self.triggers[number], Place::Waits, "one worker has a trigger at a time");
-        let known = self.workers.get_mut(&worker).expect("only live workers are given anything");
-        assert!(filter(known.filter).matches(trigger.event()));
-        let Some(room) = known.room.checked_sub(1) else {
-            return self.desks.undelivered(worker, id, trigger);
-        };
-        known.room = room;
-        match known.window {
-            Some(window) => {
-                known.has.push((id, number));
-                assert!(known.has.len() <= window as usize, "over the window");
-                self.triggers[number] = Place::Given(worker);
-            }
-            None => self.triggers[number] = Place::Done,
+            other => panic!("a trigger is answered, not {other:?}"),
         }
     }
 
-    fn waiting(&self) -> usize {
-        self.desks.counts(VHOST).unwrap().waiting.try_into().unwrap()
+    /// All that is to be sent: `peer: frames`, a trigger as its number.
+    fn sent(&mut self) -> Vec<String> {
+        std::iter::from_fn(|| self.exchange.next_order()).map(|order| text(&order)).collect()
     }
 
-    fn check(&self) {
-        let waits = self.triggers.iter().filter(|place| **place == Place::Waits).count();
-        assert_eq!(self.waiting(), waits, "every trigger is accounted for");
-        assert_eq!(self.desks.counts(VHOST).as_ref(), Some(self.desks.total()));
-        let mut infos = self.desks.workers(VHOST);
-        infos.sort_by_key(|info| info.worker);
-        let outstanding: usize = infos.iter().map(|info| info.outstanding).sum();
-        assert_eq!(self.desks.total().outstanding, outstanding as u64);
-        let known: Vec<_> = self.workers.iter().map(|(worker, known)| (*worker, known.has.len())).collect();
-        assert_eq!(infos.iter().map(|info| (info.worker, info.outstanding)).collect::<Vec<_>>(), known);
+    fn pass_time(&mut self, ms: u64) {
+        self.now += Duration::from_millis(ms);
+        self.exchange.handle(self.now, ExchangeInput::Deadline);
+    }
+
+    fn report(&mut self) -> ExchangeReport {
+        self.exchange.next_report().expect("a report")
     }
 }
 
+fn text(order: &ExchangeOrder) -> String {
+    match order {
+        ExchangeOrder::Send { peer, message } => {
+            let peer = std::str::from_utf8(peer).unwrap();
+            let mut frames = Vec::new();
+            if let PeerMessage::Trigger { trigger, id, is_acknowledged, .. } = message {
+                frames.push(format!("TR {}", number(trigger)));
+                frames.extend(is_acknowledged.then(|| format!("#{}", id.0)));
+            } else {
+                let mut encode = |message: ServerMessage<'_>| {
+                    message.encode(|frame| frames.push(String::from_utf8(frame.to_vec()).unwrap()));
+                    assert_eq!(frames.remove(0), "");
+                };
+                match message {
+                    PeerMessage::Done => encode(ServerMessage::Done),
+                    PeerMessage::Token(token) => encode(ServerMessage::Token(token)),
+                    PeerMessage::Present(list) => encode(ServerMessage::Present(list)),
+                    PeerMessage::Error(status) => encode(ServerMessage::Error(*status)),
+                    PeerMessage::Heartbeat => encode(ServerMessage::Heartbeat),
+                    PeerMessage::Quit => encode(ServerMessage::Quit),
+                    PeerMessage::Trigger { .. } => unreachable!("looked at before"),
+                }
+            }
+            format!("{peer}: {}", frames.join(" "))
+        }
+        ExchangeOrder::Stream { vhost, trigger } => {
+            format!("{vhost}:{} {}", trigger.event(), number(trigger))
+        }
+        ExchangeOrder::CutStreams { vhost } => format!("cut {}", vhost.0),
+        ExchangeOrder::GiveUp { vhost, event } => format!("give up {vhost} {event}"),
+        ExchangeOrder::Stop => "stop".to_owned(),
+    }
+}
+
+fn session(slot: u32) -> SessionRef {
+    SessionRef { shard: ShardId(0), slot, generation: 0 }
+}
+
+/// A filter; compiled once, for the tests ask for the same again and again.
+fn filter(text: &str) -> Filter {
+    static COMPILED: LazyLock<Mutex<HashMap<String, Arc<Regex>>>> = LazyLock::new(Mutex::default);
+    let mut compiled = COMPILED.lock().unwrap();
+    let pattern =
+        compiled.entry(text.to_owned()).or_insert_with(|| Arc::new(pattern::compile(text).unwrap()));
+    Filter::new(text, Arc::clone(pattern))
+}
+
+/// A trigger that says its number.
 fn trigger(event: &str, number: usize) -> Trigger {
     let raw = |value: serde_json::Value| serde_json::value::to_raw_value(&value).unwrap();
     let origin = Origin { sid: uuid::Uuid::nil(), uid: None, channel: None };
@@ -163,180 +208,4 @@ fn trigger(event: &str, number: usize) -> Trigger {
 fn number(trigger: &Trigger) -> usize {
     let object: serde_json::Value = serde_json::from_str(trigger.object()).unwrap();
     object["data"].as_u64().unwrap().try_into().unwrap()
-}
-
-#[test]
-fn work_is_shared_among_the_least_loaded() {
-    let mut bench = Bench::new();
-    let workers = [(); 3].map(|()| bench.ready("a", Some(2)));
-    for number in 0..6 {
-        assert_eq!(bench.place("a"), Some(number));
-        assert_eq!(bench.triggers[number], Place::Given(workers[number % 3]));
-    }
-    assert_eq!(bench.place("a"), Some(6));
-    assert_eq!(bench.triggers[6], Place::Waits);
-    bench.acknowledge(workers[1], 0);
-    assert_eq!(bench.triggers[6], Place::Given(workers[1]));
-}
-
-#[test]
-fn what_a_dead_worker_had_goes_first_and_in_order() {
-    let mut bench = Bench::new();
-    let dead = bench.ready("a", Some(3));
-    for _ in 0..5 {
-        bench.place("a");
-    }
-    let heir = bench.ready("a|b", Some(1));
-    assert_eq!(bench.triggers[3], Place::Given(heir));
-    bench.leave(dead);
-    let mut order = Vec::new();
-    while let Some(&(_, number)) = bench.workers[&heir].has.first() {
-        order.push(number);
-        bench.acknowledge(heir, 0);
-    }
-    assert_eq!(order, [3, 0, 1, 2, 4]);
-}
-
-#[test]
-fn nobody_and_a_full_queue_are_told() {
-    let mut bench = Bench::new();
-    assert_eq!(bench.place("a"), None);
-    assert_eq!(
-        bench.desks.place(VHOST, Arc::new(trigger("a", 0)), true),
-        Ok(TriggerId(1)),
-        "a stream has it"
-    );
-    bench.ready("b", Some(1));
-    assert_eq!(bench.place("a"), None, "no filter matches");
-    assert_eq!(bench.desks.place(VHOST, Arc::new(trigger("a", 0)), true), Err(AssignationFailed));
-    for number in 0..=LIMITS.triggers_max {
-        assert_eq!(bench.place("b"), Some(number));
-    }
-    assert_eq!(bench.place("b"), None, "the queue is full");
-    assert_eq!(bench.desks.place(VhostId(1), Arc::new(trigger("b", 0)), false), Err(AssignationFailed));
-}
-
-#[test]
-fn what_comes_back_too_often_is_given_up() {
-    let mut bench = Bench::new();
-    let workers = [bench.ready("a", Some(1)), bench.ready("a", Some(1))];
-    bench.place("a");
-    for round in 0..=LIMITS.redeliveries_max as usize {
-        assert_eq!(bench.triggers[0], Place::Given(workers[round % 2]), "somebody else has it");
-        bench.refuse(workers[round % 2], 0);
-    }
-    assert_eq!(bench.triggers[0], Place::GivenUp);
-}
-
-#[test]
-fn the_silent_are_dismissed() {
-    let mut bench = Bench::new();
-    let (silent, alive) = (bench.ready("a", Some(1)), bench.ready("a", Some(1)));
-    bench.place("a");
-    bench.now += SILENCE_MAX / 2;
-    bench.desks.heard(bench.now, alive);
-    bench.now += SILENCE_MAX / 2;
-    assert_eq!(bench.desks.next_deadline(), Some(bench.now));
-    assert_eq!(bench.desks.expire(bench.now), 1);
-    bench.settle();
-    assert_eq!(bench.triggers[0], Place::Given(alive));
-    assert!(!bench.workers.contains_key(&silent));
-}
-
-#[derive(Debug, Clone)]
-enum Step {
-    Ready(&'static str, Option<u32>),
-    Place(&'static str),
-    Acknowledge(usize, usize),
-    Refuse(usize, usize),
-    Fill(usize, usize),
-    Relieve(usize),
-    Leave(usize),
-    Pass(u64),
-    Hear(usize),
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let filters = prop::sample::select(vec!["a", "b", "a|b", ".*"]);
-    prop_oneof![
-        2 => (filters, prop::option::of(1..4u32)).prop_map(|(filter, window)| Step::Ready(filter, window)),
-        8 => prop::sample::select(vec!["a", "b", "c"]).prop_map(Step::Place),
-        6 => (0..8usize, 0..4usize).prop_map(|(worker, index)| Step::Acknowledge(worker, index)),
-        2 => (0..8usize, 0..4usize).prop_map(|(worker, index)| Step::Refuse(worker, index)),
-        2 => (0..8usize, 0..3usize).prop_map(|(worker, room)| Step::Fill(worker, room)),
-        2 => (0..8usize).prop_map(Step::Relieve),
-        1 => (0..8usize).prop_map(Step::Leave),
-        1 => (0..4000u64).prop_map(Step::Pass),
-        1 => (0..8usize).prop_map(Step::Hear),
-    ]
-}
-
-proptest! {
-    #[test]
-    fn every_trigger_is_in_one_place(steps in proptest::collection::vec(step(), 0..120)) {
-        let mut bench = Bench::new();
-        for step in steps {
-            let nth = |bench: &Bench, nth: usize| {
-                let count = bench.workers.len().max(1);
-                bench.workers.keys().nth(nth % count).copied()
-            };
-            let holding = |bench: &Bench, worker: usize, index: usize| {
-                let worker = nth(bench, worker)?;
-                let held = bench.workers[&worker].has.len();
-                (held > 0).then(|| (worker, index % held))
-            };
-            match step {
-                Step::Ready(filter, window) => drop(bench.ready(filter, window)),
-                Step::Place(event) => {
-                    let wanted = bench.workers.values().any(|known| filter(known.filter).matches(event));
-                    let full = bench.waiting() >= LIMITS.triggers_max;
-                    let placed = bench.place(event);
-                    prop_assert!(wanted || placed.is_none());
-                    prop_assert!(!wanted || full || placed.is_some());
-                }
-                Step::Acknowledge(worker, index) => {
-                    if let Some((worker, index)) = holding(&bench, worker, index) {
-                        bench.acknowledge(worker, index);
-                    }
-                }
-                Step::Refuse(worker, index) => {
-                    if let Some((worker, index)) = holding(&bench, worker, index) {
-                        bench.refuse(worker, index);
-                    }
-                }
-                Step::Fill(worker, room) => {
-                    if let Some(worker) = nth(&bench, worker) {
-                        bench.workers.get_mut(&worker).unwrap().room = room;
-                    }
-                }
-                Step::Relieve(worker) => {
-                    if let Some(worker) = nth(&bench, worker) {
-                        bench.workers.get_mut(&worker).unwrap().room = usize::MAX;
-                        bench.desks.relieve(worker);
-                        bench.settle();
-                    }
-                }
-                Step::Leave(worker) => {
-                    if let Some(worker) = nth(&bench, worker) {
-                        bench.leave(worker);
-                    }
-                }
-                Step::Pass(ms) => {
-                    bench.now += Duration::from_millis(ms);
-                    bench.desks.expire(bench.now);
-                    bench.settle();
-                }
-                Step::Hear(worker) => {
-                    if let Some(worker) = nth(&bench, worker) {
-                        bench.desks.heard(bench.now, worker);
-                    }
-                }
-            }
-        }
-        // Whoever could take anything has taken all: one willing worker drains the desk.
-        let last = bench.ready(".*", None);
-        prop_assert_eq!(bench.waiting(), 0);
-        prop_assert_eq!(bench.desks.total().waiting_bytes, 0);
-        bench.leave(last);
-    }
 }

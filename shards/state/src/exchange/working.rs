@@ -78,14 +78,13 @@ impl Exchange {
                 self.desks.acknowledge(worker, TriggerId(*id));
             }
             (WorkerMessage::Refuse(id), Some(worker)) => self.desks.refuse(worker, TriggerId(*id)),
-            // It was heard already: any message is a sign of life.
-            (WorkerMessage::Heartbeat, Some(_)) => {}
             (WorkerMessage::Quit, Some(worker)) => {
                 self.stand_up(worker);
                 self.settle();
                 peer.into_iter().for_each(|session| self.forget_if_idle(session));
             }
-            (WorkerMessage::Quit, None) => {}
+            // Any message is a sign of life, and was taken for one; who is no worker has left already.
+            (WorkerMessage::Heartbeat, Some(_)) | (WorkerMessage::Quit, None) => {}
             (WorkerMessage::Acknowledge(_) | WorkerMessage::Refuse(_) | WorkerMessage::Heartbeat, None) => {
                 self.send(name.into(), PeerMessage::Quit);
             }
