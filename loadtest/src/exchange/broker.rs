@@ -98,6 +98,7 @@ impl Broker {
                 let window = std::str::from_utf8(&frames[4])?.parse()?;
                 self.workers.push(Worker { id: frames[0].to_vec(), room: window });
             }
+            b"QT" => self.workers.retain(|worker| worker.id[..] != frames[0][..]),
             _ => {}
         }
         self.forward()

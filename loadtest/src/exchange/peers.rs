@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+/// How long a socket that is closed may take to send what it has to say.
+const LINGER_MS: i32 = 1000;
+
 /// Where an exchange is, and what lets backends in.
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoint {
@@ -22,7 +25,7 @@ impl Peer {
     /// Connects.
     pub(crate) fn connect(context: &zmq::Context, endpoint: &Endpoint) -> anyhow::Result<Self> {
         let socket = context.socket(zmq::DEALER).context("cannot make a DEALER socket")?;
-        socket.set_linger(0)?;
+        socket.set_linger(LINGER_MS)?;
         socket.set_sndhwm(0)?;
         socket.set_rcvhwm(0)?;
         if let Some((user, password)) = &endpoint.credentials {
