@@ -217,3 +217,172 @@ impl ServerMessage<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::trigger::Origin;
+
+    fn parse<'a>(frames: &[&'a str]) -> Result<Message<'a>, Status> {
+        let frames: Vec<&[u8]> =
+            std::iter::once("").chain(frames.iter().copied()).map(str::as_bytes).collect();
+        Message::parse(&frames)
+    }
+
+    fn worker<'a>(frames: &[&'a str]) -> WorkerMessage<'a> {
+        match parse(frames) {
+            Ok(Message::Worker(message)) => message,
+            other => panic!("{frames:?} is a worker's, not {other:?}"),
+        }
+    }
+
+    #[test]
+    fn workers_speak() {
+        let ready = |filter, window| WorkerMessage::Ready { filter, window };
+        assert_eq!(worker(&["RD"]), ready(None, None));
+        assert_eq!(worker(&["RD", ""]), ready(None, None));
+        assert_eq!(worker(&["RD", "a|b"]), ready(Some("a|b"), None));
+        assert_eq!(worker(&["RD", "", "1"]), ready(None, Some(1)));
+        assert_eq!(worker(&["RD", "a", "1000"]), ready(Some("a"), Some(WINDOW_MAX)));
+        assert_eq!(worker(&["AK", "18446744073709551615"]), WorkerMessage::Acknowledge(u64::MAX));
+        assert_eq!(worker(&["NK", "0"]), WorkerMessage::Refuse(0));
+        assert_eq!(worker(&["HB"]), WorkerMessage::Heartbeat);
+        assert_eq!(worker(&["QT"]), WorkerMessage::Quit);
+    }
+
+    #[test]
+    fn clients_ask() {
+        use ClientRequest as Ask;
+        let ask = |frames: &[&'static str]| match parse(frames) {
+            Ok(Message::Client(request)) => request,
+            other => panic!("{frames:?} is a client's, not {other:?}"),
+        };
+        assert!(matches!(ask(&["OC", "-any-"]), Ask::OpenChannel("-any-")));
+        assert!(matches!(ask(&["CC", "a"]), Ask::CloseChannel("a")));
+        assert!(matches!(ask(&["PR", "a"]), Ask::Present("a")));
+        assert!(matches!(ask(&["AT", "joe", "("]), Ask::IssueToken { uid: "joe", pattern: "(" }));
+        let Ask::Broadcast { channel: "a", event } = ask(&["BC", "a", "h\"i", " {\"b\" :1.50} "]) else {
+            panic!("a broadcast was asked for")
+        };
+        assert_eq!((event.name.get(), event.data.get()), (r#""h\"i""#, "{\"b\" :1.50}"));
+        let Ask::DirectMessage { sid: "x", event } = ask(&["DM", "x", "e", "null"]) else {
+            panic!("a direct message was asked for")
+        };
+        assert_eq!((event.name.get(), event.data.get()), (r#""e""#, "null"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told() {
+        let wrong = Status::InvalidPayload;
+        for frames in [
+            &[][..],
+            &["XX"],
+            &["rd"],
+            &["RD "],
+            &["OC"],
+            &["OC", "a", "b"],
+            &["BC", "a", "e"],
+            &["BC", "a", "e", "1", "2"],
+            &["BC", "a", "e", ""],
+            &["BC", "a", "e", "{"],
+            &["BC", "a", "e", "1 1"],
+            &["AT", "joe"],
+            &["DM", "x", "e", "nothing"],
+            &["RD", "a", ""],
+            &["RD", "a", "0"],
+            &["RD", "a", "1001"],
+            &["RD", "a", "+1"],
+            &["RD", "a", "4294967297"],
+            &["RD", "a", "1", "x"],
+            &["AK"],
+            &["AK", ""],
+            &["AK", "-1"],
+            &["AK", "18446744073709551616"],
+            &["NK", "1", "2"],
+            &["HB", ""],
+            &["QT", "now"],
+        ] {
+            assert_eq!(parse(frames).unwrap_err(), wrong, "{frames:?}");
+        }
+        for event in ["", ":e", "__e", "err", "a\nb", &"x".repeat(201)] {
+            assert_eq!(parse(&["BC", "a", event, "1"]).unwrap_err(), Status::InvalidEventName, "{event:?}");
+        }
+        let deep = "[".repeat(DEPTH_MAX + 1) + &"]".repeat(DEPTH_MAX + 1);
+        assert_eq!(parse(&["BC", "a", "e", &deep]).unwrap_err(), wrong);
+        assert!(parse(&["BC", "a", "e", &deep[1..deep.len() - 1]]).is_ok());
+        assert_eq!(Message::parse(&[b"OC", b"a"]).unwrap_err(), wrong, "no delimiter");
+        assert_eq!(Message::parse(&[]).unwrap_err(), wrong);
+        assert_eq!(Message::parse(&[b"", b"OC", b"\xff"]).unwrap_err(), wrong);
+    }
+
+    #[test]
+    fn the_server_speaks() {
+        let frames = |message: ServerMessage<'_>| {
+            let mut frames = Vec::new();
+            message.encode(|frame| frames.push(String::from_utf8(frame.to_vec()).unwrap()));
+            frames
+        };
+        let event = serde_json::value::to_raw_value("job").unwrap();
+        let trigger = Trigger::new(&event, None, Origin { sid: Uuid::nil(), uid: None, channel: None });
+        let token = SingleAccessToken::from_bytes([0xab; 64]);
+        assert_eq!(frames(ServerMessage::Done), ["", "OK"]);
+        assert_eq!(frames(ServerMessage::Token(&token)), ["", "AT", &"ab".repeat(64)]);
+        assert_eq!(frames(ServerMessage::Present("[]")), ["", "PR", "[]"]);
+        assert_eq!(
+            frames(ServerMessage::Error(Status::ChannelNotFound)),
+            ["", "ER", "454", "Channel not found"]
+        );
+        assert_eq!(frames(ServerMessage::Trigger(&trigger, None)), ["", "TR", trigger.payload()]);
+        assert_eq!(frames(ServerMessage::Trigger(&trigger, Some(7))), ["", "TR", trigger.payload(), "7"]);
+        assert_eq!(frames(ServerMessage::Heartbeat), ["", "HB"]);
+        assert_eq!(frames(ServerMessage::Quit), ["", "QT"]);
+    }
+
+    fn anything() -> impl Strategy<Value = Vec<Vec<u8>>> {
+        let command =
+            prop::sample::select(vec!["OC", "CC", "BC", "AT", "DM", "PR", "RD", "AK", "NK", "HB", "QT"]);
+        let part = prop_oneof![
+            4 => proptest::collection::vec(any::<u8>(), 0..12),
+            2 => command.prop_map(|command| command.as_bytes().to_vec()),
+            2 => Just(Vec::new()),
+            2 => "[0-9]{1,5}|[a-z]{1,4}|\\{\"a\":[0-9]\\}".prop_map(String::into_bytes),
+        ];
+        proptest::collection::vec(part, 0..8)
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_frames_never_panic(frames in anything()) {
+            let frames: Vec<&[u8]> = frames.iter().map(Vec::as_slice).collect();
+            if let Ok(Message::Client(ClientRequest::Broadcast { event, .. })) = Message::parse(&frames) {
+                let name: String = serde_json::from_str(event.name.get()).unwrap();
+                prop_assert_eq!(EventName::check(&name), Ok(()));
+            }
+        }
+
+        #[test]
+        fn what_is_said_is_understood(
+            channel in ".{0,9}",
+            event in "x[a-z\"\\\\é]{0,8}",
+            data in any::<i64>(),
+            window in 1..=WINDOW_MAX,
+            id in any::<u64>(),
+        ) {
+            let texts = [data.to_string(), window.to_string(), id.to_string()];
+            let said = parse(&["BC", &channel, &event, &texts[0]]);
+            let Ok(Message::Client(ClientRequest::Broadcast { channel: of, event: heard })) = said else {
+                return Err(TestCaseError::fail(format!("{said:?}")));
+            };
+            prop_assert_eq!((of, heard.data.get()), (&*channel, &*texts[0]));
+            prop_assert_eq!(serde_json::from_str::<String>(heard.name.get()).unwrap(), event);
+            let filter = (!channel.is_empty()).then_some(&*channel);
+            let ready = WorkerMessage::Ready { filter, window: Some(window) };
+            prop_assert_eq!(worker(&["RD", &channel, &texts[1]]), ready);
+            prop_assert_eq!(worker(&["AK", &texts[2]]), WorkerMessage::Acknowledge(id));
+            prop_assert_eq!(worker(&["NK", &texts[2]]), WorkerMessage::Refuse(id));
+        }
+    }
+}
