@@ -1,30 +1,9 @@
-//! Kosmonaut connects a backend to a WebRocket server, over ZeroMQ.
+#![doc = include_str!("../README.md")]
 //!
-//! A [`Client`] asks: it opens channels, broadcasts, issues single access tokens.
+//! # How it is built
 //!
-//! ```no_run
-//! # fn main() -> Result<(), kosmonaut::Error> {
-//! use serde_json::json;
-//!
-//! let mut client = kosmonaut::Client::new("wr://TOKEN@localhost/world")?;
-//! client.open_channel("news")?;
-//! client.broadcast("news", "headline", &json!({"text": "Hello"}))?;
-//! # Ok(())
-//! # }
-//! ```
-//!
-//! A [`Worker`] handles what browsers trigger.
-//!
-//! ```no_run
-//! # fn main() -> Result<(), kosmonaut::Error> {
-//! let mut worker = kosmonaut::Worker::new("wr://TOKEN@localhost/world")?;
-//! worker.on("order", |order| {
-//!     println!("{:?} orders {}", order.uid, order.data["item"]);
-//!     Ok(())
-//! });
-//! worker.run()
-//! # }
-//! ```
+//! A [`Client`] asks: it opens channels, broadcasts, issues single access tokens. A [`Worker`] handles what browsers
+//! trigger: its link to the server is a thread of its own, its handlers run in yours.
 //!
 //! Both keep to one thread of yours and block it. Neither hides that a network lies between: a [`Client`] never repeats
 //! a request by itself, and a handler may see a trigger again.

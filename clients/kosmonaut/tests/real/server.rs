@@ -58,9 +58,7 @@ impl Server {
 
     /// Lets it stand still, or go on.
     pub(crate) fn freeze(&self, is_frozen: bool) {
-        let signal = if is_frozen { "-STOP" } else { "-CONT" };
-        let sent = Command::new("kill").args([signal, &self.process.id().to_string()]).status();
-        assert!(sent.unwrap().success());
+        signal(self.process.id(), if is_frozen { "-STOP" } else { "-CONT" });
     }
 
     /// Kills it, and starts it again at the same addresses.
@@ -131,6 +129,19 @@ fn follow(log: impl BufRead + Send + 'static) -> Receiver<Value> {
         }
     });
     ready
+}
+
+/// Sends a process a signal, named as for `kill`.
+pub(crate) fn signal(process: u32, name: &str) {
+    let sent = Command::new("kill").args([name, &process.to_string()]).status();
+    assert!(sent.unwrap().success());
+}
+
+/// An example of this package.
+pub(crate) fn example(name: &str) -> Command {
+    let path = built().join("examples").join(name);
+    assert!(path.is_file(), "{} is not there: cargo build --examples", path.display());
+    Command::new(path)
 }
 
 fn binary(name: &str) -> PathBuf {

@@ -2,6 +2,7 @@
 
 use std::{
     cell::Cell,
+    process::Stdio,
     sync::mpsc::{self, Receiver, Sender, SyncSender},
     thread::{self, JoinHandle},
     time::Duration,
@@ -12,7 +13,7 @@ use serde_json::json;
 
 use crate::{
     browser::Browser,
-    server::{PATIENCE, Server},
+    server::{PATIENCE, Server, example, signal},
 };
 
 type Handled = Result<(), HandlerError>;
@@ -61,9 +62,10 @@ impl Hand {
         self.handled.recv_timeout(PATIENCE).expect("a trigger was due")
     }
 
-    /// The numbers of the next jobs.
+    /// The numbers of the next jobs. What has none proved that somebody is ready, and may come again.
     fn numbers(&self, count: usize) -> Vec<u64> {
-        (0..count).map(|_| self.hear().data["n"].as_u64().unwrap()).collect()
+        let number = || Some(self.hear().data.get("n")?.as_u64().unwrap());
+        std::iter::repeat_with(number).flatten().take(count).collect()
     }
 
     fn stop(self) {
@@ -228,4 +230,45 @@ fn a_server_that_died_or_fell_silent_is_found_again() {
     ann.place([1]);
     assert_eq!(hand.numbers(1), [1]);
     hand.stop();
+}
+
+#[test]
+fn the_example_takes_orders() {
+    let server = Server::start();
+    let mut worker = example("worker");
+    let mut worker = worker.arg(server.url()).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut ann = server.browser();
+    while !ann.trigger("order", &json!({"item": "fuel"})) {
+        assert_eq!(worker.try_wait().unwrap(), None, "it has ended");
+    }
+    assert_eq!(ann.hear(), json!({"thanks": {"for": "fuel"}}));
+    let mut listener = server.browser();
+    listener.subscribe("orders");
+    assert!(ann.trigger("order", &json!({"item": "tea"})));
+    let told = json!({"ordered": {"item": "tea", "by": "ann", "channel": "orders"}});
+    assert_eq!((listener.hear(), ann.hear()), (told, json!({"thanks": {"for": "tea"}})));
+    drop(worker.stdin.take());
+    assert!(worker.wait().unwrap().success());
+}
+
+#[test]
+fn what_a_killed_process_had_goes_to_another_worker() {
+    let server = Server::start();
+    let mut ann = server.browser();
+    let mut worker = example("worker");
+    let mut worker = worker.arg(server.url()).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    while !ann.trigger("order", &json!({"item": "fuel"})) {
+        assert_eq!(worker.try_wait().unwrap(), None, "it has ended");
+    }
+    assert_eq!(ann.hear(), json!({"thanks": {"for": "fuel"}}));
+    // A frozen process takes nothing, but its connection stands: what it is given waits there until it is killed.
+    signal(worker.id(), "-STOP");
+    for number in 0..20 {
+        assert!(ann.trigger("order", &json!({"n": number})));
+    }
+    let heir = Hand::hire(&mut ann, &server.url(), "order", as_it_is, |_| Ok(()));
+    worker.kill().unwrap();
+    worker.wait().unwrap();
+    assert_eq!(heir.numbers(20), (0..20).collect::<Vec<_>>());
+    heir.stop();
 }
