@@ -98,6 +98,8 @@ impl Stage {
             Self::Node => node(selection, "", |name| !name.contains("browser")),
             Self::Browser => {
                 install::curl()?;
+                // The demo's backend is written in it.
+                install::python()?;
                 let chromium = install::chromium()?;
                 node(selection, &chromium.to_string_lossy(), |name| name.contains("browser"))
             }
