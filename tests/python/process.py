@@ -71,6 +71,16 @@ class Server:
         return _address(self.ready["control"])
 
     @property
+    def exchange_url(self):
+        """Where ZeroMQ clients and workers connect."""
+        return f"tcp://{self.ready['exchange']}"
+
+    @property
+    def stream_url(self):
+        """Where ZeroMQ stream subscribers connect."""
+        return f"tcp://{self.ready['streams']}"
+
+    @property
     def control_url(self):
         return f"http://{self.ready['control']}"
 

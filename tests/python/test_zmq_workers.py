@@ -1,0 +1,368 @@
+"""Workers over ZeroMQ: who gets which trigger, what is acknowledged, and what becomes of it when a worker goes."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from exchange import Worker, browser, client, error, figure, place, server, trigger, vhost
+from session import Vhost, fresh, request
+from wwfp import Wwfp, delivery, error as wwfp_error, ok
+
+REFUSED = '{"err":"ASSIGNATION_FAILED"}'
+
+
+def numbered(count, first=0):
+    return [f"e{number}" for number in range(first, first + count)]
+
+
+# What a trigger says
+
+
+def test_a_trigger_says_who_sent_it(vhost):
+    vhost.add_user("joe", "read,write")
+    joe = vhost.connect("joe", dialect=Wwfp)
+    with Worker(vhost) as worker:
+        worker.ready()
+        joe.say(request("trigger", event='"pay"', data='{"sum": 1e2,\n"sid":1}', ref="1"))
+        assert joe.hear() == ok(205, ref=1)
+        command, payload = worker.hear()
+        assert (command, payload.decode()) == (b"TR", f'{{"pay":{{"sum": 1e2,"sid":"{joe.sid}","uid":"joe"}}}}')
+
+
+def test_a_broadcast_triggers(vhost, client):
+    vhost.add_user("joe", "read,write")
+    client.open("news")
+    joe = vhost.connect("joe", dialect=Wwfp)
+    joe.subscribe("news")
+    with Worker(vhost) as worker:
+        worker.ready("", 5)
+        joe.say(request("broadcast", channel='"news"', event='"said"', trigger='"log"', data='{"a":1}'))
+        assert joe.hear() == delivery("said", "news", joe.sid, '"a":1')
+        payload, _ = worker.trigger()
+        assert payload == {"log": {"a": 1, "sid": joe.sid, "uid": "joe", "channel": "news"}}
+
+
+# Who gets it
+
+
+def test_without_a_worker_a_trigger_is_refused(vhost, browser):
+    assert browser.ask(trigger("a")) == REFUSED
+    with Worker(vhost) as worker:
+        worker.ready("b.*")
+        assert browser.ask(trigger("a")) == REFUSED
+        place(browser, "b", "bb")
+        assert worker.events(2) == ["b", "bb"]
+        worker.say("QT")
+        worker.hears_nothing()
+        assert browser.ask(trigger("b")) == REFUSED
+
+
+def test_only_workers_of_the_vhost_get_it(server, vhost, browser):
+    other = Vhost(server, f"/{fresh('v')}", "anonymous=read,write")
+    with Worker(vhost) as ours, Worker(other) as theirs:
+        ours.ready()
+        theirs.ready()
+        place(browser, *numbered(20))
+        place(other.connect(), "theirs")
+        assert theirs.events(1) == ["theirs"]
+        theirs.hears_nothing()
+        assert ours.events(20) == numbered(20)
+    other.close_sessions()
+    server.ctl("vhost", "remove", other.path)
+
+
+@pytest.mark.parametrize("window", [None, 5])
+def test_workers_share(vhost, browser, window):
+    crew = [Worker(vhost).ready("", *([] if window is None else [window])) for _ in range(4)]
+    place(browser, *numbered(20))
+    heard = [worker.events(5) for worker in crew]
+    for worker in crew:
+        worker.hears_nothing()
+        worker.close()
+    assert sorted(sum(heard, [])) == sorted(numbered(20))
+    for events in heard:
+        assert events == sorted(events, key=numbered(20).index), "each in the order of placing"
+
+
+def test_a_lone_worker_gets_them_in_order(vhost, browser):
+    with Worker(vhost) as worker:
+        worker.ready("", 3)
+        place(browser, *numbered(300))
+        assert worker.events(300) == numbered(300)
+
+
+# Windows
+
+
+def test_a_full_window_waits_for_acknowledgements(vhost, browser):
+    with Worker(vhost) as worker:
+        worker.ready("", 2)
+        place(browser, *numbered(5))
+        (first, a), (second, b) = worker.trigger(), worker.trigger()
+        assert [*first, *second] == ["e0", "e1"]
+        worker.hears_nothing()
+        worker.say("AK", b)
+        third, c = worker.trigger()
+        assert [*third] == ["e2"]
+        worker.hears_nothing()
+        worker.say("AK", a)
+        worker.say("AK", c)
+        assert worker.events(2) == ["e3", "e4"]
+        assert len({a, b, c}) == 3
+
+
+def test_what_a_worker_refuses_another_gets(vhost, browser):
+    with Worker(vhost) as unwilling, Worker(vhost) as willing:
+        unwilling.ready("", 1)
+        place(browser, "a")
+        payload, number = unwilling.trigger()
+        willing.ready("", 1)
+        unwilling.say("NK", number)
+        again, _ = willing.trigger()
+        assert again == payload
+        unwilling.hears_nothing()
+
+
+def test_a_lone_worker_gets_it_again_until_it_is_given_up(server, vhost, browser):
+    server.ctl("settings", "set", vhost.path, "trigger_redeliveries_max=2")
+    with Worker(vhost) as worker:
+        worker.ready("", 1)
+        dead = figure(server, "triggers_dead_total")
+        place(browser, "poison", "next")
+        for _ in range(3):
+            payload, number = worker.trigger()
+            assert [*payload] == ["poison"]
+            worker.say("NK", number)
+        assert worker.events(1) == ["next"]
+        assert figure(server, "triggers_dead_total") == dead + 1
+    given_up = [json.loads(line)["fields"] for line in server.log if "given up" in line]
+    assert {"vhost": vhost.path, "event": "poison"}.items() <= given_up[-1].items()
+
+
+def test_what_is_not_its_own_a_worker_cannot_acknowledge(vhost, browser):
+    with Worker(vhost) as owner, Worker(vhost) as other:
+        owner.ready("", 1)
+        other.ready("x", 1)
+        place(browser, "a", "b")
+        _, number = owner.trigger()
+        for word in ("AK", "NK"):
+            other.say(word, number)
+            other.say(word, 999_999)
+        other.hears_nothing()
+        owner.hears_nothing()
+        owner.say("AK", number)
+        assert owner.events(1) == ["b"]
+
+
+def test_ready_again_takes_back_what_was_outstanding(vhost, browser):
+    with Worker(vhost) as worker:
+        worker.ready("", 2)
+        place(browser, *numbered(3))
+        assert [[*worker.trigger()[0]] for _ in range(2)] == [["e0"], ["e1"]]
+        worker.say("RD", "e.*", "10")
+        assert worker.events(3) == numbered(3)
+
+
+# Leaving
+
+
+def test_what_a_leaving_worker_has_others_get_in_order(vhost, browser):
+    with Worker(vhost) as leaving, Worker(vhost) as staying:
+        leaving.ready("", 4)
+        place(browser, *numbered(6))
+        numbers = [leaving.trigger()[1] for _ in range(4)]
+        leaving.say("AK", numbers[1])
+        assert [*leaving.trigger()[0]] == ["e4"]
+        leaving.say("QT")
+        leaving.hears_nothing()
+        staying.say("RD", "", "10")
+        assert staying.events(5) == ["e0", "e2", "e3", "e4", "e5"]
+        place(browser, "last")
+        assert staying.events(1) == ["last"]
+
+
+class Doomed:
+    """A worker in a process of its own, which acknowledges nothing."""
+
+    PROGRAM = """
+import sys, zmq
+url, user, token, window = sys.argv[1:]
+socket = zmq.Context().socket(zmq.DEALER)
+socket.plain_username, socket.plain_password = user.encode(), token.encode()
+socket.connect(url)
+socket.send_multipart([b"", b"RD", b"", window.encode()])
+while True:
+    if not socket.poll(500):
+        socket.send_multipart([b"", b"HB"])
+    else:
+        frames = socket.recv_multipart()
+        print(frames[1].decode(), flush=True)
+"""
+
+    def __init__(self, vhost, window):
+        arguments = [vhost.server.exchange_url, vhost.path, vhost.token, str(window)]
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", self.PROGRAM, *arguments], stdout=subprocess.PIPE, text=True
+        )
+
+    def __enter__(self):
+        return self
+
+    def wait_for(self, word):
+        """Returns once it was told `word`."""
+        assert word in map(str.strip, self._process.stdout)
+
+    def kill(self):
+        self._process.kill()
+
+    def __exit__(self, *_):
+        self._process.kill()
+        self._process.wait()
+        self._process.stdout.close()
+
+
+def test_a_killed_workers_triggers_are_redelivered_in_order(vhost, browser):
+    with Worker(vhost) as heir, Doomed(vhost, window=5) as doomed:
+        doomed.wait_for("HB")
+        place(browser, *numbered(8))
+        for _ in range(5):
+            doomed.wait_for("TR")
+        heir.say("RD", "", "100")
+        first = heir.events(3)
+        doomed.kill()
+        assert first + heir.events(5) == [*numbered(3, first=5), *numbered(5)]
+
+
+def test_what_was_acknowledged_last_counts(vhost, browser):
+    """A worker that acknowledges and closes is not taken for one that died before."""
+    with Worker(vhost) as heir:
+        heir.ready("", 1)
+        place(browser, "hold")
+        _, held = heir.trigger()
+        for number in range(20):
+            worker = Worker(vhost).ready("", 1)
+            place(browser, f"once{number}")
+            _, acknowledged = worker.trigger()
+            worker.say("AK", acknowledged)
+            worker.socket.close(10_000)
+        heir.say("AK", held)
+        place(browser, "end")
+        assert heir.events(1) == ["end"]
+
+
+def test_a_silent_worker_expires(server, vhost, browser):
+    expired = figure(server, "workers_expired_total")
+    with Worker(vhost) as silent, Worker(vhost) as heir:
+        silent.beats = False
+        silent.ready("", 1)
+        place(browser, "a")
+        assert silent.trigger()[1]
+        heir.ready("", 1)
+        assert heir.events(1) == ["a"]
+        assert silent.hear() == [b"QT"]
+        assert figure(server, "workers_expired_total") == expired + 1
+        silent.ready("", 1)
+        place(browser, "b", "c")
+        assert sorted(silent.events(1) + heir.events(1)) == ["b", "c"]
+
+
+@pytest.mark.parametrize("word", ["AK", "NK", "HB"])
+def test_who_is_not_ready_is_told_to_say_so(vhost, word):
+    with Worker(vhost) as worker:
+        assert worker.ask(word, *([] if word == "HB" else [1])) == [b"QT"]
+        worker.say("QT")
+        worker.hears_nothing()
+
+
+def test_the_server_sends_heartbeats(vhost):
+    with Worker(vhost) as worker:
+        worker.ready()
+        for _ in range(2):
+            assert worker.socket.recv_multipart() == [b"", b"HB"]
+            worker.say("HB")
+
+
+# What it may say
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        ["RD", "("],
+        ["RD", "a" * 5000],
+        ["RD", "(a{1000}){1000}"],
+        ["RD", "", "0"],
+        ["RD", "", "1001"],
+        ["RD", "", "-1"],
+        ["RD", "", "x"],
+        ["RD", "", "1", "1"],
+        ["AK"],
+        ["AK", "x"],
+        ["AK", "99999999999999999999"],
+        ["AK", "1", "2"],
+        ["NK"],
+        ["HB", "1"],
+        ["QT", "1"],
+        [],
+        [""],
+        ["rd"],
+        ["XX"],
+        ["RD", b"\xff"],
+        ["RD", "", "1", "", ""],
+        ["RD", *[""] * 1000],
+    ],
+    ids=lambda frames: repr(frames)[:24],
+)
+def test_a_wrong_message_is_a_bad_request(vhost, frames):
+    with Worker(vhost) as worker:
+        assert worker.ask(*frames) == error(400)
+        assert worker.ready("", 1)
+
+
+def test_a_filter_matches_the_whole_name(vhost, browser):
+    with Worker(vhost) as worker:
+        worker.ready("pay|order[.]new", 5)
+        for event in ("payment", "xpay", "order.newer", "order-new"):
+            assert browser.ask(trigger(event)) == REFUSED
+        place(browser, "pay", "order.new")
+        assert worker.events(2) == ["pay", "order.new"]
+
+
+# Queues
+
+
+def test_a_full_queue_refuses(server, vhost, browser):
+    server.ctl("settings", "set", vhost.path, "trigger_queue_max=3")
+    with Worker(vhost) as worker:
+        worker.ready("", 1)
+        place(browser, *numbered(4))
+        assert browser.ask(trigger("more")) == REFUSED
+        vhost.add_user("joe", "read,write")
+        wwfp = vhost.connect("joe", dialect=Wwfp)
+        assert wwfp.ask(request("trigger", event='"more"', ref="1")) == wwfp_error(503, ref=1)
+        assert worker.events(4) == numbered(4)
+        place(browser, "again")
+        assert worker.events(1) == ["again"]
+
+
+def test_a_worker_without_window_that_reads_nothing_loses_nothing(server, vhost, browser):
+    """The way to it is full at some time; what finds no room waits."""
+    count, data = 3_000, {"text": "x" * 4_000}
+    with Worker(vhost, rcvhwm=1, rcvbuf=4096) as worker:
+        worker.ready()
+        for start in range(0, count, 100):
+            place(browser, *numbered(100, start), data=data)
+            worker.say("HB")
+        assert worker.events(count) == numbered(count)
+
+
+def test_operators_see_workers_and_what_waits(server, vhost, browser):
+    with Worker(vhost) as worker:
+        worker.ready("e.*", 2)
+        place(browser, *numbered(5))
+        listed = server.ctl_json("worker", "list", vhost.path)
+        text = json.dumps(listed)
+        assert "e.*" in text and len(listed) == 1, text
+        assert "3" in server.ctl("queue", "show", vhost.path)
