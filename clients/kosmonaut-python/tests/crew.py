@@ -12,7 +12,7 @@ from wwfp import error, ok
 
 
 class Hand:
-    """A worker in a thread. Tests hear what it handles in `handled`, and may say how by `handler`."""
+    """A worker in a thread: for `events`, a regular expression, and for its own name, which proves that it is ready."""
 
     def __init__(self, url, name, events, handler, **options):
         self.handled = queue.SimpleQueue()
@@ -26,8 +26,10 @@ class Hand:
         self._thread.start()
 
     def hear(self):
-        """The next trigger whose handler has returned."""
-        return self.handled.get(timeout=PATIENCE)
+        """The next trigger whose handler has returned. Proofs of readiness are left out: they may come again."""
+        while (trigger := self.handled.get(timeout=PATIENCE)).event == self.name:
+            pass
+        return trigger
 
     def stop(self):
         self.worker.stop()
@@ -67,8 +69,15 @@ class Crew:
         return hand
 
     def await_ready(self, hand):
-        self.trigger_until_placed(hand.name)
-        assert hand.hear().event == hand.name
+        """Returns once the worker has handled an event of its own. One that a dead connection was given may be lost."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            self.trigger_until_placed(hand.name)
+            try:
+                assert hand.handled.get(timeout=1).event == hand.name
+                return
+            except queue.Empty:
+                assert time.monotonic() < deadline, f"{hand.name} handles nothing"
 
     def trigger(self, event="job", data=None):
         """Whether a worker was found."""
@@ -103,10 +112,4 @@ class Crew:
 
 def numbers(hand, count):
     """The numbers of the next jobs that were handled."""
-    found = []
-    while len(found) < count:
-        trigger = hand.hear()
-        # Proofs of readiness may come again when connections broke.
-        if trigger.event != hand.name:
-            found.append(trigger.data["n"])
-    return found
+    return [hand.hear().data["n"] for _ in range(count)]

@@ -147,6 +147,12 @@ def test_a_restarted_server_is_found_again(own_server, own_vhost, transport):
         refused(454, client.close_channel, "news")
 
 
+def test_localhost_is_found(vhost, transport):
+    port = vhost.url(transport).rpartition(":")[2]
+    with Client(f"wr://{vhost.token}@localhost:{port}", transport=transport) as client:
+        client.open_channel("news")
+
+
 def test_a_closed_client_connects_anew(client):
     client.open_channel("news")
     client.close()

@@ -1,6 +1,9 @@
 //! A DEALER socket to the exchange, and what happens to its connection.
 
-use std::os::fd::{AsRawFd, RawFd};
+use std::{
+    net::ToSocketAddrs,
+    os::fd::{AsRawFd, RawFd},
+};
 
 use zmq::{Context, DEALER, DONTWAIT, PAIR, POLLIN, PollItem, SocketEvent};
 
@@ -25,7 +28,7 @@ impl Socket {
     pub(crate) fn connect(context: &Context, address: &Address, receive_max: i32) -> Result<Self, Error> {
         let dealer = context.socket(DEALER)?;
         dealer.set_linger(0)?;
-        dealer.set_ipv6(true)?;
+        dealer.set_ipv6(needs_ipv6(address))?;
         dealer.set_rcvhwm(receive_max)?;
         dealer.set_reconnect_ivl(RECONNECT_MS.0)?;
         dealer.set_reconnect_ivl_max(RECONNECT_MS.1)?;
@@ -108,6 +111,13 @@ impl Socket {
     pub(crate) fn linger(&self, milliseconds: i32) -> Result<(), Error> {
         Ok(self.dealer.set_linger(milliseconds)?)
     }
+}
+
+/// Whether the host has no IPv4 address. libzmq tries one address only, and of `localhost` it would be `::1`, where
+/// servers rarely listen.
+fn needs_ipv6(address: &Address) -> bool {
+    // What cannot be found now, libzmq will ask for again.
+    address.authority.to_socket_addrs().is_ok_and(|mut found| found.all(|found| found.is_ipv6()))
 }
 
 /// The error in an `ER` code status.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Sequence
 
 try:
@@ -26,7 +27,7 @@ class ExchangeSocket:
     def __init__(self, context: zmq.Context, address: Address, *, receive_max: int = 1000):
         self.dealer = context.socket(zmq.DEALER)
         self.dealer.linger = 0
-        self.dealer.ipv6 = True
+        self.dealer.ipv6 = _needs_ipv6(address)
         self.dealer.rcvhwm = receive_max
         self.dealer.plain_username = address.vhost.encode()
         self.dealer.plain_password = address.token.encode()
@@ -68,6 +69,16 @@ class ExchangeSocket:
         self.dealer.disable_monitor()
         self.monitor.close()
         self.dealer.close(linger=linger_ms)
+
+
+def _needs_ipv6(address: Address) -> bool:
+    """Whether the host has no IPv4 address. libzmq tries one address only, and of `localhost` it would be `::1`, where
+    servers rarely listen."""
+    try:
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    except OSError:
+        return False  # libzmq will ask again.
+    return all(family != socket.AF_INET for family, *_ in found)
 
 
 def text(frame: bytes) -> str:
