@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import json
 import re
+import time
 
 import pytest
 import zmq
@@ -181,6 +182,13 @@ def figure(server, name):
         connection.request("GET", "/metrics")
         page = connection.getresponse().read().decode()
     return int(re.search(rf"^webrocket_{name} (\d+)$", page, re.MULTILINE)[1])
+
+
+def eventually(value, expected):
+    """Returns once `value()` is as expected. For what the server does when it gets round to it."""
+    deadline = time.monotonic() + PATIENCE
+    while value() != expected:
+        assert time.monotonic() < deadline, (value(), expected)
 
 
 @pytest.fixture(scope="module", params=[1, 4], ids="{}-shards".format)

@@ -1,12 +1,10 @@
 """Who is let in over ZeroMQ, what streams may hear, and what a new access token does to those who have the old one."""
 
-import time
-
 import pytest
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from exchange import Client, Requester, Stream, Worker, browser, error, figure, place, server, trigger, vhost
+from exchange import Client, Requester, Stream, Worker, browser, error, eventually, figure, place, server, trigger, vhost
 from process import PATIENCE, hex_word
 from session import Vhost, fresh
 from zmtp import RawPeer, greeting
@@ -105,15 +103,9 @@ def test_secrets_are_not_logged(start, tmp_path):
 # Streams
 
 
-def streams(server):
-    return figure(server, "streams")
-
-
 def subscribed(server, count):
     """Returns once so many subscriptions of streams are in effect."""
-    deadline = time.monotonic() + PATIENCE
-    while streams(server) != count:
-        assert time.monotonic() < deadline, (streams(server), count)
+    eventually(lambda: figure(server, "streams"), count)
 
 
 def test_streams_get_copies_of_what_they_subscribe(server, vhost, browser):
