@@ -75,7 +75,12 @@ impl Outbox {
         self.mask = self.mask.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         let start = self.bytes.len();
         frames::encode(&mut self.bytes, opcode, self.mask.to_be_bytes(), payload);
-        self.frames.push((connection, start..self.bytes.len()));
+        let end = self.bytes.len();
+        match self.frames.last_mut() {
+            // One send carries what one connection has to say.
+            Some((last, range)) if *last == connection => range.end = end,
+            Some(_) | None => self.frames.push((connection, start..end)),
+        }
     }
 
     fn clear(&mut self) {

@@ -7,7 +7,7 @@ use hdrhistogram::Histogram;
 
 use super::payload::{self, EVENT};
 use super::peers::{Endpoint, Peer, wait};
-use super::worker::LATENCY_NS_MAX;
+use super::worker::{LATENCY_NS_MAX, Workers};
 use crate::clock::monotonic_ns;
 
 /// What clients ask.
@@ -20,12 +20,25 @@ pub(crate) enum Command<'a> {
 }
 
 /// How much is asked, and how.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct Load<'a> {
     pub(crate) command: Command<'a>,
     pub(crate) requests: u64,
     pub(crate) payload_bytes: usize,
     pub(crate) pace: Pace,
+    /// Who handles what is asked, if that is more than to answer: then nobody asks while [`BACKLOG_MAX`] wait there.
+    pub(crate) workers: Option<&'a Workers>,
+}
+
+/// The most triggers that are sent and not handled: fewer than the server lets wait, for it refuses further ones.
+pub(crate) const BACKLOG_MAX: u64 = 4096;
+/// How soon to look again whether fewer wait.
+const BACKLOG_INTERVAL: Duration = Duration::from_millis(1);
+
+impl Load<'_> {
+    fn is_backlogged(&self, sent: u64) -> bool {
+        self.workers.is_some_and(|workers| sent - workers.handled().min(sent) >= BACKLOG_MAX)
+    }
 }
 
 /// How quickly.
@@ -99,6 +112,9 @@ impl Clients {
             Pace::InFlight(most) => {
                 for index in 0..self.peers.len() {
                     while self.open[index].len() < most as usize && *sent < load.requests {
+                        if load.is_backlogged(*sent) {
+                            return Ok(BACKLOG_INTERVAL);
+                        }
                         self.send(index, load, *sent)?;
                         *sent += 1;
                     }

@@ -72,6 +72,7 @@ fn drive(options: &Options, served: &Served) -> anyhow::Result<PairedReport> {
         requests,
         payload_bytes: options.payload,
         pace,
+        workers: None,
     };
     let light = u64::from(options.light_rate) * u64::from(options.light_seconds);
     let full = load(options.requests, Pace::InFlight(options.in_flight));

@@ -1,11 +1,13 @@
 //! `trigger`: browsers trigger, workers handle, beside the floor.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 
-use super::client::{Clients, Command, Load, Pace};
+use super::client::{BACKLOG_MAX, Clients, Command, Load, Pace};
 use super::payload::{self, EVENT};
 use super::report::{PairedReport, Runs};
 use super::side::{Floor, Served};
@@ -21,7 +23,7 @@ use crate::server::ServerOptions;
 /// How long tokens wait for their use.
 const TOKEN_TTL: Duration = Duration::from_secs(600);
 /// The engine looks so often whether the workers are done.
-const LOOK_INTERVAL: Duration = Duration::from_millis(2);
+const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Lets browsers trigger and ZeroMQ workers handle it, and compares the rate with that of a bare broker.
 ///
@@ -160,6 +162,7 @@ fn floor_round(
         requests: round.triggers,
         payload_bytes: options.payload,
         pace: round.pace,
+        workers: Some(&workers),
     };
     let asked = clients.ask(load)?;
     await_handled(&workers, round.triggers, options.server.patience(), |pause| {
@@ -208,6 +211,7 @@ impl Browsers {
             payload_bytes: options.payload,
             sent: 0,
             answered: 0,
+            handled: Arc::default(),
         };
         let mut browsers =
             Self { engine: Engine::new(target.in_wwfp(), options.server.patience())?, sessions };
@@ -223,12 +227,9 @@ impl Browsers {
         let first_ns = monotonic_ns();
         let sessions = &mut self.sessions;
         (sessions.sent, sessions.answered, sessions.load) = (0, 0, Some(round));
+        sessions.handled = workers.handled_so_far();
         match round.pace {
-            Pace::InFlight(most) => {
-                for index in 0..sessions.tokens.len() {
-                    sessions.fill(ConnectionId(u32::try_from(index)?), most, self.engine.outbox());
-                }
-            }
+            Pace::InFlight(most) => self.send_in_flight(most, round.triggers, &workers)?,
             Pace::Rate(rate) => self.send_at_rate(rate, round.triggers, first_ns)?,
         }
         self.engine.run(&mut self.sessions).context("while the sessions triggered")?;
@@ -240,6 +241,17 @@ impl Browsers {
         let found = workers.end()?;
         served.await_workers(0)?;
         Ok(Measured { first_ns, found, processor })
+    }
+
+    /// Answers bring the next triggers, until too many wait for the workers: then nobody is answered any more.
+    fn send_in_flight(&mut self, most: u32, triggers: u64, workers: &Workers) -> anyhow::Result<()> {
+        while self.sessions.sent < triggers && !workers.has_failed() {
+            for index in 0..self.sessions.tokens.len() {
+                self.sessions.fill(ConnectionId(u32::try_from(index)?), most, self.engine.outbox());
+            }
+            self.engine.run_for(&mut self.sessions, LOOK_INTERVAL)?;
+        }
+        Ok(())
     }
 
     fn send_at_rate(&mut self, rate: u32, triggers: u64, first_ns: u64) -> anyhow::Result<()> {
@@ -265,12 +277,15 @@ struct Sessions {
     payload_bytes: usize,
     sent: u64,
     answered: u64,
+    /// How many the workers have handled.
+    handled: Arc<AtomicU64>,
 }
 
 impl Sessions {
     fn fill(&mut self, connection: ConnectionId, most: u32, outbox: &mut Outbox) {
         let triggers = self.load.map_or(0, |load| load.triggers);
-        while self.open[connection.index()] < most && self.sent < triggers {
+        let most_sent = triggers.min(self.handled.load(Ordering::Relaxed) + BACKLOG_MAX);
+        while self.open[connection.index()] < most && self.sent < most_sent {
             self.send(connection, outbox);
         }
     }

@@ -53,6 +53,11 @@ impl Workers {
         self.handled.load(Ordering::Relaxed)
     }
 
+    /// The counter of [`Workers::handled`].
+    pub(crate) fn handled_so_far(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.handled)
+    }
+
     /// Whether they have failed; [`Workers::end`] says why.
     pub(crate) fn has_failed(&self) -> bool {
         self.thread.is_finished()
