@@ -89,19 +89,26 @@ class Events:
 class Operator:
     """What operators see of a vhost's backends."""
 
-    def __init__(self, vhost, control):
-        self._vhost, self._control = vhost, control
+    def __init__(self, vhost):
+        self._vhost = vhost
 
     def queue(self):
-        return self._control.ask("GET", self._vhost.path, "/queue")[1]
+        return self._ask("/queue")
 
     def workers(self):
-        return self._control.ask("GET", self._vhost.path, "/workers")[1]["workers"]
+        return self._ask("/workers")["workers"]
 
-    def wait_for_workers(self, count):
+    def _ask(self, resource):
+        with Control(self._vhost.server) as control:
+            status, answer = control.ask("GET", self._vhost.path, resource)
+        assert status == 200
+        return answer
+
+    def wait_for_workers(self, count, meanwhile=lambda: None):
         deadline = time.monotonic() + PATIENCE
         while len(self.workers()) != count:
             assert time.monotonic() < deadline, self.workers()
+            meanwhile()
             time.sleep(0.01)
 
 
@@ -125,8 +132,7 @@ def vhost(server):
 
 @pytest.fixture
 def operator(vhost):
-    with Control(vhost.server) as control:
-        yield Operator(vhost, control)
+    return Operator(vhost)
 
 
 def refused(vhost, **options):
@@ -262,18 +268,48 @@ def test_what_a_dead_worker_has_not_taken_goes_to_another(vhost, browser, operat
     assert names == [f"e{number}" for number in range(taken, placed)], "in their order"
 
 
-def test_a_worker_that_never_reads_is_cut_off(vhost, browser, operator):
+def test_a_worker_that_does_not_read_is_cut_off(vhost, browser, operator, hardly_reading):
     with Events(vhost, received=4096) as stuck, Events(vhost, mode="stream", filter="last") as patient:
         placed = fill(browser, operator)
         with Events(vhost) as other:
             names = other.names(3)
             assert names == [f"e{number}" for number in range(placed - 3, placed)], "nobody waits for it"
-            operator.wait_for_workers(1)
+            operator.wait_for_workers(1, hardly_reading.read_a_little)
             names = other.names(WINDOW)
             assert names == [f"e{number}" for number in range(placed - 3 - WINDOW, placed - 3)]
             place(browser, "last")
             assert patient.names(1) == other.names(1) == ["last"], "an idle stream is kept"
         assert stuck.broke()
+    hardly_reading.is_cut_off()
+
+
+class HardlyReading:
+    """A worker that takes some bytes every other second, and no whole event."""
+
+    def __init__(self, events, operator):
+        self._events, self._operator = events, operator
+        self._begun = time.monotonic()
+        self._times = 0
+
+    def read_a_little(self):
+        if time.monotonic() > self._begun + 2 * self._times:
+            self._times += 1
+            assert len(self._events.response.read(3000)) == 3000
+
+    def is_cut_off(self):
+        self._operator.wait_for_workers(0, self.read_a_little)
+        assert self._times > 1 and self._events.broke(), "although it took bytes"
+
+
+@pytest.fixture
+def hardly_reading(server):
+    vhost = Vhost(server, f"/{fresh('v')}", "anonymous=read,write")
+    with Events(vhost, received=4096) as events:
+        operator = Operator(vhost)
+        fill(vhost.connect(), operator)
+        yield HardlyReading(events, operator)
+    vhost.close_sessions()
+    server.ctl("vhost", "remove", vhost.path)
 
 
 def test_a_stream_that_does_not_read_loses_copies(vhost, browser, operator):
@@ -336,8 +372,8 @@ def test_a_server_that_stops_ends_streams(start):
     server = start()
     vhost = Vhost(server, "/test", "anonymous=read,write")
     browser = vhost.connect()
-    with Control(server) as control, Events(vhost, received=4096) as stuck, Events(vhost, mode="stream", filter="-") as idle:
-        fill(browser, Operator(vhost, control))
+    with Events(vhost, received=4096) as stuck, Events(vhost, mode="stream", filter="-") as idle:
+        fill(browser, Operator(vhost))
         assert server.stop() == 0, "it waits for nobody who does not read"
         assert idle.ended() and stuck.broke()
     vhost.close_sessions()
