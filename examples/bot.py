@@ -27,7 +27,9 @@ worker = Worker(URL, filter="command|order", transport="http")
 @worker.on("command")
 def command(trigger):
     """`data` is the message as it was broadcast: who says it, and the text."""
-    name, _, rest = str(trigger.data.get("text", "")).partition(" ")
+    text = str(trigger.data.get("text", ""))
+    logging.info("%s: %s", trigger.uid, text)
+    name, _, rest = text.partition(" ")
     if name == "/weather":
         answer = f"{rest.strip() or 'Baikonur'}: {random.choice(SKIES)}, {random.randint(-90, 40)} °C"
     elif name == "/roll":
@@ -40,10 +42,12 @@ def command(trigger):
 @worker.on("order")
 def order(trigger):
     """Answers the session that ordered, and nobody else."""
-    client.send_message(trigger.sid, "ordered", {"item": trigger.data.get("item"), "for": trigger.uid})
+    item = trigger.data.get("item")
+    logging.info("%s orders %s", trigger.uid, item)
+    client.send_message(trigger.sid, "ordered", {"item": item, "for": trigger.uid})
 
 
-logging.basicConfig(format="%(message)s")
+logging.basicConfig(level=logging.INFO, format="%(message)s")
 for end in (signal.SIGINT, signal.SIGTERM):
     signal.signal(end, lambda *_: worker.stop())
 print(f"waiting for commands from {URL.partition('@')[2]}", flush=True)

@@ -70,7 +70,8 @@ test('what begins with a slash is answered by a worker, for everybody', async (t
   assert.deepEqual(await texts(ann), [], 'nothing was broadcast');
 
   const bot = await startBot(t, server);
-  await ann.waitForFunction(() => $wr.trigger('order', { item: 'fuel' }).then(() => true, () => false));
+  const orders = () => ann.evaluate(() => $wr.trigger('order', { item: 'fuel' }).then(() => true, () => false));
+  while (!await within(orders(), 'an answer')) { /* The bot is still connecting. */ }
   await ann.locator('#lobby .note').getByText('“ordered”: {"item":"fuel"').first().waitFor();
 
   await say(ann, '/weather Mars');
