@@ -1,5 +1,10 @@
-//! The floor: a broker without logic. One ROUTER socket in one thread; it forwards what clients send to workers in
-//! turn, as far as their windows allow, acknowledges it to the client, and takes the workers' acknowledgements.
+//! The floor: a broker without logic.
+//!
+//! Triggers: one ROUTER socket in one thread. It forwards what clients send to workers in turn, as far as their windows
+//! allow, acknowledges it to the client, and takes the workers' acknowledgements.
+//!
+//! Requests: a ROUTER in one thread, to which clients come, and behind it a DEALER to a second thread that acknowledges,
+//! as an owner does; or, as an echo, nothing behind it.
 
 use std::collections::VecDeque;
 use std::io::Write;
@@ -10,13 +15,20 @@ use clap::Args;
 /// A broker without logic, as the floor of `trigger` and `request`, which start it themselves.
 ///
 /// One ROUTER socket on one thread: what a client sends as `TR` goes to the next worker whose window has room, and is
-/// acknowledged to the client; `BC` is only acknowledged. Prints where it listens, and runs until it is killed.
+/// acknowledged to the client; `BC` is acknowledged at once. With --forward, whatever comes goes through a DEALER to a
+/// second thread, which acknowledges it. Prints where it listens, and runs until it is killed.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
     /// Where to listen
     #[arg(long, value_name = "ENDPOINT", default_value = "tcp://127.0.0.1:*")]
     listen: String,
+    /// Pass all messages on to a second thread, and its acknowledgements back
+    #[arg(long)]
+    forward: bool,
 }
+
+/// Where the second thread is.
+const BEHIND: &str = "inproc://behind";
 
 /// Messages that a turn takes before it looks for more by `zmq_poll`.
 const TURN: usize = 256;
@@ -40,7 +52,67 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let endpoint = endpoint.map_err(|_| anyhow::anyhow!("the endpoint is no text"))?;
     println!("{endpoint}");
     std::io::stdout().flush()?;
+    if options.forward {
+        return forward(&context, &socket);
+    }
     Broker { socket, workers: Vec::new(), next: 0, waiting: VecDeque::new(), count: 0 }.serve()
+}
+
+/// Passes messages on and answers back, as they come.
+fn forward(context: &zmq::Context, front: &zmq::Socket) -> anyhow::Result<()> {
+    let unbounded = |kind| -> anyhow::Result<zmq::Socket> {
+        let socket = context.socket(kind).context("cannot make a DEALER socket")?;
+        socket.set_sndhwm(0)?;
+        socket.set_rcvhwm(0)?;
+        Ok(socket)
+    };
+    let back = unbounded(zmq::DEALER)?;
+    back.bind(BEHIND)?;
+    let behind = unbounded(zmq::DEALER)?;
+    behind.connect(BEHIND)?;
+    std::thread::spawn(move || acknowledge(&behind));
+    loop {
+        let mut items = [front.as_poll_item(zmq::POLLIN), back.as_poll_item(zmq::POLLIN)];
+        zmq::poll(&mut items, -1)?;
+        let [is_asked, is_answered] = items.map(|item| item.is_readable());
+        if is_asked {
+            pass(front, &back)?;
+        }
+        if is_answered {
+            pass(&back, front)?;
+        }
+    }
+}
+
+/// Passes on what is there, a turn's worth.
+fn pass(from: &zmq::Socket, to: &zmq::Socket) -> anyhow::Result<()> {
+    for _ in 0..TURN {
+        let mut frame = match from.recv_msg(zmq::DONTWAIT) {
+            Ok(frame) => frame,
+            Err(zmq::Error::EAGAIN) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        while frame.get_more() {
+            to.send(frame, zmq::SNDMORE)?;
+            frame = from.recv_msg(0)?;
+        }
+        to.send(frame, 0)?;
+    }
+    Ok(())
+}
+
+/// Acknowledges each message, until the sockets are gone.
+fn acknowledge(socket: &zmq::Socket) -> anyhow::Result<()> {
+    loop {
+        let name = socket.recv_msg(0)?;
+        let mut more = name.get_more();
+        while more {
+            more = socket.recv_msg(0)?.get_more();
+        }
+        socket.send(name, zmq::SNDMORE)?;
+        socket.send("", zmq::SNDMORE)?;
+        socket.send("OK", 0)?;
+    }
 }
 
 struct Broker {

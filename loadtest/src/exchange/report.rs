@@ -47,6 +47,8 @@ pub(crate) struct PairedReport {
     pub(crate) light: String,
     pub(crate) ours: Runs,
     pub(crate) floor: Runs,
+    /// A floor with nobody behind it.
+    pub(crate) echo: Option<Runs>,
 }
 
 impl PairedReport {
@@ -60,6 +62,7 @@ impl PairedReport {
             "work": self.work,
             "ours": self.ours.json(),
             "floor": self.floor.json(),
+            "echo": self.echo.as_ref().map(Runs::json),
             "ratio": {
                 "per_s": median(&self.ours.rates) / median(&self.floor.rates),
                 "light_p99": median(&self.ours.light_p99_ns) / median(&self.floor.light_p99_ns),
@@ -80,27 +83,26 @@ impl PairedReport {
                 spread(&runs.light_p99_ns, 1e-6),
             )
         };
-        table(&[
-            ("server", self.server.text()),
-            ("work", self.work.clone()),
-            ("server", format!("{}, {}", rate(&self.ours), processor(&self.ours))),
-            ("floor", format!("{}, {}", rate(&self.floor), processor(&self.floor))),
-            (
-                "ratio",
-                format!("{:.2} of the floor's rate", median(&self.ours.rates) / median(&self.floor.rates)),
-            ),
-            ("light load", self.light.clone()),
-            ("server", light(&self.ours)),
-            ("floor", light(&self.floor)),
-            (
-                "ratio",
-                format!(
-                    "{:.2} times the floor's p99",
-                    median(&self.ours.light_p99_ns) / median(&self.floor.light_p99_ns)
-                ),
-            ),
-            ("verified", self.verified.to_owned()),
-        ])
+        let mut rows = vec![("server", self.server.text()), ("work", self.work.clone())];
+        rows.push(("server", format!("{}, {}", rate(&self.ours), processor(&self.ours))));
+        for (name, floor) in self.floors() {
+            let ratio = median(&self.ours.rates) / median(&floor.rates);
+            rows.push((name, format!("{}, {}", rate(floor), processor(floor))));
+            rows.push(("ratio", format!("{ratio:.2} of that rate")));
+        }
+        rows.push(("light load", self.light.clone()));
+        rows.push(("server", light(&self.ours)));
+        for (name, floor) in self.floors() {
+            let ratio = median(&self.ours.light_p99_ns) / median(&floor.light_p99_ns);
+            rows.push((name, light(floor)));
+            rows.push(("ratio", format!("{ratio:.2} times that p99")));
+        }
+        rows.push(("verified", self.verified.to_owned()));
+        table(&rows)
+    }
+
+    fn floors(&self) -> impl Iterator<Item = (&'static str, &Runs)> {
+        std::iter::once(("floor", &self.floor)).chain(self.echo.as_ref().map(|echo| ("echo", echo)))
     }
 }
 
@@ -150,12 +152,15 @@ mod tests {
             light: "500 a second".to_owned(),
             ours: runs([80.0, 1.0, 90.0], 3e6),
             floor: runs([100.0, 100.0, 1e9], 2e6),
+            echo: Some(runs([160.0; 3], 1e6)),
         };
         assert_eq!(report.json()["ratio"]["per_s"], 0.8);
         assert_eq!(report.json()["ratio"]["light_p99"], 1.5);
         let text = report.text();
         assert!(
-            text.contains("0.80 of the floor's rate") && text.contains("80 triggers a second (1 to 90"),
+            text.contains("0.80 of that rate")
+                && text.contains("0.50 of that rate")
+                && text.contains("80 triggers a second (1 to 90"),
             "{text}"
         );
     }

@@ -5,7 +5,7 @@ use clap::Args;
 
 use super::client::{Asked, Clients, Command, Load, Pace};
 use super::report::{PairedReport, Runs};
-use super::side::{Floor, Served};
+use super::side::{Floor, FloorSort, Served};
 use crate::process::ProcessorTime;
 use crate::report::ServerReport;
 use crate::server::ServerOptions;
@@ -15,8 +15,9 @@ const CHANNEL: &str = "load";
 /// Lets ZeroMQ clients broadcast with requests in flight, and compares the rate with that of a bare broker.
 ///
 /// Each broadcast is acknowledged once it has its place in the channel's order; the channel has no subscribers, so that
-/// nothing but the way of a request is measured. The floor acknowledges the same requests at once. Server and floor take
-/// turns. Then the same under light load, for the latency from asking until the acknowledgement.
+/// nothing but the way of a request is measured. The floor passes the same requests from its ROUTER through a DEALER to a
+/// second thread, which acknowledges, as the channel's owner does; the echo acknowledges them at once, with nobody behind
+/// it. They take turns. Then the same under light load, for the latency from asking until the acknowledgement.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
     #[command(flatten)]
@@ -63,10 +64,11 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<PairedReport> {
 
 fn drive(options: &Options, served: &Served) -> anyhow::Result<PairedReport> {
     served.control.open_channel(served.subject.target(), CHANNEL)?;
-    let floor = Floor::start()?;
+    let (floor, echo) = (Floor::start(FloorSort::Forwarding)?, Floor::start(FloorSort::Direct)?);
     let connect = |endpoint| Clients::connect(endpoint, options.clients, options.server.patience());
-    let (mut clients, mut floor_clients) = (connect(&served.endpoint)?, connect(floor.endpoint())?);
-    let (mut ours, mut bare) = (Runs::default(), Runs::default());
+    let mut clients = connect(&served.endpoint)?;
+    let (mut floor_clients, mut echo_clients) = (connect(floor.endpoint())?, connect(echo.endpoint())?);
+    let (mut ours, mut bare, mut echoed) = (Runs::default(), Runs::default(), Runs::default());
     let load = |requests, pace| Load {
         command: Command::Broadcast(CHANNEL),
         requests,
@@ -82,9 +84,12 @@ fn drive(options: &Options, served: &Served) -> anyhow::Result<PairedReport> {
             let before = served.processor_time()?;
             let asked = clients.ask(load).context("the server's round")?;
             note(&mut ours, load, &asked, served.processor_time()?.since(before));
-            let before = floor.processor_time()?;
-            let asked = floor_clients.ask(load).context("the floor's round")?;
-            note(&mut bare, load, &asked, floor.processor_time()?.since(before));
+            let sides = [(&floor, &mut floor_clients, &mut bare), (&echo, &mut echo_clients, &mut echoed)];
+            for (floor, clients, runs) in sides {
+                let before = floor.processor_time()?;
+                let asked = clients.ask(load).context("the floor's round")?;
+                note(runs, load, &asked, floor.processor_time()?.since(before));
+            }
         }
     }
     Ok(PairedReport {
@@ -105,6 +110,7 @@ fn drive(options: &Options, served: &Served) -> anyhow::Result<PairedReport> {
         ),
         ours,
         floor: bare,
+        echo: Some(echoed),
     })
 }
 

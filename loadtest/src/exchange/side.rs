@@ -15,6 +15,15 @@ use crate::server::{ServerOptions, Subject};
 /// How long workers may take to be ready.
 const READY_MAX: Duration = Duration::from_secs(10);
 
+/// Which broker is the floor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FloorSort {
+    /// One thread: forwards to workers, acknowledges requests at once.
+    Direct,
+    /// Passes requests on to a second thread that acknowledges.
+    Forwarding,
+}
+
 /// The floor's broker, a child process that ends with this.
 pub(crate) struct Floor {
     child: Child,
@@ -26,10 +35,14 @@ impl Floor {
     ///
     /// # Errors
     /// It does not start.
-    pub(crate) fn start() -> anyhow::Result<Self> {
+    pub(crate) fn start(sort: FloorSort) -> anyhow::Result<Self> {
         let own = std::env::current_exe().context("cannot tell where this binary stands")?;
         let mut command = Command::new(own);
-        command.arg("broker").stdin(Stdio::null()).stdout(Stdio::piped());
+        command.arg("broker").args(match sort {
+            FloorSort::Direct => None,
+            FloorSort::Forwarding => Some("--forward"),
+        });
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
         // SAFETY: between fork and exec only prctl is called, which is async-signal-safe and takes no pointers.
         unsafe {
             command.pre_exec(|| {

@@ -10,7 +10,7 @@ use clap::Args;
 use super::client::{BACKLOG_MAX, Clients, Command, Load, Pace};
 use super::payload::{self, EVENT};
 use super::report::{PairedReport, Runs};
-use super::side::{Floor, Served};
+use super::side::{Floor, FloorSort, Served};
 use super::worker::{Found, Workers};
 use crate::clock::monotonic_ns;
 use crate::connection::ConnectionId;
@@ -86,7 +86,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<PairedReport> {
 }
 
 fn drive(options: &Options, served: &Served) -> anyhow::Result<PairedReport> {
-    let floor = Floor::start()?;
+    let floor = Floor::start(FloorSort::Direct)?;
     let mut floor_clients = Clients::connect(floor.endpoint(), options.sessions, options.server.patience())?;
     let mut browsers = Browsers::open(options, served)?;
     let (mut ours, mut bare) = (Runs::default(), Runs::default());
@@ -127,6 +127,7 @@ fn drive(options: &Options, served: &Served) -> anyhow::Result<PairedReport> {
         ),
         ours,
         floor: bare,
+        echo: None,
     })
 }
 
