@@ -1,12 +1,13 @@
 """Workers over ZeroMQ: who gets which trigger, what is acknowledged, and what becomes of it when a worker goes."""
 
 import json
+import pathlib
 import subprocess
 import sys
 
 import pytest
 
-from exchange import Worker, browser, client, error, figure, place, server, trigger, vhost
+from exchange import Worker, browser, client, error, eventually, figure, place, server, trigger, vhost
 from session import Vhost, fresh, request
 from wwfp import Wwfp, delivery, error as wwfp_error, ok
 
@@ -183,56 +184,25 @@ def test_what_a_leaving_worker_has_others_get_in_order(vhost, browser):
         assert staying.events(1) == ["last"]
 
 
-class Doomed:
-    """A worker in a process of its own, which acknowledges nothing."""
-
-    PROGRAM = """
-import sys, zmq
-url, user, token, window = sys.argv[1:]
-socket = zmq.Context().socket(zmq.DEALER)
-socket.plain_username, socket.plain_password = user.encode(), token.encode()
-socket.connect(url)
-socket.send_multipart([b"", b"RD", b"", window.encode()])
-while True:
-    if not socket.poll(500):
-        socket.send_multipart([b"", b"HB"])
-    else:
-        frames = socket.recv_multipart()
-        print(frames[1].decode(), flush=True)
-"""
-
-    def __init__(self, vhost, window):
-        arguments = [vhost.server.exchange_url, vhost.path, vhost.token, str(window)]
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", self.PROGRAM, *arguments], stdout=subprocess.PIPE, text=True
-        )
-
-    def __enter__(self):
-        return self
-
-    def wait_for(self, word):
-        """Returns once it was told `word`."""
-        assert word in map(str.strip, self._process.stdout)
-
-    def kill(self):
-        self._process.kill()
-
-    def __exit__(self, *_):
-        self._process.kill()
-        self._process.wait()
-        self._process.stdout.close()
-
-
-def test_a_killed_workers_triggers_are_redelivered_in_order(vhost, browser):
-    with Worker(vhost) as heir, Doomed(vhost, window=5) as doomed:
-        doomed.wait_for("HB")
-        place(browser, *numbered(8))
-        for _ in range(5):
-            doomed.wait_for("TR")
-        heir.say("RD", "", "100")
-        first = heir.events(3)
-        doomed.kill()
+def test_a_killed_workers_triggers_are_redelivered_in_order(vhost, browser, tmp_path):
+    told = tmp_path / "told"
+    told.touch()
+    program = pathlib.Path(__file__).with_name("zmq_worker.py")
+    arguments = [vhost.server.exchange_url, vhost.path, vhost.token, "hold", told]
+    with Worker(vhost) as heir, subprocess.Popen([sys.executable, program, *arguments]) as doomed:
+        try:
+            place_as_soon_as_there_is_a_worker(browser, "e0")
+            place(browser, *numbered(7, first=1))
+            eventually(lambda: told.read_text().split()[::2], numbered(5))
+            heir.say("RD", "", "100")
+            first = heir.events(3)
+        finally:
+            doomed.kill()
         assert first + heir.events(5) == [*numbered(3, first=5), *numbered(5)]
+
+
+def place_as_soon_as_there_is_a_worker(browser, event):
+    eventually(lambda: browser.ask(trigger(event)), f'{{"triggered":"{event}"}}')
 
 
 def test_what_was_acknowledged_last_counts(vhost, browser):
