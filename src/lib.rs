@@ -15,7 +15,8 @@
 //! # }
 //! ```
 //!
-//! A node starts threads of its own: one for each shard, one for everything else. It installs no
+//! A node starts threads of its own: one for each shard, one and libzmq's for backends over ZeroMQ, one for
+//! everything else. It installs no
 //! signal handler, no logger (it speaks to [`tracing`]) and no allocator; the binaries use mimalloc.
 //!
 //! What shards decide lives apart, in `webrocket_state`, and what stands on the wire in

@@ -38,12 +38,12 @@ pub(super) struct Connection<T> {
 }
 
 impl<T> Connection<T> {
-    /// Cuts it; whether it was not cut before.
-    pub(super) fn cut(&mut self) -> bool {
+    /// Cuts it. That it is over is heard like of any other.
+    pub(super) fn cut(&mut self) {
         if let Some(socket) = &self.socket {
             tcp::cut(socket.as_fd());
         }
-        !std::mem::replace(&mut self.is_cut, true)
+        self.is_cut = true;
     }
 
     /// Whether the server has cut it.
@@ -63,13 +63,13 @@ pub(super) struct Connections<T> {
     standing: HashMap<RawFd, Connection<T>, ahash::RandomState>,
     /// From this descriptor on they are kept for others than backends.
     ceiling: RawFd,
-    /// Connections cut off because descriptors ran short.
-    turned_away: u64,
+    /// Connections that were cut and are over.
+    cuts: u64,
 }
 
 impl<T: Default> Connections<T> {
     pub(super) fn new(monitor: Monitor, ceiling: RawFd) -> Self {
-        Self { monitor, standing: HashMap::default(), ceiling, turned_away: 0 }
+        Self { monitor, standing: HashMap::default(), ceiling, cuts: 0 }
     }
 
     /// What becomes readable when there is something to hear.
@@ -82,9 +82,9 @@ impl<T: Default> Connections<T> {
         self.standing.len()
     }
 
-    /// Takes how many were turned away since this was asked last.
-    pub(super) fn take_turned_away(&mut self) -> u64 {
-        std::mem::take(&mut self.turned_away)
+    /// Takes how many that had been cut were over since this was asked last.
+    pub(super) fn take_cuts(&mut self) -> u64 {
+        std::mem::take(&mut self.cuts)
     }
 
     /// Hears all that was said; `next` is the next number to be given. After this every connection that
@@ -104,11 +104,14 @@ impl<T: Default> Connections<T> {
                 ConnectionEvent::Ended(fd) => self.standing.remove(&fd),
             };
             if let Some(connection) = before {
+                self.cuts += u64::from(connection.is_cut);
                 ended(connection.owned);
             }
         }
         for fd in too_many {
-            self.turned_away += u64::from(self.standing.get_mut(&fd).is_some_and(Connection::cut));
+            if let Some(connection) = self.standing.get_mut(&fd) {
+                connection.cut();
+            }
         }
     }
 
@@ -117,8 +120,94 @@ impl<T: Default> Connections<T> {
         self.standing.get_mut(&fd).filter(|connection| number >= connection.first)
     }
 
-    /// All that stood when [`Connections::follow`] was called.
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Connection<T>> {
-        self.standing.values_mut()
+    /// Cuts those of which `is_wrong`. To be called right after [`Connections::follow`].
+    pub(super) fn cut_where(&mut self, is_wrong: impl Fn(&Connection<T>) -> bool) {
+        for connection in self.standing.values_mut() {
+            if !connection.is_cut && is_wrong(connection) {
+                connection.cut();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exchange::sockets::Entrance;
+    use std::{
+        net::{SocketAddr, TcpStream},
+        os::fd::AsRawFd,
+    };
+    use zmq::{Context, POLLIN, Socket, SocketType};
+
+    struct Entry {
+        connections: Connections<u32>,
+        address: SocketAddr,
+        _socket: Socket,
+    }
+
+    impl Entry {
+        fn open(ceiling: RawFd) -> Self {
+            let context = Context::new();
+            let socket = context.socket(SocketType::ROUTER).unwrap();
+            let monitor = Monitor::new(&context, &socket, Entrance::Exchange).unwrap();
+            socket.bind("tcp://127.0.0.1:*").unwrap();
+            let endpoint = socket.get_last_endpoint().unwrap().unwrap();
+            let address = endpoint.strip_prefix("tcp://").unwrap().parse().unwrap();
+            Self { connections: Connections::new(monitor, ceiling), address, _socket: socket }
+        }
+
+        /// Follows until `len` connections stand; what those that are over owned.
+        fn follow_until(&mut self, len: usize, next: u64) -> Vec<u32> {
+            let mut ended = Vec::new();
+            while self.connections.len() != len {
+                assert_eq!(self.connections.socket().poll(POLLIN, 30_000), Ok(1), "nothing happens");
+                self.connections.follow(Number(next), |owned| ended.push(owned));
+            }
+            ended
+        }
+
+        fn fd(&self) -> RawFd {
+            *self.connections.standing.keys().next().unwrap()
+        }
+    }
+
+    #[test]
+    fn a_number_from_before_is_another_connections() {
+        let mut entry = Entry::open(RawFd::MAX);
+        let peer = TcpStream::connect(entry.address).unwrap();
+        assert!(entry.follow_until(1, 7).is_empty());
+        let fd = entry.fd();
+        assert!(entry.connections.find(fd, Number(6)).is_none());
+        entry.connections.find(fd, Number(7)).unwrap().owned = 19;
+        assert!(entry.connections.find(fd, Number(8)).is_some());
+        assert!(entry.connections.find(fd + 1, Number(8)).is_none());
+        drop(peer);
+        assert_eq!(entry.follow_until(0, 9), [19]);
+        assert!(entry.connections.find(fd, Number(8)).is_none());
+        assert_eq!(entry.connections.take_cuts(), 0);
+    }
+
+    #[test]
+    fn who_is_cut_is_over_and_counted_once() {
+        let mut entry = Entry::open(RawFd::MAX);
+        let _peer = TcpStream::connect(entry.address).unwrap();
+        entry.follow_until(1, 0);
+        entry.connections.cut_where(|connection| connection.bytes_received() > 0);
+        let fd = entry.fd();
+        assert!(!entry.connections.find(fd, Number(0)).unwrap().is_cut());
+        entry.connections.cut_where(|connection| connection.bytes_received() == 0);
+        entry.follow_until(0, 0);
+        assert_eq!((entry.connections.take_cuts(), entry.connections.take_cuts()), (1, 0));
+    }
+
+    #[test]
+    fn nobody_gets_a_descriptor_that_is_kept_for_others() {
+        let lowest = TcpStream::connect(Entry::open(RawFd::MAX).address).unwrap().as_raw_fd();
+        let mut entry = Entry::open(lowest);
+        let _peer = TcpStream::connect(entry.address).unwrap();
+        entry.follow_until(1, 0);
+        entry.follow_until(0, 0);
+        assert_eq!(entry.connections.take_cuts(), 1);
     }
 }

@@ -78,9 +78,9 @@ impl Peers {
         &self.connections
     }
 
-    /// Takes how many connections were turned away since this was asked last.
-    pub(super) fn take_turned_away(&mut self) -> u64 {
-        self.connections.take_turned_away()
+    /// Takes how many connections that had been cut were over since this was asked last.
+    pub(super) fn take_cuts(&mut self) -> u64 {
+        self.connections.take_cuts()
     }
 
     /// Hears which connections are over.
@@ -213,16 +213,16 @@ impl Peers {
     }
 
     /// Cuts off who has sent more than `max` bytes that are not read yet: libzmq keeps all of a message in
-    /// memory until it is complete. How many were cut. Heartbeats of libzmq's own are among these bytes
-    /// for ever, but take years to add up to much.
-    pub(super) fn cut_unread(&mut self, max: u64) -> u64 {
+    /// memory until it is complete. Heartbeats of libzmq's own count as such for ever, but take years
+    /// to add up to much.
+    pub(super) fn cut_unread(&mut self, next: Number, max: u64) {
+        self.follow(next);
         let known = &self.known;
-        let read = |name: &Option<PeerName>| {
-            name.as_ref().and_then(|name| known.get(name)).map_or(0, |peer| peer.bytes_read)
-        };
-        let over = |name: &Option<PeerName>, received: u64| received.saturating_sub(read(name)) > max;
-        let connections = self.connections.iter_mut();
-        connections.map(|peer| u64::from(over(&peer.owned, peer.bytes_received()) && peer.cut())).sum()
+        let read = |name: &PeerName| known.get(name).map_or(0, |peer| peer.bytes_read);
+        self.connections.cut_where(|connection| {
+            let read = connection.owned.as_ref().map_or(0, read);
+            connection.bytes_received().saturating_sub(read) > max
+        });
     }
 }
 

@@ -20,7 +20,7 @@ use webrocket_wire::{Trigger, VhostPath};
 use zmq::{DONTWAIT, Message, SNDMORE, Socket};
 
 use super::{
-    connections::{Connection, Connections, Number},
+    connections::{Connections, Number},
     peers::bytes_on_the_wire,
     sockets,
     zap::Admission,
@@ -39,8 +39,6 @@ pub(super) struct Streams {
     frame: Message,
     /// libzmq's account of who asks is out of step.
     is_out_of_step: bool,
-    /// Connections that were cut off.
-    cuts: u64,
 }
 
 /// One stream.
@@ -63,7 +61,7 @@ enum Asked<'a> {
 
 impl Streams {
     pub(super) fn new(socket: Socket, connections: Connections<Stream>) -> Self {
-        Self { socket, connections, frame: Message::new(), is_out_of_step: false, cuts: 0 }
+        Self { socket, connections, frame: Message::new(), is_out_of_step: false }
     }
 
     pub(super) fn socket(&self) -> &Socket {
@@ -74,9 +72,9 @@ impl Streams {
         &self.connections
     }
 
-    /// Takes how many connections were cut off or turned away since this was asked last.
+    /// Takes how many connections that had been cut were over since this was asked last.
     pub(super) fn take_cuts(&mut self) -> u64 {
-        std::mem::take(&mut self.cuts) + self.connections.take_turned_away()
+        self.connections.take_cuts()
     }
 
     /// Hears which connections are over.
@@ -122,10 +120,11 @@ impl Streams {
             _ if self.is_out_of_step => true,
             Asked::Subscribe(topic) => {
                 let is_admitted = machine.admits(pass, topic);
-                if topics.insert(topic.into(), is_admitted).is_none() && is_admitted {
-                    if self.socket.set_subscribe(topic).is_ok() {
-                        machine.handle(now, ExchangeInput::Subscribed { pass, topic });
-                    }
+                if topics.insert(topic.into(), is_admitted).is_none()
+                    && is_admitted
+                    && self.socket.set_subscribe(topic).is_ok()
+                {
+                    machine.handle(now, ExchangeInput::Subscribed { pass, topic });
                 }
                 topics.len() > TOPICS_MAX
             }
@@ -138,7 +137,7 @@ impl Streams {
             Asked::Other => true,
         };
         if is_wrong {
-            self.cuts += u64::from(connection.cut());
+            connection.cut();
         }
     }
 
@@ -164,22 +163,20 @@ impl Streams {
     }
 
     /// Cuts off the vhost's streams that were let in with a pass that is not valid any more.
-    pub(super) fn cut_revoked(&mut self, vhost: VhostId, machine: &Exchange) {
-        let is_revoked =
-            |stream: &Stream| stream.pass.is_some_and(|pass| pass.vhost == vhost && !machine.is_valid(pass));
-        self.cuts += cut_where(&mut self.connections, |connection| is_revoked(&connection.owned));
+    pub(super) fn cut_revoked(&mut self, now: Instant, machine: &mut Exchange, next: Number, vhost: VhostId) {
+        self.follow(now, machine, next);
+        self.connections.cut_where(|connection| {
+            connection.owned.pass.is_some_and(|pass| pass.vhost == vhost && !machine.is_valid(pass))
+        });
     }
 
     /// Cuts off who has sent more than `max` bytes that are not read yet.
-    pub(super) fn cut_unread(&mut self, max: u64) {
-        self.cuts += cut_where(&mut self.connections, |connection| {
+    pub(super) fn cut_unread(&mut self, now: Instant, machine: &mut Exchange, next: Number, max: u64) {
+        self.follow(now, machine, next);
+        self.connections.cut_where(|connection| {
             connection.bytes_received().saturating_sub(connection.owned.bytes_read) > max
         });
     }
-}
-
-fn cut_where(connections: &mut Connections<Stream>, is_wrong: impl Fn(&Connection<Stream>) -> bool) -> u64 {
-    connections.iter_mut().map(|connection| u64::from(is_wrong(connection) && connection.cut())).sum()
 }
 
 fn asked(frame: &[u8]) -> Asked<'_> {

@@ -39,13 +39,16 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// When to try again after the line to the control thread was full: nobody tells when it has room.
 const RETRY: Duration = Duration::from_millis(1);
 
+/// Gets the machine's figures after each turn.
+type Publish = Box<dyn Fn(&[u64]) + Send>;
+
 /// What the thread is made of, apart from its machine.
 pub(super) struct Parts {
     pub(super) sockets: Sockets,
     pub(super) port: Port<ShardMessage>,
     pub(super) commands: Arc<ArrayQueue<ExchangeCommand>>,
     pub(super) reports: Sender<ExchangeReport>,
-    pub(super) publish: Box<dyn Fn(&[u64]) + Send>,
+    pub(super) publish: Publish,
     pub(super) unread_bytes_max: u64,
 }
 
@@ -78,7 +81,7 @@ pub(super) struct Thread {
     port: Port<ShardMessage>,
     commands: Arc<ArrayQueue<ExchangeCommand>>,
     reports: Sender<ExchangeReport>,
-    publish: Box<dyn Fn(&[u64]) + Send>,
+    publish: Publish,
     unread_bytes_max: u64,
     /// The number of the next connection that is let in.
     next_number: Number,
@@ -203,18 +206,9 @@ impl Thread {
             return;
         }
         self.next_look = now + LOOK_EVERY;
-        self.peers.follow(self.next_number);
-        self.streams.follow(now, &mut self.machine, self.next_number);
-        let cut = self.peers.cut_unread(self.unread_bytes_max);
-        if cut > 0 {
-            tracing::warn!(
-                cut,
-                bytes = self.unread_bytes_max,
-                "peers were cut off: they sent more than can be read"
-            );
-        }
-        self.machine.figures_mut().add(ExchangeFigure::PeersCut, cut);
-        self.streams.cut_unread(self.unread_bytes_max);
+        let (next, max) = (self.next_number, self.unread_bytes_max);
+        self.peers.cut_unread(next, max);
+        self.streams.cut_unread(now, &mut self.machine, next, max);
     }
 
     /// Does what the machine orders; whether it is over.
@@ -240,8 +234,7 @@ impl Thread {
                     self.machine.figures_mut().add(ExchangeFigure::CopiesDropped, u64::from(has_dropped));
                 }
                 ExchangeOrder::CutStreams { vhost } => {
-                    self.streams.follow(now, &mut self.machine, self.next_number);
-                    self.streams.cut_revoked(vhost, &self.machine);
+                    self.streams.cut_revoked(now, &mut self.machine, self.next_number, vhost);
                 }
                 ExchangeOrder::GiveUp { vhost, event } => {
                     tracing::warn!(%vhost, %event, "a trigger is given up: too many workers had it in vain");
@@ -272,7 +265,10 @@ impl Thread {
 
     fn publish_figures(&mut self) {
         let connected = self.peers.connections().len() + self.streams.connections().len();
-        let cut = self.peers.take_turned_away() + self.streams.take_cuts();
+        let cut = self.peers.take_cuts() + self.streams.take_cuts();
+        if cut > 0 {
+            tracing::warn!(cut, "ZeroMQ peers were cut off: revoked, out of bounds, or too many");
+        }
         let figures = self.machine.figures_mut();
         figures.set(ExchangeFigure::PeersConnected, connected as u64);
         figures.add(ExchangeFigure::PeersCut, cut);
