@@ -50,7 +50,7 @@ impl Bench {
             channels: Arc::default(),
         });
         for command in [
-            ExchangeCommand::PutAccess { ticket: Ticket(0), vhost: VHOST, token },
+            ExchangeCommand::PutAccess { ticket: Ticket(0), vhost: VHOST, token, keys: Arc::default() },
             ExchangeCommand::PutVhost { ticket: Ticket(0), vhost },
             ExchangeCommand::Serve,
         ] {

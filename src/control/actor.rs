@@ -112,11 +112,10 @@ impl Actor {
         let mut unreported = 0;
         for (stored, of_vhost) in stored.into_iter().zip(stored_channels) {
             let entry = vhosts.insert(stored);
-            let (vhost, token) = (Arc::clone(&entry.vhost), entry.token);
+            let vhost = Arc::clone(&entry.vhost);
             let id = vhost.id;
             channels.extend(of_vhost.into_iter().map(|channel| (id, channel)));
-            let access = |ticket| ExchangeCommand::PutAccess { ticket, vhost: id, token };
-            link.ask_exchange(access, Then::Nothing);
+            link.ask_exchange(|ticket| entry.access(ticket), Then::Nothing);
             link.ask_everybody(
                 |ticket| Command::PutVhost { ticket, vhost: Arc::clone(&vhost) },
                 |ticket| ExchangeCommand::PutVhost { ticket, vhost: Arc::clone(&vhost) },

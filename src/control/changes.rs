@@ -1,10 +1,10 @@
-//! Changes of vhosts, users, settings and tokens: stored first, then sent to all shards and the exchange.
+//! Changes of vhosts, users, keys, settings and tokens: stored first, then sent to all shards and the exchange.
 
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use webrocket_state::{Command, Settings, exchange::ExchangeCommand, vhost::VhostId};
-use webrocket_wire::{SingleAccessToken, UserName, VhostPath};
+use webrocket_wire::{BackendKey, SingleAccessToken, UserName, VhostPath};
 
 use super::{
     actor::Actor,
@@ -31,6 +31,11 @@ impl Actor {
             Request::AddVhost(path, reply) => answer(reply, self.add_vhost(path).await),
             Request::RemoveVhost(path, reply) => answer(reply, self.remove_vhost(path).await),
             Request::RegenerateToken(path, reply) => answer(reply, self.regenerate_token(path).await),
+            Request::ListKeys(path, reply) => {
+                answer(reply, self.vhosts.at(&path).map(|entry| Arc::clone(&entry.keys)));
+            }
+            Request::AddKey(path, key, reply) => answer(reply, self.add_key(path, key).await),
+            Request::RemoveKey(path, key, reply) => answer(reply, self.remove_key(path, key).await),
             Request::AddUser(path, user, reply) => answer(reply, self.add_user(path, user).await),
             Request::ChangeUser(path, name, change, reply) => {
                 answer(reply, self.change_user(path, name, change).await);
@@ -64,13 +69,14 @@ impl Actor {
             return Err(Refusal::VhostExists(path));
         }
         let record = VhostRecord { token: random::access_token(), settings: Settings::default() };
-        let stored = StoredVhost { path: path.clone(), record: record.clone(), users: Vec::new() };
+        let stored =
+            StoredVhost { path: path.clone(), record: record.clone(), users: Vec::new(), keys: Vec::new() };
         self.stored(move |store| store.put_vhost(&path, &record)).await?;
         tracing::info!(vhost = %stored.path, "vhost added");
-        let view = self.vhosts.insert(stored).view();
+        let entry = self.vhosts.insert(stored);
+        let view = entry.view();
+        self.link.ask_exchange(|ticket| entry.access(ticket), Then::Nothing);
         self.figures.vhosts.set(self.vhosts.len());
-        let (vhost, token) = (view.vhost.id, view.token);
-        self.link.ask_exchange(|ticket| ExchangeCommand::PutAccess { ticket, vhost, token }, Then::Nothing);
         Ok(self.send_vhost(view.clone(), view))
     }
 
@@ -109,11 +115,33 @@ impl Actor {
         let entry = self.vhosts.at_mut(&path)?;
         entry.token = token;
         let view = entry.view();
-        let vhost = view.vhost.id;
-        let (told, applied) = oneshot::channel();
-        self.link
-            .ask_exchange(|ticket| ExchangeCommand::PutAccess { ticket, vhost, token }, Then::Tell(told));
-        Ok(Sent { value: view, applied })
+        self.send_access(&path, view)
+    }
+
+    async fn add_key(&mut self, path: VhostPath, key: BackendKey) -> Result<Sent<()>, Refusal> {
+        self.vhosts.check_new_key(&path, &key)?;
+        self.stored({
+            let path = path.clone();
+            move |store| store.add_key(&path, key)
+        })
+        .await?;
+        tracing::info!(vhost = %path, %key, "key added");
+        Arc::make_mut(&mut self.vhosts.at_mut(&path)?.keys).insert(key);
+        self.send_access(&path, ())
+    }
+
+    async fn remove_key(&mut self, path: VhostPath, key: BackendKey) -> Result<Sent<()>, Refusal> {
+        if !self.vhosts.at(&path)?.keys.contains(&key) {
+            return Err(Refusal::NoKey(key));
+        }
+        self.stored({
+            let path = path.clone();
+            move |store| store.remove_key(&path, key)
+        })
+        .await?;
+        tracing::info!(vhost = %path, %key, "key removed");
+        Arc::make_mut(&mut self.vhosts.at_mut(&path)?.keys).remove(&key);
+        self.send_access(&path, ())
     }
 
     async fn add_user(&mut self, path: VhostPath, user: NewUser) -> Result<Sent<VhostView>, Refusal> {
@@ -208,6 +236,14 @@ impl Actor {
         }
         self.figures.tokens.set(self.tokens.len());
         issued
+    }
+
+    /// Sends to the exchange whom it lets in to the vhost.
+    fn send_access<T>(&mut self, path: &VhostPath, value: T) -> Result<Sent<T>, Refusal> {
+        let entry = self.vhosts.at(path)?;
+        let (told, applied) = oneshot::channel();
+        self.link.ask_exchange(|ticket| entry.access(ticket), Then::Tell(told));
+        Ok(Sent { value, applied })
     }
 
     /// Sends a vhost's new snapshot to all shards and the exchange.

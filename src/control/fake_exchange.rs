@@ -1,7 +1,7 @@
 //! An exchange for tests: it does what it is told at once, and has no peers of its own.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -16,7 +16,7 @@ use webrocket_state::{
     },
     message::{Outcome, RequestRef, Ticket},
 };
-use webrocket_wire::AccessToken;
+use webrocket_wire::{AccessToken, BackendKey};
 
 use super::fake_node::World;
 
@@ -25,6 +25,8 @@ use super::fake_node::World;
 pub(super) struct ExchangeWorld {
     /// The vhosts' access tokens.
     pub(super) access: BTreeMap<VhostId, AccessToken>,
+    /// The vhosts' keys.
+    pub(super) keys: BTreeMap<VhostId, Arc<BTreeSet<BackendKey>>>,
     /// The vhosts of which it knows more than that.
     pub(super) vhosts: Vec<VhostId>,
     /// Who takes events, of which vhost, by which filter and how.
@@ -75,8 +77,11 @@ pub(super) async fn fake_exchange(
 impl ExchangeWorld {
     fn carry_out(&mut self, command: ExchangeCommand, said: &mut Vec<ExchangeReport>) {
         let (ticket, outcome): (Ticket, Outcome) = match command {
-            ExchangeCommand::PutAccess { ticket, vhost, token } => {
-                if self.access.insert(vhost, token).is_some() {
+            ExchangeCommand::PutAccess { ticket, vhost, token, keys } => {
+                let before = (self.access.insert(vhost, token), self.keys.insert(vhost, Arc::clone(&keys)));
+                if let (Some(old), Some(old_keys)) = before
+                    && (old != token || !old_keys.is_subset(&keys))
+                {
                     self.close_sources(vhost, said);
                 }
                 (ticket, Outcome::Done)
@@ -88,6 +93,7 @@ impl ExchangeWorld {
             }
             ExchangeCommand::RemoveVhost { ticket, vhost } => {
                 self.access.remove(&vhost);
+                self.keys.remove(&vhost);
                 self.vhosts.retain(|known| *known != vhost);
                 self.close_sources(vhost, said);
                 (ticket, Outcome::Done)

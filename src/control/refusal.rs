@@ -6,9 +6,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::json;
-use webrocket_wire::{ChannelName, UserName, VhostPath};
+use webrocket_wire::{BackendKey, ChannelName, UserName, VhostPath};
 
-use super::tokens::TokenError;
+use super::{tokens::TokenError, vhosts::KEYS_MAX};
 
 /// A refused request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,6 +42,9 @@ pub(super) enum Refusal {
     /// There is no such user.
     #[error("the vhost has no user {0}")]
     NoUser(UserName),
+    /// There is no such key.
+    #[error("the vhost has no key {0}")]
+    NoKey(BackendKey),
     /// There is no such channel.
     #[error("the vhost has no channel {0}")]
     NoChannel(ChannelName),
@@ -54,12 +57,21 @@ pub(super) enum Refusal {
     /// There is such a user already.
     #[error("the vhost has a user {0} already")]
     UserExists(UserName),
+    /// There is such a key already.
+    #[error("the vhost has the key {0} already")]
+    KeyExists(BackendKey),
+    /// A key says which vhost a backend belongs to.
+    #[error("the key {0} is another vhost's; make another one")]
+    KeyElsewhere(BackendKey),
     /// The channel is open already.
     #[error("the channel {0} is open already")]
     ChannelExists(ChannelName),
     /// The vhost is full.
     #[error("the vhost has as many channels as its setting channels_max allows")]
     ChannelLimit,
+    /// The vhost has too many keys.
+    #[error("the vhost has {KEYS_MAX} keys, and cannot have more")]
+    KeyLimit,
     /// There are too many tokens.
     #[error("{0}")]
     TokenLimit(TokenError),
@@ -91,11 +103,16 @@ impl Refusal {
             Self::NoResource
             | Self::NoVhost(_)
             | Self::NoUser(_)
+            | Self::NoKey(_)
             | Self::NoChannel(_)
             | Self::NoSession(_) => StatusCode::NOT_FOUND,
             Self::NoMethod => StatusCode::METHOD_NOT_ALLOWED,
-            Self::VhostExists(_) | Self::UserExists(_) | Self::ChannelExists(_) => StatusCode::CONFLICT,
-            Self::ChannelLimit => StatusCode::FORBIDDEN,
+            Self::VhostExists(_)
+            | Self::UserExists(_)
+            | Self::KeyExists(_)
+            | Self::KeyElsewhere(_)
+            | Self::ChannelExists(_) => StatusCode::CONFLICT,
+            Self::ChannelLimit | Self::KeyLimit => StatusCode::FORBIDDEN,
             Self::TokenLimit(_) | Self::TooManySources | Self::TooManyConnections | Self::Stopping => {
                 StatusCode::SERVICE_UNAVAILABLE
             }

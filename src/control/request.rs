@@ -1,6 +1,6 @@
 //! What HTTP handlers ask of the task that owns the node's state.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
@@ -8,7 +8,7 @@ use webrocket_state::{
     Settings, Vhost, VhostId,
     message::{Frame, Outcome},
 };
-use webrocket_wire::{AccessToken, ChannelName, Rights, SingleAccessToken, UserName, VhostPath};
+use webrocket_wire::{AccessToken, BackendKey, ChannelName, Rights, SingleAccessToken, UserName, VhostPath};
 
 use super::{
     refusal::Refusal,
@@ -30,6 +30,9 @@ pub(super) enum Request {
     AddVhost(VhostPath, Reply<Sent<VhostView>>),
     RemoveVhost(VhostPath, Reply<Sent<()>>),
     RegenerateToken(VhostPath, Reply<Sent<VhostView>>),
+    ListKeys(VhostPath, Reply<Arc<BTreeSet<BackendKey>>>),
+    AddKey(VhostPath, BackendKey, Reply<Sent<()>>),
+    RemoveKey(VhostPath, BackendKey, Reply<Sent<()>>),
     AddUser(VhostPath, NewUser, Reply<Sent<VhostView>>),
     ChangeUser(VhostPath, UserName, UserChange, Reply<Sent<VhostView>>),
     RemoveUser(VhostPath, UserName, Reply<Sent<()>>),
@@ -60,6 +63,8 @@ impl Request {
             Self::AddVhost(..)
             | Self::RemoveVhost(..)
             | Self::RegenerateToken(..)
+            | Self::AddKey(..)
+            | Self::RemoveKey(..)
             | Self::AddUser(..)
             | Self::ChangeUser(..)
             | Self::RemoveUser(..)
@@ -68,6 +73,7 @@ impl Request {
             Self::ChangeChannel { .. }
             | Self::ListVhosts(_)
             | Self::ShowVhost(..)
+            | Self::ListKeys(..)
             | Self::ListChannels(..)
             | Self::DescribeChannel(..)
             | Self::IssueToken(..)

@@ -1,18 +1,23 @@
 //! All vhosts as the control thread knows them.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
-use webrocket_state::{User, Vhost, VhostId, vhost::ChannelCount};
-use webrocket_wire::{AccessToken, UserName, VhostPath};
+use webrocket_state::{
+    User, Vhost, VhostId, exchange::ExchangeCommand, message::Ticket, vhost::ChannelCount,
+};
+use webrocket_wire::{AccessToken, BackendKey, UserName, VhostPath};
 
 use super::{
     refusal::Refusal,
     request::{Caller, Pass, VhostView},
 };
 use crate::store::{SecretHash, StoredVhost, UserRecord, VhostRecord};
+
+/// The most keys of one vhost.
+pub(super) const KEYS_MAX: usize = 1_000;
 
 /// All vhosts, by path and by identity.
 #[derive(Debug, Default)]
@@ -27,6 +32,8 @@ pub(super) struct Vhosts {
 pub(super) struct Entry {
     pub(super) vhost: Arc<Vhost>,
     pub(super) token: AccessToken,
+    /// The keys of its backends, none of them another vhost's.
+    pub(super) keys: Arc<BTreeSet<BackendKey>>,
     pub(super) secrets: HashMap<UserName, Arc<SecretHash>>,
 }
 
@@ -44,6 +51,7 @@ impl Vhosts {
                 channels: Arc::new(ChannelCount::default()),
             }),
             token: stored.record.token,
+            keys: Arc::new(stored.keys.into_iter().collect()),
             secrets: HashMap::new(),
         };
         for (name, user) in stored.users {
@@ -101,6 +109,21 @@ impl Vhosts {
         self.by_path.get(self.paths.get(&id)?)
     }
 
+    /// Whether the vhost can have this key, too.
+    ///
+    /// # Errors
+    /// It has it already, another one has it, it has too many, or there is no such vhost.
+    pub(super) fn check_new_key(&self, path: &VhostPath, key: &BackendKey) -> Result<(), Refusal> {
+        let keys = &self.at(path)?.keys;
+        if keys.contains(key) {
+            return Err(Refusal::KeyExists(*key));
+        }
+        if self.iter().any(|entry| entry.keys.contains(key)) {
+            return Err(Refusal::KeyElsewhere(*key));
+        }
+        if keys.len() >= KEYS_MAX { Err(Refusal::KeyLimit) } else { Ok(()) }
+    }
+
     pub(super) fn contains(&self, path: &VhostPath) -> bool {
         self.by_path.contains_key(path)
     }
@@ -147,6 +170,12 @@ impl Entry {
     /// What the store keeps of the vhost itself.
     pub(super) fn record(&self) -> VhostRecord {
         VhostRecord { token: self.token, settings: self.vhost.settings }
+    }
+
+    /// The command that tells the exchange whom to let in.
+    pub(super) fn access(&self, ticket: Ticket) -> ExchangeCommand {
+        let keys = Arc::clone(&self.keys);
+        ExchangeCommand::PutAccess { ticket, vhost: self.vhost.id, token: self.token, keys }
     }
 
     /// The vhost as operators see it.

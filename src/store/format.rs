@@ -6,6 +6,7 @@
 //! | `vhosts` | path | JSON: access token, settings |
 //! | `users` | path, name | JSON: rights, secret's hash, generation |
 //! | `channels` | path, name | nothing: the key says that the channel is open |
+//! | `keys` | path, public key in Z85 | nothing: backends with this key are the vhost's |
 
 use std::path::Path;
 
@@ -17,6 +18,7 @@ pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("me
 pub(super) const VHOSTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("vhosts");
 pub(super) const USERS: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("users");
 pub(super) const CHANNELS: TableDefinition<'_, (&str, &str), ()> = TableDefinition::new("channels");
+pub(super) const KEYS: TableDefinition<'_, (&str, &str), ()> = TableDefinition::new("keys");
 
 /// Key in [`META`]: the format version.
 pub(super) const FORMAT: &str = "format";
@@ -27,7 +29,7 @@ pub(super) const NEXT_GENERATION: &str = "next_generation";
 type Upgrade = fn(&WriteTransaction) -> Result<(), StoreError>;
 
 /// The upgrade at index `n` leads from format `n + 1` to `n + 2`.
-const UPGRADES: &[Upgrade] = &[];
+const UPGRADES: &[Upgrade] = &[add_keys];
 
 /// The format that this version writes.
 #[cfg(test)]
@@ -61,11 +63,18 @@ fn prepare_with(database: &Database, file: &Path, upgrades: &[Upgrade]) -> Resul
             transaction.open_table(VHOSTS)?;
             transaction.open_table(USERS)?;
             transaction.open_table(CHANNELS)?;
+            transaction.open_table(KEYS)?;
             transaction.open_table(META)?.insert(NEXT_GENERATION, 1)?;
         }
     }
     transaction.open_table(META)?.insert(FORMAT, current)?;
     transaction.commit()?;
+    Ok(())
+}
+
+/// To format 2: vhosts have keys of backends.
+fn add_keys(transaction: &WriteTransaction) -> Result<(), StoreError> {
+    transaction.open_table(KEYS)?;
     Ok(())
 }
 
@@ -127,6 +136,21 @@ mod tests {
         assert_eq!(format(&database), 4);
         let meta = database.begin_read().unwrap().open_table(META).unwrap();
         assert_eq!(meta.get("steps").unwrap().unwrap().value(), 123);
+    }
+
+    /// The tables of format 1 had no keys.
+    #[test]
+    fn a_store_without_keys_gets_room_for_them() {
+        let database = database();
+        let transaction = database.begin_write().unwrap();
+        transaction.open_table(VHOSTS).unwrap().insert("/a", &b"{}"[..]).unwrap();
+        transaction.open_table(META).unwrap().insert(FORMAT, 1).unwrap();
+        transaction.commit().unwrap();
+        prepare(&database, Path::new("test")).unwrap();
+        assert_eq!(format(&database), CURRENT);
+        let transaction = database.begin_read().unwrap();
+        assert_eq!(transaction.open_table(KEYS).unwrap().iter().unwrap().count(), 0);
+        assert_eq!(transaction.open_table(VHOSTS).unwrap().get("/a").unwrap().unwrap().value(), b"{}");
     }
 
     #[test]

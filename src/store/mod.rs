@@ -1,4 +1,4 @@
-//! What outlives the process: vhosts, their users, settings and explicitly opened channels.
+//! What outlives the process: vhosts, their users, keys, settings and explicitly opened channels.
 //!
 //! One redb database in the data directory, or in memory (`--dev`). Every change is durable when
 //! its method returns. Methods block for some milliseconds; the control thread, the only writer,
@@ -22,13 +22,13 @@ use redb::{
     Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageError, WriteTransaction,
     backends::InMemoryBackend,
 };
-use webrocket_wire::{ChannelName, Rights, UserName, VhostPath};
+use webrocket_wire::{BackendKey, ChannelName, Rights, UserName, VhostPath};
 
 pub use error::StoreError;
 pub use record::{ChannelWrite, StoredVhost, UserRecord, VhostRecord};
 pub use secret::{NoSecretHash, SecretHash};
 
-use format::{CHANNELS, META, NEXT_GENERATION, USERS, VHOSTS};
+use format::{CHANNELS, KEYS, META, NEXT_GENERATION, USERS, VHOSTS};
 use record::BadRecord;
 
 /// The database's name in the data directory.
@@ -74,13 +74,14 @@ impl Store {
         Ok(Self { database: Arc::new(database), file: file.into() })
     }
 
-    /// All vhosts with their users, by path.
+    /// All vhosts with their users and keys, by path.
     ///
     /// # Errors
     /// The store failed.
     pub fn vhosts(&self) -> Result<Vec<StoredVhost>, StoreError> {
         let transaction = self.database.begin_read()?;
         let users = transaction.open_table(USERS)?;
+        let keys = transaction.open_table(KEYS)?;
         let mut vhosts = Vec::new();
         for entry in transaction.open_table(VHOSTS)?.iter()? {
             let (path, record) = entry?;
@@ -92,7 +93,11 @@ impl Store {
                 of_vhost
                     .push((self.name(key.value().1)?, self.read(UserRecord::from_bytes(record.value()))?));
             }
-            vhosts.push(StoredVhost { path, record, users: of_vhost });
+            let mut its_keys = Vec::new();
+            for entry in keys.range(below(path.as_str()))? {
+                its_keys.push(self.name(entry?.0.value().1)?);
+            }
+            vhosts.push(StoredVhost { path, record, users: of_vhost, keys: its_keys });
         }
         Ok(vhosts)
     }
@@ -121,7 +126,7 @@ impl Store {
         })
     }
 
-    /// Removes a vhost with its users and channels.
+    /// Removes a vhost with its users, keys and channels.
     ///
     /// # Errors
     /// The store failed; nothing changed.
@@ -130,6 +135,7 @@ impl Store {
             transaction.open_table(VHOSTS)?.remove(vhost.as_str())?;
             transaction.open_table(USERS)?.retain_in(below(vhost.as_str()), |_, _| false)?;
             transaction.open_table(CHANNELS)?.retain_in(below(vhost.as_str()), |_, ()| false)?;
+            transaction.open_table(KEYS)?.retain_in(below(vhost.as_str()), |_, ()| false)?;
             Ok(())
         })
     }
@@ -184,6 +190,30 @@ impl Store {
         })
     }
 
+    /// Adds a key of a vhost's backends.
+    ///
+    /// # Errors
+    /// The store failed; nothing changed.
+    pub fn add_key(&self, vhost: &VhostPath, key: BackendKey) -> Result<(), StoreError> {
+        self.write(|transaction| {
+            let key = key.to_string();
+            transaction.open_table(KEYS)?.insert((vhost.as_str(), key.as_str()), ())?;
+            Ok(())
+        })
+    }
+
+    /// Removes a key of a vhost's backends.
+    ///
+    /// # Errors
+    /// The store failed; nothing changed.
+    pub fn remove_key(&self, vhost: &VhostPath, key: BackendKey) -> Result<(), StoreError> {
+        self.write(|transaction| {
+            let key = key.to_string();
+            transaction.open_table(KEYS)?.remove((vhost.as_str(), key.as_str()))?;
+            Ok(())
+        })
+    }
+
     /// Writes several channels at once, in order: one transaction costs as much as one channel.
     /// Says of each whether that changed anything.
     ///
@@ -230,7 +260,7 @@ impl Store {
     }
 }
 
-/// The keys of one vhost. Names are printable ASCII, so DEL is above all of them.
+/// The entries of one vhost. Names and keys are printable ASCII, so DEL is above all of them.
 fn below(vhost: &str) -> std::ops::RangeInclusive<(&str, &str)> {
     (vhost, "")..=(vhost, "\u{7f}")
 }

@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 use webrocket_state::Settings;
-use webrocket_wire::{AccessToken, ChannelName, Rights, UserName, VhostPath};
+use webrocket_wire::{AccessToken, BackendKey, ChannelName, Rights, UserName, VhostPath};
 
 use super::SecretHash;
 
-/// A vhost as stored, without its users and channels.
+/// A vhost as stored, without its users, keys and channels.
 #[derive(Debug, Clone)]
 pub struct VhostRecord {
     /// The credential of its backends.
@@ -26,7 +26,7 @@ pub struct UserRecord {
     pub generation: u64,
 }
 
-/// A vhost with its users.
+/// A vhost with its users and keys.
 #[derive(Debug, Clone)]
 pub struct StoredVhost {
     /// Its path.
@@ -35,6 +35,8 @@ pub struct StoredVhost {
     pub record: VhostRecord,
     /// Its users, by name.
     pub users: Vec<(UserName, UserRecord)>,
+    /// The public keys of its backends.
+    pub keys: Vec<BackendKey>,
 }
 
 /// A channel that is to be in the store, or no longer.

@@ -10,6 +10,10 @@ fn user(text: &str) -> UserName {
     text.parse().unwrap()
 }
 
+fn key(byte: u8) -> BackendKey {
+    BackendKey::from_bytes([byte; 32])
+}
+
 fn write(vhost: &str, channel: &str, open: bool) -> ChannelWrite {
     ChannelWrite { vhost: path(vhost), channel: channel.parse().unwrap(), open }
 }
@@ -28,6 +32,10 @@ fn what_was_stored_is_there_after_a_restart() {
     let secret = SecretHash::of(&Secret::new("pw"));
     let joe = store.add_user(&path("/a"), &user("joe"), Rights::READ, Some(secret)).unwrap();
     let ann = store.add_user(&path("/a/b"), &user("ann"), Rights::ALL, None).unwrap();
+    for (vhost, byte) in [("/a", 9), ("/a", 1), ("/a", 9), ("/a", 2), ("/a/b", 3)] {
+        store.add_key(&path(vhost), key(byte)).unwrap();
+    }
+    store.remove_key(&path("/a"), key(2)).unwrap();
     assert_eq!(
         store
             .write_channels(&[write("/a", "x", true), write("/a", "y", true), write("/a", "x", true)])
@@ -43,6 +51,7 @@ fn what_was_stored_is_there_after_a_restart() {
     assert_eq!(vhosts[0].record.settings, record(1).settings);
     assert_eq!(vhosts[0].users, [(user("joe"), joe)]);
     assert_eq!(vhosts[1].users, [(user("ann"), ann)]);
+    assert_eq!((&*vhosts[0].keys, &*vhosts[1].keys), (&[key(1), key(9)][..], &[key(3)][..]));
     let channels = store.channels(&path("/a")).unwrap();
     assert_eq!(channels.iter().map(ChannelName::as_str).collect::<Vec<_>>(), ["x", "y"]);
     assert_eq!(store.channels(&path("/a/b")).unwrap(), []);
@@ -55,11 +64,15 @@ fn a_removed_vhost_leaves_nothing_and_takes_nothing_else() {
         store.put_vhost(&path(vhost), &record(1)).unwrap();
         store.add_user(&path(vhost), &user("joe"), Rights::READ, None).unwrap();
         store.write_channels(&[write(vhost, "x", true)]).unwrap();
+        store.add_key(&path(vhost), key(1)).unwrap();
     }
     store.remove_vhost(&path("/a")).unwrap();
     store.put_vhost(&path("/a"), &record(1)).unwrap();
     let vhosts = store.vhosts().unwrap();
-    assert_eq!(vhosts.iter().map(|vhost| vhost.users.len()).collect::<Vec<_>>(), [0, 1, 1]);
+    assert_eq!(
+        vhosts.iter().map(|vhost| (vhost.users.len(), vhost.keys.len())).collect::<Vec<_>>(),
+        [(0, 0), (1, 1), (1, 1)]
+    );
     assert_eq!(store.channels(&path("/a")).unwrap(), []);
     assert_eq!(store.channels(&path("/a-b")).unwrap().len(), 1);
 }

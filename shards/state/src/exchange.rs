@@ -73,12 +73,12 @@ use working::{Seats, Taker};
 /// The name of a peer on the ROUTER socket: its routing id.
 pub type PeerName = Arc<[u8]>;
 
-/// What somebody was let in with: a vhost, and which of its access tokens.
+/// What somebody was let in with: a vhost, and which of its access tokens and sets of keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Pass {
     /// The vhost.
     pub vhost: VhostId,
-    /// Counts the vhost's access tokens: a pass of an earlier one is worth nothing.
+    /// Counts how often something was taken away from who may be let in: a pass from before is worth nothing.
     pub generation: u64,
 }
 
@@ -290,7 +290,14 @@ impl Exchange {
         self.vhosts.authenticate(path, token).filter(|_| self.is_serving)
     }
 
-    /// Whether a pass is of its vhost's present access token.
+    /// Lets in who has proved to have the secret half of this public key. Nobody before
+    /// [`Exchange::is_serving`].
+    #[must_use]
+    pub fn authenticate_key(&self, key: &[u8; 32]) -> Option<Pass> {
+        self.vhosts.authenticate_key(key).filter(|_| self.is_serving)
+    }
+
+    /// Whether all that was good for being let in when the pass was given still is.
     #[must_use]
     pub fn is_valid(&self, pass: Pass) -> bool {
         self.vhosts.is_valid(pass)

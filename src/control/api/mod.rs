@@ -8,6 +8,8 @@
 //! | `/vhosts/<vhost>/token` | `PUT`: a new access token |
 //! | `/vhosts/<vhost>/users` | `GET`, `POST {"name", "secret"?, "rights"}` |
 //! | `/vhosts/<vhost>/users/<name>` | `GET`, `PATCH {"rights"?, "secret"?}`, `DELETE` |
+//! | `/vhosts/<vhost>/keys` | `GET`, `POST {"key"}` |
+//! | `/vhosts/<vhost>/keys/<key>` | `DELETE` |
 //! | `/vhosts/<vhost>/channels` | `GET`, `POST {"name"}` |
 //! | `/vhosts/<vhost>/channels/<name>` | `GET`, `DELETE` |
 //! | `/vhosts/<vhost>/settings` | `GET`, `PATCH {"<setting>": <value>, …}` |
@@ -25,6 +27,7 @@
 mod backends;
 mod body;
 mod channels;
+mod keys;
 mod node;
 mod settings;
 mod tokens;
@@ -39,7 +42,7 @@ use axum::{
     http::{HeaderName, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{get, post, put},
+    routing::{delete, get, post, put},
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
@@ -84,6 +87,8 @@ pub(super) fn router(api: Api) -> Router {
         .route("/vhosts/{vhost}/token", put(vhosts::regenerate_token))
         .route("/vhosts/{vhost}/users", get(users::list).post(users::add))
         .route("/vhosts/{vhost}/users/{name}", get(users::show).patch(users::change).delete(users::remove))
+        .route("/vhosts/{vhost}/keys", get(keys::list).post(keys::add))
+        .route("/vhosts/{vhost}/keys/{key}", delete(keys::remove))
         .route("/vhosts/{vhost}/channels", get(channels::list).post(channels::open))
         .route("/vhosts/{vhost}/channels/{name}", get(channels::show).delete(channels::close))
         .route("/vhosts/{vhost}/settings", get(settings::show).patch(settings::change))

@@ -1,8 +1,8 @@
-//! The control thread's word: vhosts and their tokens, takers over HTTP, what operators ask.
+//! The control thread's word: vhosts, their tokens and keys, takers over HTTP, what operators ask.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
-use webrocket_wire::AccessToken;
+use webrocket_wire::{AccessToken, BackendKey};
 
 use super::{
     Exchange, ExchangeCommand, ExchangeFigure, ExchangeOrder, ExchangeReport, QueueInfo, QueueLimits, Queued,
@@ -17,7 +17,9 @@ impl Exchange {
         match command {
             ExchangeCommand::PutVhost { ticket, vhost } => self.put_vhost(ticket, vhost),
             ExchangeCommand::RemoveVhost { ticket, vhost } => self.remove_vhost(ticket, vhost),
-            ExchangeCommand::PutAccess { ticket, vhost, token } => self.put_access(ticket, vhost, token),
+            ExchangeCommand::PutAccess { ticket, vhost, token, keys } => {
+                self.put_access(ticket, vhost, token, keys);
+            }
             ExchangeCommand::ClientAnswered { request, answer } => self.client_answered(request, answer),
             ExchangeCommand::ChannelChanged { request, outcome } => self.channel_changed(request, &outcome),
             ExchangeCommand::OpenSource { ticket, source, vhost, filter, mode } => {
@@ -44,9 +46,16 @@ impl Exchange {
         self.applied(ticket, Outcome::Done);
     }
 
-    fn put_access(&mut self, ticket: Ticket, vhost: VhostId, token: AccessToken) {
-        self.vhosts.put_access(vhost, token);
-        self.cut_off(vhost);
+    fn put_access(
+        &mut self,
+        ticket: Ticket,
+        vhost: VhostId,
+        token: AccessToken,
+        keys: Arc<BTreeSet<BackendKey>>,
+    ) {
+        if self.vhosts.put_access(vhost, token, keys) {
+            self.cut_off(vhost);
+        }
         self.applied(ticket, Outcome::Done);
     }
 

@@ -1,9 +1,9 @@
 //! What the control thread and the exchange say to each other.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use uuid::Uuid;
-use webrocket_wire::{AccessToken, ChannelName, SingleAccessToken, Status, Trigger};
+use webrocket_wire::{AccessToken, BackendKey, ChannelName, SingleAccessToken, Status, Trigger};
 
 use super::{Filter, TriggerId};
 use crate::{
@@ -28,8 +28,9 @@ pub enum ExchangeCommand {
         /// Which one.
         vhost: VhostId,
     },
-    /// The vhost's backends present this token from now on; those that presented
-    /// Another one are cut off. Comes before the vhost's first [`ExchangeCommand::PutVhost`]. [`Outcome::Done`].
+    /// The vhost's backends present this token, or one of these keys, from now on. If they could present
+    /// something else before, all of them are cut off. Comes before the vhost's first
+    /// [`ExchangeCommand::PutVhost`]. [`Outcome::Done`].
     PutAccess {
         /// Names this command in its [`ExchangeReport::Applied`].
         ticket: Ticket,
@@ -37,6 +38,8 @@ pub enum ExchangeCommand {
         vhost: VhostId,
         /// The token.
         token: AccessToken,
+        /// The keys; none of them is another vhost's.
+        keys: Arc<BTreeSet<BackendKey>>,
     },
     /// The answer to [`ExchangeReport::AskForClient`].
     ClientAnswered {

@@ -7,13 +7,13 @@ mod sources;
 mod workers;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, LazyLock, Mutex},
     time::{Duration, Instant},
 };
 
 use regex::Regex;
-use webrocket_wire::{AccessToken, Trigger, trigger::Origin, wbp::ServerMessage};
+use webrocket_wire::{AccessToken, BackendKey, Trigger, trigger::Origin, wbp::ServerMessage};
 
 use super::{
     Exchange, ExchangeCommand, ExchangeConfig, ExchangeInput, ExchangeOrder, ExchangeReport, Filter, Pass,
@@ -80,7 +80,14 @@ impl Bench {
 
     fn put_access(&mut self, vhost: VhostId, byte: u8) {
         let token = AccessToken::from_bytes([byte; 20]);
-        assert_eq!(self.apply(|ticket| ExchangeCommand::PutAccess { ticket, vhost, token }), Outcome::Done);
+        self.put_keys(vhost, token, &[]);
+    }
+
+    fn put_keys(&mut self, vhost: VhostId, token: AccessToken, keys: &[u8]) {
+        let keys: BTreeSet<_> = keys.iter().map(|byte| BackendKey::from_bytes([*byte; 32])).collect();
+        let keys = Arc::new(keys);
+        let put = self.apply(|ticket| ExchangeCommand::PutAccess { ticket, vhost, token, keys });
+        assert_eq!(put, Outcome::Done);
     }
 
     fn put_vhost(&mut self, id: VhostId, path: &str, settings: Settings) {

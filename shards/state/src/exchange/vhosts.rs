@@ -1,8 +1,11 @@
 //! Vhosts as the exchange knows them: who is let in, and which streams listen.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
-use webrocket_wire::{AccessToken, VhostPath};
+use webrocket_wire::{AccessToken, BackendKey, VhostPath};
 
 use super::{Pass, message::SourceId};
 use crate::vhost::{Vhost, VhostId};
@@ -12,7 +15,8 @@ use crate::vhost::{Vhost, VhostId};
 pub(super) struct Entry {
     pub(super) snapshot: Option<Arc<Vhost>>,
     token: Option<AccessToken>,
-    /// Of the token; 0 without one.
+    keys: Arc<BTreeSet<BackendKey>>,
+    /// Counts what its backends were let in with; 0 without a token.
     generation: u64,
     pub(super) streams: Streams,
     /// The takers over HTTP, workers and streams, in the order in which they came.
@@ -24,6 +28,7 @@ pub(super) struct Entry {
 pub(super) struct Vhosts {
     entries: HashMap<VhostId, Entry, ahash::RandomState>,
     by_path: HashMap<VhostPath, VhostId, ahash::RandomState>,
+    by_key: HashMap<BackendKey, VhostId, ahash::RandomState>,
     last_generation: u64,
 }
 
@@ -53,16 +58,37 @@ impl Vhosts {
         entry.snapshot = Some(vhost);
     }
 
-    /// Passes of earlier tokens are worth nothing from now on.
-    pub(super) fn put_access(&mut self, vhost: VhostId, token: AccessToken) {
-        self.last_generation += 1;
+    /// The token and the keys that let in from now on. If that takes anything away from the vhost's backends,
+    /// all earlier passes are worth nothing any more: whether it does.
+    pub(super) fn put_access(
+        &mut self,
+        vhost: VhostId,
+        token: AccessToken,
+        keys: Arc<BTreeSet<BackendKey>>,
+    ) -> bool {
         let entry = self.entries.entry(vhost).or_default();
+        let is_revoking = entry.token != Some(token) || !entry.keys.is_subset(&keys);
+        for key in entry.keys.difference(&keys) {
+            self.by_key.remove(key);
+        }
+        for key in keys.difference(&entry.keys) {
+            let before = self.by_key.insert(*key, vhost);
+            assert!(before.is_none(), "a key belongs to one vhost");
+        }
+        if is_revoking {
+            self.last_generation += 1;
+            entry.generation = self.last_generation;
+        }
         entry.token = Some(token);
-        entry.generation = self.last_generation;
+        entry.keys = keys;
+        is_revoking
     }
 
     pub(super) fn remove(&mut self, vhost: VhostId) {
         let Some(entry) = self.entries.remove(&vhost) else { return };
+        for key in &*entry.keys {
+            self.by_key.remove(key);
+        }
         if let Some(snapshot) = entry.snapshot
             && self.by_path.get(&snapshot.path) == Some(&vhost)
         {
@@ -77,6 +103,12 @@ impl Vhosts {
         let entry = self.entry(vhost)?;
         let is_right = entry.token.as_ref() == Some(&token);
         is_right.then_some(Pass { vhost, generation: entry.generation })
+    }
+
+    pub(super) fn authenticate_key(&self, key: &[u8; 32]) -> Option<Pass> {
+        let vhost = *self.by_key.get(&BackendKey::from_bytes(*key))?;
+        let entry = self.entry(vhost)?;
+        Some(Pass { vhost, generation: entry.generation })
     }
 
     pub(super) fn is_valid(&self, pass: Pass) -> bool {
@@ -140,9 +172,14 @@ mod tests {
 
     const VHOST: VhostId = VhostId(3);
 
+    fn put_access(vhosts: &mut Vhosts, vhost: VhostId, token: u8, keys: &[u8]) -> bool {
+        let keys = keys.iter().map(|byte| BackendKey::from_bytes([*byte; 32]));
+        vhosts.put_access(vhost, AccessToken::from_bytes([token; 20]), Arc::new(keys.collect()))
+    }
+
     fn vhosts() -> Vhosts {
         let mut vhosts = Vhosts::default();
-        vhosts.put_access(VHOST, AccessToken::from_bytes([1; 20]));
+        put_access(&mut vhosts, VHOST, 1, &[]);
         vhosts.put(Arc::new(Vhost {
             id: VHOST,
             path: "/moon".parse().unwrap(),
@@ -166,13 +203,39 @@ mod tests {
             assert_eq!(vhosts.authenticate(path.as_bytes(), token.as_bytes()), None);
         }
         assert_eq!(vhosts.authenticate(b"\xff", b"\xff"), None);
-        vhosts.put_access(VHOST, AccessToken::from_bytes([2; 20]));
-        assert!(!vhosts.is_valid(pass));
+        assert!(put_access(&mut vhosts, VHOST, 2, &[]) && !vhosts.is_valid(pass));
         assert_eq!(vhosts.authenticate(b"/moon", right.as_bytes()), None);
         let newer = vhosts.authenticate(b"/moon", wrong.as_bytes()).unwrap();
         assert!(newer != pass && vhosts.is_valid(newer));
         vhosts.remove(VHOST);
         assert!(!vhosts.is_valid(newer) && vhosts.authenticate(b"/moon", wrong.as_bytes()).is_none());
+    }
+
+    #[test]
+    fn keys_let_in_and_are_taken_away() {
+        let mut vhosts = vhosts();
+        let let_in = |vhosts: &Vhosts, byte| vhosts.authenticate_key(&[byte; 32]);
+        assert_eq!(let_in(&vhosts, 7), None);
+        assert!(!put_access(&mut vhosts, VHOST, 1, &[7]), "nobody loses anything");
+        let pass = let_in(&vhosts, 7).unwrap();
+        assert!(!put_access(&mut vhosts, VHOST, 1, &[7, 8]) && vhosts.is_valid(pass));
+        assert_eq!(
+            (let_in(&vhosts, 7), let_in(&vhosts, 8), let_in(&vhosts, 9)),
+            (Some(pass), Some(pass), None)
+        );
+
+        assert!(put_access(&mut vhosts, VHOST, 1, &[8, 9]) && !vhosts.is_valid(pass));
+        let newer = let_in(&vhosts, 8).unwrap();
+        assert!(let_in(&vhosts, 7).is_none() && vhosts.is_valid(newer) && let_in(&vhosts, 9) == Some(newer));
+        assert!(put_access(&mut vhosts, VHOST, 2, &[8, 9]) && !vhosts.is_valid(newer), "another token");
+
+        // What one vhost gave up may be another's.
+        let other = VhostId(4);
+        put_access(&mut vhosts, other, 3, &[7]);
+        assert_eq!(let_in(&vhosts, 7), None, "nothing more is known of that vhost");
+        vhosts.remove(VHOST);
+        put_access(&mut vhosts, other, 3, &[7, 8]);
+        assert_eq!((let_in(&vhosts, 8), let_in(&vhosts, 9)), (None, None));
     }
 
     #[test]

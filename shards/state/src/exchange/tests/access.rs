@@ -12,6 +12,7 @@ fn nobody_is_let_in_before_everything_is_in_effect() {
     let now = Instant::now();
     let token = AccessToken::from_bytes([1; 20]);
     let digits = token.reveal();
+    let keys = Arc::new(BTreeSet::from([BackendKey::from_bytes([7; 32])]));
     let vhost = Arc::new(Vhost {
         id: MOON,
         path: "/moon".parse().unwrap(),
@@ -20,15 +21,17 @@ fn nobody_is_let_in_before_everything_is_in_effect() {
         channels: Arc::default(),
     });
     for command in [
-        ExchangeCommand::PutAccess { ticket: Ticket(0), vhost: MOON, token },
+        ExchangeCommand::PutAccess { ticket: Ticket(0), vhost: MOON, token, keys },
         ExchangeCommand::PutVhost { ticket: Ticket(0), vhost },
     ] {
         exchange.handle(now, ExchangeInput::Command(command));
     }
     assert_eq!(exchange.authenticate(b"/moon", digits.as_bytes()), None);
+    assert_eq!(exchange.authenticate_key(&[7; 32]), None);
     assert!(exchange.next_order().is_none(), "there is nobody to be cut off");
     exchange.handle(now, ExchangeInput::Command(ExchangeCommand::Serve));
-    assert!(exchange.is_serving() && exchange.authenticate(b"/moon", digits.as_bytes()).is_some());
+    let pass = exchange.authenticate(b"/moon", digits.as_bytes());
+    assert!(exchange.is_serving() && pass.is_some() && exchange.authenticate_key(&[7; 32]) == pass);
 }
 
 #[test]
@@ -73,6 +76,30 @@ fn another_token_cuts_off_all_who_had_the_old_one() {
     assert_eq!(bench.hear("w", &["RD", "job", "9"]), ["w: TR 0 #1", "w: TR 1 #2", "w: TR 2 #3"]);
     assert_eq!(bench.trigger(SUN, "job"), Answer::Triggered);
     assert_eq!(bench.sent(), ["other: TR 4 #1"]);
+}
+
+#[test]
+fn a_key_that_is_taken_away_cuts_off_and_a_further_one_does_not() {
+    let mut bench = Bench::new();
+    let token = AccessToken::from_bytes([1; 20]);
+    bench.put_keys(MOON, token, &[7]);
+    let pass = bench.exchange.authenticate_key(&[7; 32]).unwrap();
+    bench.passes.insert(MOON, pass);
+    bench.say("w", &["RD", "job", "5"]);
+    bench.trigger(MOON, "job");
+    bench.sent();
+    bench.put_keys(MOON, token, &[7, 8]);
+    bench.put_keys(MOON, token, &[7, 8]);
+    assert_eq!(bench.sent(), [""; 0]);
+    assert_eq!(bench.hear("c", &["CC", "-"]), ["c: ER 454 Channel not found"], "nobody was cut off");
+
+    bench.put_keys(MOON, token, &[8]);
+    assert_eq!(bench.sent(), ["w: QT", "cut 1"]);
+    assert_eq!(bench.hear("c", &["CC", "-"]), ["c: ER 402 Unauthorized"]);
+    assert_eq!(bench.exchange.authenticate_key(&[7; 32]), None);
+    bench.passes.insert(MOON, bench.exchange.authenticate_key(&[8; 32]).unwrap());
+    assert_eq!(bench.hear("v", &["RD", "job", "5"]), ["v: TR 0 #1"]);
+    assert_eq!(bench.trigger(SUN, "job"), Answer::AssignationFailed, "a key is one vhost's");
 }
 
 #[test]
