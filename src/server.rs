@@ -19,7 +19,7 @@ use crate::{
         stop_signal,
     },
     driver::{self, DriverError, DriverOptions, Io, Running, Threads, UringRefusal, affinity},
-    exchange::{self, ExchangeError, ExchangeOptions, Sockets},
+    exchange::{self, ExchangeError, ExchangeOptions, KeyPair, KeyPairError, Sockets},
     metrics::Board,
     store::{Store, StoreError},
 };
@@ -34,6 +34,7 @@ pub struct Server {
     control_addr: SocketAddr,
     exchange_addr: SocketAddr,
     stream_addr: SocketAddr,
+    curve_public_key: Option<String>,
     shards: u16,
     io: Io,
     cookie_file: PathBuf,
@@ -88,6 +89,9 @@ pub enum ServerError {
     /// The shards cannot start.
     #[error(transparent)]
     Driver(#[from] DriverError),
+    /// The exchange's key pair cannot be used.
+    #[error(transparent)]
+    KeyPair(#[from] KeyPairError),
     /// The exchange cannot start.
     #[error(transparent)]
     Exchange(#[from] ExchangeError),
@@ -107,6 +111,8 @@ impl Server {
     pub fn start(config: &Config) -> Result<Self, ServerError> {
         config.check()?;
         let node_name = config.node_name()?;
+        let key_file = config.exchange_curve_secret_key_file.as_deref();
+        let key_pair = key_file.map(KeyPair::load).transpose()?;
         make_data_directory(&config.data_dir)?;
         let store = if config.dev {
             let store = Store::in_memory()?;
@@ -122,7 +128,8 @@ impl Server {
         let shards = config.shard_count();
         let directory = Directory::new(shards, u64::from_ne_bytes(random()?));
         let board = Arc::new(Board::new(shards));
-        let exchange_options = exchange_options(config);
+        let exchange_options = exchange_options(config, key_pair.as_ref());
+        let curve_public_key = key_pair.map(|pair| pair.public().to_owned());
         let sockets = Sockets::bind(&exchange_options)?;
         let (exchange_addr, stream_addr) = (sockets.exchange_addr(), sockets.stream_addr());
         let mut running = start_shards(config, &directory, &board)?;
@@ -139,6 +146,7 @@ impl Server {
             shards,
             io: io_name(&running.io).to_owned(),
             addresses: Addresses { websocket: running.address, control: control_addr },
+            curve_public_key: curve_public_key.clone(),
         };
         let (stopper, stop) = stop_signal();
         let control = ControlConfig {
@@ -162,6 +170,7 @@ impl Server {
             control_addr,
             exchange_addr,
             stream_addr,
+            curve_public_key,
             shards,
             io: running.io,
             cookie_file: Cookie::file(&config.data_dir, &node_name),
@@ -192,6 +201,12 @@ impl Server {
     #[must_use]
     pub fn stream_addr(&self) -> SocketAddr {
         self.stream_addr
+    }
+
+    /// The public key by which ZeroMQ backends know the node, in Z85, if they are to speak CURVE.
+    #[must_use]
+    pub fn curve_public_key(&self) -> Option<&str> {
+        self.curve_public_key.as_deref()
     }
 
     /// How many shards the node has.
@@ -269,7 +284,7 @@ fn bind_control(address: SocketAddr) -> Result<TcpListener, ServerError> {
     })
 }
 
-fn exchange_options(config: &Config) -> ExchangeOptions {
+fn exchange_options(config: &Config, key_pair: Option<&KeyPair>) -> ExchangeOptions {
     // The last one, which shards take last.
     let cpus = if config.pin { affinity::allowed_cpus().unwrap_or_default() } else { Vec::new() };
     ExchangeOptions {
@@ -277,6 +292,7 @@ fn exchange_options(config: &Config) -> ExchangeOptions {
         stream_addr: config.stream_addr,
         message_bytes_max: config.exchange_message_bytes_max,
         unread_bytes_max: config.exchange_unread_bytes_max,
+        secret_key: key_pair.map(|pair| pair.secret().clone()),
         cpu: cpus.last().copied(),
     }
 }

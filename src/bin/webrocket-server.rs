@@ -83,6 +83,12 @@ fn announce(config: &Config, server: &Server) {
     if let Some(refusal) = server.uring_refusal() {
         tracing::warn!(reason = %refusal, "io_uring cannot be used here, the shards run on epoll");
     }
+    if let Some(key) = server.curve_public_key() {
+        tracing::info!(
+            public_key = key,
+            "ZeroMQ backends speak CURVE and know this server by its public key"
+        );
+    }
     tracing::info!(
         websocket = %server.websocket_addr(),
         control = %server.control_addr(),

@@ -37,6 +37,10 @@ pub struct Flags {
     #[arg(long, value_name = "BYTES")]
     pub exchange_unread_bytes_max: Option<u32>,
 
+    /// The file with the secret key (Z85) with which ZeroMQ peers are spoken to in CURVE, and only so [default: none, PLAIN]
+    #[arg(long, value_name = "FILE")]
+    pub exchange_curve_secret_key_file: Option<PathBuf>,
+
     /// Where the store and the cookie stand; made if it is not there [default: ./webrocket-data]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -106,6 +110,8 @@ impl Flags {
         overlay!(websocket_addr, control_addr, exchange_addr, stream_addr, data_dir, io, pin);
         overlay!(exchange_message_bytes_max, exchange_unread_bytes_max);
         overlay!(handshake_timeout_ms, close_timeout_ms, http_body_bytes_max, log_level, log_format);
+        config.exchange_curve_secret_key_file =
+            self.exchange_curve_secret_key_file.or(config.exchange_curve_secret_key_file);
         config.node_name = self.node_name.or(config.node_name);
         config.shards = self.shards.or(config.shards);
         config.dev |= self.dev;

@@ -33,6 +33,8 @@ pub struct Config {
     pub exchange_message_bytes_max: u32,
     /// Bytes that a ZeroMQ peer may have sent without their being read.
     pub exchange_unread_bytes_max: u32,
+    /// Where the exchange's secret CURVE key stands; `None`: it speaks PLAIN.
+    pub exchange_curve_secret_key_file: Option<PathBuf>,
     /// Where the store and the cookie stand.
     pub data_dir: PathBuf,
     /// The node's name; `None`: the host's.
@@ -67,6 +69,7 @@ impl Default for Config {
             stream_addr: local(9775),
             exchange_message_bytes_max: 4 << 20,
             exchange_unread_bytes_max: 64 << 20,
+            exchange_curve_secret_key_file: None,
             data_dir: PathBuf::from("./webrocket-data"),
             node_name: None,
             shards: None,
@@ -281,7 +284,7 @@ mod tests {
             Config::default(),
             "all of it is commented out"
         );
-        let of_the_host = ["node-name", "shards"];
+        let of_the_host = ["exchange-curve-secret-key-file", "node-name", "shards"];
         let (host, fixed): (Vec<&str>, Vec<&str>) = sample_assignments()
             .into_iter()
             .partition(|line| of_the_host.iter().any(|name| line.starts_with(name)));
@@ -292,7 +295,12 @@ mod tests {
 
     #[test]
     fn the_sample_file_names_everything() {
-        let everything = Config { node_name: Some("x".into()), shards: Some(1), ..Config::default() };
+        let everything = Config {
+            exchange_curve_secret_key_file: Some("x".into()),
+            node_name: Some("x".into()),
+            shards: Some(1),
+            ..Config::default()
+        };
         let toml::Value::Table(table) = toml::Value::try_from(everything).unwrap() else { panic!() };
         let named: Vec<&str> = sample_assignments()
             .iter()

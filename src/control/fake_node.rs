@@ -247,6 +247,7 @@ impl Node {
                 shards: SHARDS,
                 io: "epoll".to_owned(),
                 addresses: Addresses { websocket: address, control: address },
+                curve_public_key: None,
             },
             hashers,
             board: Arc::new(Board::new(SHARDS)),

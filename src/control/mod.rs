@@ -109,6 +109,9 @@ pub struct NodeInfo {
     pub io: String,
     /// Where it listens.
     pub addresses: Addresses,
+    /// The public key by which ZeroMQ backends know it, in Z85, if they are to speak CURVE.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub curve_public_key: Option<String>,
 }
 
 /// Where a node listens.

@@ -11,6 +11,7 @@
 //! | `thread` | a turn: what happens between two sleeps, and the bounds on it |
 //! | `sockets` | the sockets, bound, with all their options |
 //! | `zap` | who is let in |
+//! | `curve` | the server's key pair |
 //! | `monitor`, `connections` | which connections stand, each known by its descriptor and its number |
 //! | `peers` | clients and workers: which connection a name belongs to, what it sends and is sent |
 //! | `streams` | who subscribes what, and copies for them |
@@ -24,6 +25,7 @@
 //! stream, and connections where descriptors run short.
 
 mod connections;
+mod curve;
 mod monitor;
 mod peers;
 mod sockets;
@@ -33,5 +35,6 @@ mod tcp;
 mod thread;
 mod zap;
 
+pub use curve::{KeyPair, KeyPairError};
 pub use sockets::{ExchangeError, ExchangeOptions, Sockets};
 pub use start::{Started, start};

@@ -14,6 +14,7 @@ use zmq::{DONTWAIT, Message, SNDMORE, Socket};
 
 use super::{
     connections::{Connections, Number},
+    sockets::Mechanism,
     zap::Admission,
 };
 
@@ -34,6 +35,7 @@ pub(super) enum Sent {
 /// All peers.
 pub(super) struct Peers {
     socket: Socket,
+    mechanism: Mechanism,
     /// Each with its peer's name, once that has said anything.
     connections: Connections<Option<PeerName>>,
     known: HashMap<PeerName, Peer, ahash::RandomState>,
@@ -60,9 +62,14 @@ struct Envelope {
 }
 
 impl Peers {
-    pub(super) fn new(socket: Socket, connections: Connections<Option<PeerName>>) -> Self {
+    pub(super) fn new(
+        socket: Socket,
+        connections: Connections<Option<PeerName>>,
+        mechanism: Mechanism,
+    ) -> Self {
         Self {
             socket,
+            mechanism,
             connections,
             known: HashMap::default(),
             leaving: Vec::new(),
@@ -135,7 +142,7 @@ impl Peers {
             let frame = self.frames.get_mut(envelope.frames).unwrap_or(&mut surplus);
             self.socket.recv(frame, DONTWAIT).expect("the frames of a message come together");
             has_more = frame.get_more();
-            envelope.bytes += bytes_on_the_wire(frame);
+            envelope.bytes += self.mechanism.bytes_on_the_wire(frame);
             envelope.frames = (envelope.frames + 1).min(FRAMES_MAX + 1);
         }
         envelope.admission = self.frames[0].gets("User-Id").and_then(|text| text.parse().ok());
@@ -224,12 +231,6 @@ impl Peers {
             connection.bytes_received().saturating_sub(read) > max
         });
     }
-}
-
-/// A frame with its flags and its length.
-pub(super) fn bytes_on_the_wire(frame: &[u8]) -> u64 {
-    let head = if frame.len() > usize::from(u8::MAX) { 9 } else { 2 };
-    frame.len() as u64 + head
 }
 
 fn server_message(message: &PeerMessage) -> ServerMessage<'_> {

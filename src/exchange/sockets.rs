@@ -2,6 +2,7 @@
 
 use std::{fmt, io, net::SocketAddr};
 
+use webrocket_wire::SecretKey;
 use zmq::{Context, Socket, SocketType};
 
 use super::monitor::Monitor;
@@ -48,6 +49,8 @@ pub struct ExchangeOptions {
     pub message_bytes_max: u32,
     /// Bytes that a peer may have sent without their being read. A peer over it is cut off.
     pub unread_bytes_max: u32,
+    /// The server's secret key. With one, peers speak CURVE and nothing else, without one PLAIN.
+    pub secret_key: Option<SecretKey>,
     /// The CPU that the thread stays on, if any.
     pub cpu: Option<usize>,
 }
@@ -98,6 +101,33 @@ impl Entrance {
     }
 }
 
+/// What connections speak until they are let in, and how their frames travel then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mechanism {
+    /// Credentials and frames in the clear.
+    Plain,
+    /// Each frame in a box of its own.
+    Curve,
+}
+
+impl Mechanism {
+    /// What a frame takes besides its own bytes and its head. A box has a name and a nonce of 8 bytes each,
+    /// a seal of 16, and the frame's flags again.
+    const fn overhead(self) -> u8 {
+        match self {
+            Self::Plain => 0,
+            Self::Curve => 8 + 8 + 16 + 1,
+        }
+    }
+
+    /// The length of a frame on its connection, in bytes.
+    pub(super) fn bytes_on_the_wire(self, frame: &[u8]) -> u64 {
+        let body = frame.len() as u64 + u64::from(self.overhead());
+        let head = if body > u64::from(u8::MAX) { 9 } else { 2 };
+        body + head
+    }
+}
+
 /// The exchange's sockets, listening. Backends' handshakes wait until the thread answers for them.
 pub struct Sockets {
     /// Clients and workers.
@@ -110,6 +140,7 @@ pub struct Sockets {
     pub(super) router_monitor: Monitor,
     /// Connections of `publisher`.
     pub(super) publisher_monitor: Monitor,
+    pub(super) mechanism: Mechanism,
     exchange_addr: SocketAddr,
     stream_addr: SocketAddr,
 }
@@ -123,26 +154,28 @@ impl Sockets {
         // One thread for input and output, libzmq's default: `connections` relies on the order of
         // what such a thread reports.
         let context = Context::new();
+        let secret_key = options.secret_key.as_ref();
+        let mechanism = if secret_key.is_some() { Mechanism::Curve } else { Mechanism::Plain };
         let zap = context.socket(SocketType::REP)?;
         zap.set_linger(0)?;
         zap.bind(ZAP)?;
 
         let router = context.socket(SocketType::ROUTER)?;
-        admit(&router, Entrance::Exchange)?;
+        admit(&router, Entrance::Exchange, secret_key)?;
         router.set_router_mandatory(true)?;
         router.set_rcvhwm(RECEIVE_MESSAGES_MAX)?;
         router.set_sndhwm(SEND_MESSAGES_MAX)?;
-        router.set_maxmsgsize(i64::from(options.message_bytes_max))?;
+        router.set_maxmsgsize(i64::from(options.message_bytes_max) + i64::from(mechanism.overhead()))?;
         router.set_linger(LINGER_MS)?;
 
         let mut publisher = context.socket(SocketType::XPUB)?;
-        admit(&publisher, Entrance::Stream)?;
+        admit(&publisher, Entrance::Stream, secret_key)?;
         set(&mut publisher, zmq_sys::ZMQ_XPUB_MANUAL, 1)?;
         set(&mut publisher, zmq_sys::ZMQ_XPUB_NODROP, 1)?;
         publisher.set_rcvhwm(SUBSCRIPTIONS_MAX)?;
         publisher.set_rcvbuf(SUBSCRIPTION_BUFFER_BYTES)?;
         publisher.set_sndhwm(SEND_MESSAGES_MAX)?;
-        publisher.set_maxmsgsize(SUBSCRIPTION_BYTES_MAX)?;
+        publisher.set_maxmsgsize(SUBSCRIPTION_BYTES_MAX + i64::from(mechanism.overhead()))?;
         publisher.set_linger(0)?;
 
         // Monitors first: no connection escapes them.
@@ -150,7 +183,16 @@ impl Sockets {
         let publisher_monitor = Monitor::new(&context, &publisher, Entrance::Stream)?;
         let exchange_addr = bind(&router, options.exchange_addr, "--exchange-addr")?;
         let stream_addr = bind(&publisher, options.stream_addr, "--stream-addr")?;
-        Ok(Self { router, publisher, zap, router_monitor, publisher_monitor, exchange_addr, stream_addr })
+        Ok(Self {
+            router,
+            publisher,
+            zap,
+            router_monitor,
+            publisher_monitor,
+            mechanism,
+            exchange_addr,
+            stream_addr,
+        })
     }
 
     /// Where clients and workers connect.
@@ -172,9 +214,15 @@ impl fmt::Debug for Sockets {
     }
 }
 
-/// Lets libzmq ask about everybody who connects, with PLAIN and nothing else.
-fn admit(socket: &Socket, entrance: Entrance) -> zmq::Result<()> {
-    socket.set_plain_server(true)?;
+/// Lets libzmq ask about everybody who connects, with one mechanism and nothing else.
+fn admit(socket: &Socket, entrance: Entrance, secret_key: Option<&SecretKey>) -> zmq::Result<()> {
+    match secret_key {
+        Some(key) => {
+            socket.set_curve_server(true)?;
+            socket.set_curve_secretkey(key.as_bytes())?;
+        }
+        None => socket.set_plain_server(true)?,
+    }
     socket.set_zap_domain(entrance.domain())?;
     socket.set_backlog(BACKLOG)?;
     socket.set_handshake_ivl(HANDSHAKE_MS)?;
@@ -203,4 +251,23 @@ pub(super) fn set(socket: &mut Socket, option: u32, value: i32) -> zmq::Result<(
     };
     // SAFETY: takes nothing, reads a number of this thread.
     if result == 0 { Ok(()) } else { Err(zmq::Error::from_raw(unsafe { zmq_sys::zmq_errno() })) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_box_takes_room_and_a_long_frame_a_long_head() {
+        for (mechanism, bytes, expected) in [
+            (Mechanism::Plain, 0, 2),
+            (Mechanism::Plain, 255, 2 + 255),
+            (Mechanism::Plain, 256, 9 + 256),
+            (Mechanism::Curve, 0, 2 + 33),
+            (Mechanism::Curve, 222, 2 + 33 + 222),
+            (Mechanism::Curve, 223, 9 + 33 + 223),
+        ] {
+            assert_eq!(mechanism.bytes_on_the_wire(&vec![0; bytes]), expected, "{mechanism:?} {bytes}");
+        }
+    }
 }

@@ -21,8 +21,7 @@ use zmq::{DONTWAIT, Message, SNDMORE, Socket};
 
 use super::{
     connections::{Connections, Number},
-    peers::bytes_on_the_wire,
-    sockets,
+    sockets::{self, Mechanism},
     zap::Admission,
 };
 
@@ -35,6 +34,7 @@ const TOPICS_MAX: usize = 256;
 /// All streams.
 pub(super) struct Streams {
     socket: Socket,
+    mechanism: Mechanism,
     connections: Connections<Stream>,
     frame: Message,
     /// libzmq's account of who asks is out of step.
@@ -60,8 +60,8 @@ enum Asked<'a> {
 }
 
 impl Streams {
-    pub(super) fn new(socket: Socket, connections: Connections<Stream>) -> Self {
-        Self { socket, connections, frame: Message::new(), is_out_of_step: false }
+    pub(super) fn new(socket: Socket, connections: Connections<Stream>, mechanism: Mechanism) -> Self {
+        Self { socket, mechanism, connections, frame: Message::new(), is_out_of_step: false }
     }
 
     pub(super) fn socket(&self) -> &Socket {
@@ -110,7 +110,7 @@ impl Streams {
         let Some(fd) = self.frame.gets("__fd").and_then(|text| text.parse().ok()) else { return };
         let Some(connection) = self.connections.find(fd, admission.number) else { return };
         connection.owned.pass = Some(admission.pass);
-        connection.owned.bytes_read += bytes_on_the_wire(&self.frame);
+        connection.owned.bytes_read += self.mechanism.bytes_on_the_wire(&self.frame);
         if connection.is_cut() {
             return;
         }

@@ -23,7 +23,7 @@ use super::{
     peers::{Peers, Sent},
     sockets::{Entrance, Sockets},
     streams::Streams,
-    zap::{Admission, Question},
+    zap::{Admission, Credentials, Question},
 };
 use crate::driver::{Port, descriptors};
 
@@ -95,13 +95,13 @@ pub(super) struct Thread {
 impl Thread {
     pub(super) fn new(parts: Parts, machine: Exchange) -> Self {
         let Parts { sockets, port, commands, reports, publish, unread_bytes_max } = parts;
-        let Sockets { router, publisher, zap, router_monitor, publisher_monitor, .. } = sockets;
+        let Sockets { router, publisher, zap, router_monitor, publisher_monitor, mechanism, .. } = sockets;
         let ceiling = descriptors::ceiling().unwrap_or(RawFd::MAX);
         Self {
             machine,
             zap,
-            peers: Peers::new(router, Connections::new(router_monitor, ceiling)),
-            streams: Streams::new(publisher, Connections::new(publisher_monitor, ceiling)),
+            peers: Peers::new(router, Connections::new(router_monitor, ceiling), mechanism),
+            streams: Streams::new(publisher, Connections::new(publisher_monitor, ceiling), mechanism),
             port,
             commands,
             reports,
@@ -179,9 +179,12 @@ impl Thread {
         }
         for _ in 0..QUESTIONS_PER_TURN {
             let Some(question) = Question::next(&self.zap) else { return };
-            let admission = question.credentials().and_then(|(entrance, user, password)| {
-                let pass = self.machine.authenticate(user, password)?;
-                Some((entrance, pass))
+            let admission = question.credentials().and_then(|(entrance, credentials)| {
+                let pass = match credentials {
+                    Credentials::Plain { user, password } => self.machine.authenticate(user, password),
+                    Credentials::Curve { key } => self.machine.authenticate_key(key),
+                };
+                Some((entrance, pass?))
             });
             let admission = admission.map(|(entrance, pass)| {
                 // Heard before the number is given: see `connections`.

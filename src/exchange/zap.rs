@@ -1,10 +1,11 @@
 //! Who is let in: libzmq asks about every connection, in the middle of its handshake.
 //!
-//! A connection presents its vhost's path as user and the vhost's access token as password (PLAIN), and is
-//! given a `User-Id`, which libzmq attaches to all that it sends. Refused ones are told so and do
-//! not come again; nobody is refused while the answer could be another one soon.
+//! A connection presents its vhost's path as user and the vhost's access token as password (PLAIN), or, where the
+//! server has a key pair, its public key, whose secret half libzmq has seen it to have (CURVE). It is given a
+//! `User-Id`, which libzmq attaches to all that it sends. Refused ones are told so and do not come again;
+//! nobody is refused while the answer could be another one soon.
 //!
-//! Source: docs/protocol.md, "ZeroMQ exchange"; ZeroMQ RFC 27 (ZAP) and 24 (PLAIN).
+//! Source: docs/protocol.md, "ZeroMQ exchange"; ZeroMQ RFC 27 (ZAP), 24 (PLAIN) and 26 (CURVE).
 
 use std::{fmt, str::FromStr};
 
@@ -45,6 +46,13 @@ impl FromStr for Admission {
     }
 }
 
+/// What a connection presents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Credentials<'a> {
+    Plain { user: &'a [u8], password: &'a [u8] },
+    Curve { key: &'a [u8; 32] },
+}
+
 /// A question of libzmq.
 pub(super) struct Question {
     frames: Vec<Vec<u8>>,
@@ -56,14 +64,18 @@ impl Question {
         zap.recv_multipart(DONTWAIT).ok().map(|frames| Self { frames })
     }
 
-    /// Which entrance the connection is at, and the user and password that it presents; `None` if it
-    /// is no such connection.
-    pub(super) fn credentials(&self) -> Option<(Entrance, &[u8], &[u8])> {
+    /// Which entrance the connection is at, and what it presents; `None` if it is no such connection.
+    pub(super) fn credentials(&self) -> Option<(Entrance, Credentials<'_>)> {
         let frames: Vec<&[u8]> = self.frames.iter().map(Vec::as_slice).collect();
-        let [VERSION, _, domain, _, _, b"PLAIN", user, password] = frames[..] else { return None };
+        let [VERSION, _, domain, _, _, presented @ ..] = &frames[..] else { return None };
         let entrances = [Entrance::Exchange, Entrance::Stream];
-        let entrance = entrances.into_iter().find(|entrance| entrance.domain().as_bytes() == domain)?;
-        Some((entrance, user, password))
+        let entrance = entrances.into_iter().find(|entrance| entrance.domain().as_bytes() == *domain)?;
+        let credentials = match *presented {
+            [b"PLAIN", user, password] => Credentials::Plain { user, password },
+            [b"CURVE", key] => Credentials::Curve { key: key.try_into().ok()? },
+            _ => return None,
+        };
+        Some((entrance, credentials))
     }
 
     /// Answers it: lets the connection in, or not.
@@ -111,15 +123,30 @@ mod tests {
     }
 
     #[test]
-    fn only_plain_credentials_of_a_known_entrance_count() {
+    fn plain_credentials_of_a_known_entrance_count() {
         let plain: [&[u8]; 8] = [b"1.0", b"1", b"stream", b"127.0.0.1", b"", b"PLAIN", b"/moon", b"secret"];
         let asked = question(&plain);
-        assert_eq!(asked.credentials(), Some((Entrance::Stream, &b"/moon"[..], &b"secret"[..])));
+        let presented = Credentials::Plain { user: b"/moon", password: b"secret" };
+        assert_eq!(asked.credentials(), Some((Entrance::Stream, presented)));
         assert_eq!(question(&plain[..7]).credentials(), None, "no password");
         for (index, other) in [(0, &b"2.0"[..]), (2, b"elsewhere"), (5, b"NULL"), (5, b"CURVE")] {
             let mut frames = plain;
             frames[index] = other;
             assert_eq!(question(&frames).credentials(), None, "{other:?}");
         }
+    }
+
+    #[test]
+    fn a_key_counts_if_it_is_as_long_as_a_key() {
+        let key = [7; 32];
+        let curve: [&[u8]; 7] = [b"1.0", b"1", b"exchange", b"127.0.0.1", b"", b"CURVE", &key];
+        let asked = question(&curve);
+        assert_eq!(asked.credentials(), Some((Entrance::Exchange, Credentials::Curve { key: &key })));
+        for (index, other) in [(2, &b""[..]), (5, b"PLAIN"), (6, &key[1..]), (6, b"")] {
+            let mut frames = curve;
+            frames[index] = other;
+            assert_eq!(question(&frames).credentials(), None, "{other:?}");
+        }
+        assert_eq!(question(&[&curve[..], &[b""]].concat()).credentials(), None, "a frame too many");
     }
 }
