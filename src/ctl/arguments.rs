@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use webrocket_wire::{ChannelName, Rights, UserName, VhostPath};
+use webrocket_wire::{BackendKey, ChannelName, Rights, UserName, VhostPath};
 
 /// Operates a running WebRocket node through its control API.
 #[derive(Debug, Parser)]
@@ -63,6 +63,9 @@ pub(super) enum Command {
     /// Users of a vhost
     #[command(subcommand)]
     User(UserCommand),
+    /// Keys of a vhost: by them its backends over ZeroMQ are known where the node speaks CURVE
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// Channels of a vhost
     #[command(subcommand)]
     Channel(ChannelCommand),
@@ -149,6 +152,32 @@ impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Secret(…)")
     }
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum KeyCommand {
+    /// Let in backends that have the secret half of this public key
+    Add {
+        vhost: VhostPath,
+        /// 40 characters of Z85; in a shell it stands in single quotes
+        #[arg(allow_hyphen_values = true)]
+        key: BackendKey,
+    },
+    /// List the keys of a vhost
+    List { vhost: VhostPath },
+    /// Take a key away; all backends of the vhost are cut off, and those with another key connect again
+    #[command(alias = "delete")]
+    Remove {
+        vhost: VhostPath,
+        #[arg(allow_hyphen_values = true)]
+        key: BackendKey,
+    },
+    /// Make a key pair, for a node or a backend, and print its public key; no node is asked
+    Pair {
+        /// Where the secret key is written: a new file, readable by its owner only
+        #[arg(value_name = "FILE")]
+        secret_key_file: PathBuf,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -262,6 +291,11 @@ mod tests {
             "user set-secret /a joe --secret s",
             "user set-secret /a joe --secret-stdin",
             "user set-secret /a joe --none",
+            "key add /a rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7",
+            "key add /a -h:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7",
+            "key list /a",
+            "key remove /a --:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7",
+            "key pair exchange.key",
             "channel add /a presence-x",
             "channel list /a --json",
             "channel show /a x",
@@ -281,6 +315,7 @@ mod tests {
     fn wrong_usage_is_refused_before_a_node_is_asked() {
         for (line, kind) in [
             ("vhost add a", ErrorKind::ValueValidation),
+            ("key add /a rq:rM", ErrorKind::ValueValidation),
             ("user add /a joe", ErrorKind::MissingRequiredArgument),
             ("user add /a joe --rights fly", ErrorKind::ValueValidation),
             ("user add /a joe --secret s --secret-stdin --rights read", ErrorKind::ArgumentConflict),

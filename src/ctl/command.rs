@@ -1,6 +1,9 @@
 //! Carrying out a command: what to ask the node, and how to show its answer.
 
-use std::io::{self, BufRead, Write};
+use std::{
+    io::{self, BufRead, Write},
+    path::{Path, PathBuf},
+};
 
 use serde_json::{Map, Value, json};
 use ureq::http::Method;
@@ -9,12 +12,21 @@ use webrocket_wire::VhostPath;
 use super::{
     CtlError,
     arguments::{
-        ChannelCommand, Cli, Command, NodeCommand, QueueCommand, Secret, SettingsCommand, TokenCommand,
-        UserCommand, VhostCommand, WorkerCommand,
+        ChannelCommand, Cli, Command, KeyCommand, NodeCommand, QueueCommand, Secret, SettingsCommand,
+        TokenCommand, UserCommand, VhostCommand, WorkerCommand,
     },
     client::Client,
     table::{pairs, table},
 };
+use crate::exchange::KeyPair;
+
+/// What a command comes to.
+enum Errand {
+    /// A node is asked.
+    Ask(Task),
+    /// A key pair is made, and its secret key written to this file.
+    MakePair(PathBuf),
+}
 
 /// What to ask, and how to show the answer to a person.
 struct Task {
@@ -26,38 +38,43 @@ struct Task {
 
 /// Carries out the command.
 pub(super) fn run(cli: Cli) -> Result<(), CtlError> {
-    let task = task(cli.command)?;
-    let client = Client::new(&cli.node)?;
-    let segments: Vec<_> = task.segments.iter().map(String::as_str).collect();
-    let answer = client.ask(task.method, &segments, task.body.as_ref())?;
+    let (answer, show) = match errand(cli.command)? {
+        Errand::Ask(task) => {
+            let client = Client::new(&cli.node)?;
+            let segments: Vec<_> = task.segments.iter().map(String::as_str).collect();
+            (client.ask(task.method, &segments, task.body.as_ref())?, task.show)
+        }
+        Errand::MakePair(file) => (make_pair(&file)?, show_flat as fn(&Value) -> String),
+    };
     let text = match (cli.json, &answer) {
         (_, Value::Null) => String::new(),
         (true, answer) => format!("{answer}\n"),
-        (false, answer) => (task.show)(answer),
+        (false, answer) => show(answer),
     };
     let mut output = io::stdout().lock();
     output.write_all(text.as_bytes()).and_then(|()| output.flush()).map_err(CtlError::Output)
 }
 
-fn task(command: Command) -> Result<Task, CtlError> {
-    match command {
-        Command::Vhost(command) => Ok(vhost(&command)),
-        Command::User(command) => user(command),
-        Command::Channel(command) => Ok(channel(&command)),
-        Command::Token(command) => Ok(token(command)),
+fn errand(command: Command) -> Result<Errand, CtlError> {
+    Ok(Errand::Ask(match command {
+        Command::Vhost(command) => vhost(&command),
+        Command::User(command) => user(command)?,
+        Command::Key(command) => return Ok(key(command)),
+        Command::Channel(command) => channel(&command),
+        Command::Token(command) => token(command),
         Command::Worker(WorkerCommand::List { vhost }) => {
             let segments = below(&vhost, &["workers"]);
-            Ok(Task { method: Method::GET, segments, body: None, show: show_workers })
+            Task { method: Method::GET, segments, body: None, show: show_workers }
         }
         Command::Queue(QueueCommand::Show { vhost }) => {
             let segments = below(&vhost, &["queue"]);
-            Ok(Task { method: Method::GET, segments, body: None, show: show_flat })
+            Task { method: Method::GET, segments, body: None, show: show_flat }
         }
-        Command::Settings(command) => Ok(settings(command)),
+        Command::Settings(command) => settings(command),
         Command::Node(NodeCommand::Show) => {
-            Ok(Task { method: Method::GET, segments: vec!["node".to_owned()], body: None, show: show_flat })
+            Task { method: Method::GET, segments: vec!["node".to_owned()], body: None, show: show_flat }
         }
-    }
+    }))
 }
 
 fn vhost(command: &VhostCommand) -> Task {
@@ -119,6 +136,34 @@ fn user(command: UserCommand) -> Result<Task, CtlError> {
             show: nothing,
         },
     })
+}
+
+fn key(command: KeyCommand) -> Errand {
+    Errand::Ask(match command {
+        KeyCommand::Add { vhost, key } => Task {
+            method: Method::POST,
+            segments: below(&vhost, &["keys"]),
+            body: Some(json!({ "key": key.to_string() })),
+            show: nothing,
+        },
+        KeyCommand::List { vhost } => {
+            Task { method: Method::GET, segments: below(&vhost, &["keys"]), body: None, show: show_keys }
+        }
+        KeyCommand::Remove { vhost, key } => Task {
+            method: Method::DELETE,
+            segments: below(&vhost, &["keys", &key.to_string()]),
+            body: None,
+            show: nothing,
+        },
+        KeyCommand::Pair { secret_key_file } => return Errand::MakePair(secret_key_file),
+    })
+}
+
+/// Makes a key pair; the secret key is seen by its file only.
+fn make_pair(secret_key_file: &Path) -> Result<Value, CtlError> {
+    let pair = KeyPair::generate()?;
+    pair.save(secret_key_file)?;
+    Ok(json!({ "public_key": pair.public() }))
 }
 
 fn channel(command: &ChannelCommand) -> Task {
@@ -201,6 +246,10 @@ fn show_users(answer: &Value) -> String {
     rows(&answer["users"], &[("name", "/name"), ("rights", "/rights"), ("secret", "/has_secret")])
 }
 
+fn show_keys(answer: &Value) -> String {
+    rows(&answer["keys"], &[("key", "/key")])
+}
+
 fn show_channels(answer: &Value) -> String {
     let columns =
         [("name", "/name"), ("type", "/type"), ("opened", "/opened"), ("subscribers", "/subscribers/size")];
@@ -269,7 +318,7 @@ mod tests {
 
     fn asked(line: &str) -> (Method, String, Option<Value>) {
         let cli = Cli::parse_from(std::iter::once("webrocket-ctl").chain(line.split(' ')));
-        let task = task(cli.command).unwrap();
+        let Errand::Ask(task) = errand(cli.command).unwrap() else { panic!("no node is asked") };
         (task.method, task.segments.join(" "), task.body)
     }
 
@@ -296,6 +345,14 @@ mod tests {
                 Some(json!({"uid": "joe", "channels": "private-.*", "ttl": 5}))
             )
         );
+        let key = "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7";
+        assert_eq!(
+            asked(&format!("key add /a {key}")),
+            (Method::POST, "vhosts /a keys".to_owned(), Some(json!({ "key": key })))
+        );
+        let removal = (Method::DELETE, format!("vhosts /a keys {key}"), None);
+        assert_eq!(asked(&format!("key remove /a {key}")), removal);
+        assert_eq!(asked(&format!("key delete /a {key}")), removal);
         assert_eq!(asked("worker list /a/b"), (Method::GET, "vhosts /a/b workers".to_owned(), None));
         assert_eq!(asked("queue show /a/b"), (Method::GET, "vhosts /a/b queue".to_owned(), None));
         let secret = |line| asked(line).2.unwrap()["secret"].clone();
@@ -326,6 +383,7 @@ mod tests {
             show_workers(&json!({"workers": [worker]})),
             "ID   TRANSPORT  FILTER  WINDOW  OUTSTANDING  SINCE\n0.1  zeromq     a.*             0\n"
         );
+        assert_eq!(show_keys(&json!({"keys": [{"key": "%nSc0"}]})), "KEY\n%nSc0\n");
         assert_eq!(show_token(&json!({"token": "ff"})), "ff\n");
     }
 }

@@ -14,6 +14,8 @@ use clap::Parser;
 
 use arguments::Cli;
 
+use crate::exchange::KeyPairError;
+
 /// Why a command failed, in one sentence.
 #[derive(Debug, thiserror::Error)]
 enum CtlError {
@@ -49,6 +51,9 @@ enum CtlError {
         /// Where.
         url: String,
     },
+    /// There is no key pair to be had.
+    #[error(transparent)]
+    KeyPair(#[from] KeyPairError),
     /// The secret cannot be read.
     #[error("the secret cannot be read from standard input: {0}")]
     Secret(std::io::Error),
