@@ -60,9 +60,10 @@ impl Exchange {
     }
 
     fn remove_vhost(&mut self, ticket: Ticket, vhost: VhostId) {
-        self.cut_off(vhost);
+        // First the desk with all that is there: nothing goes from one worker to the next any more.
         let dropped = self.desks.remove_vhost(vhost);
         self.figures.add(ExchangeFigure::Dropped, dropped);
+        self.cut_off(vhost);
         self.vhosts.remove(vhost);
         self.applied(ticket, Outcome::Done);
     }

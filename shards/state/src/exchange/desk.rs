@@ -166,7 +166,8 @@ impl Desk {
         }
         entry.unsent.pop_front();
         if entry.application.window.is_none() {
-            self.end(floor, worker, id);
+            let waiting = self.end(floor, worker, id);
+            floor.workers[worker.slot].last_sent = waiting.map(|waiting| (id, waiting));
             self.serve(floor, worker);
         }
         true
@@ -185,11 +186,13 @@ impl Desk {
         entry.is_congested = true;
         let mut unsent = std::mem::take(&mut entry.unsent);
         let is_acknowledged = entry.application.window.is_some();
+        let last_sent = entry.last_sent.take().filter(|(last, _)| *last == id);
         self.refile(floor, worker);
         if is_acknowledged {
             unsent.push_front(id);
         } else {
-            self.take_back(floor, id, Waiting { trigger, deliveries: 0, refused_by: None }, None);
+            let deliveries = last_sent.map_or(0, |(_, waiting)| waiting.deliveries - 1);
+            self.take_back(floor, id, Waiting { trigger, deliveries, refused_by: None }, None);
         }
         for id in unsent {
             if let Some(mut waiting) = self.end(floor, worker, id) {

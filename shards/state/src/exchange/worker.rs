@@ -117,6 +117,8 @@ pub(super) struct Worker {
     pub(super) outstanding: HashMap<TriggerId, Waiting, ahash::RandomState>,
     /// What it was given and was not sent yet, in order.
     pub(super) unsent: VecDeque<TriggerId>,
+    /// Without window, what it was sent last: it comes back if its way was full.
+    pub(super) last_sent: Option<(TriggerId, Waiting)>,
     /// When it was last heard.
     pub(super) heard: Instant,
     since: Instant,
@@ -138,6 +140,7 @@ impl Worker {
             application,
             outstanding: HashMap::default(),
             unsent: VecDeque::new(),
+            last_sent: None,
             heard: now,
             since: now,
             number,

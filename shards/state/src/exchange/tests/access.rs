@@ -132,7 +132,7 @@ fn a_removed_vhost_leaves_nothing_behind() {
     for (info, value) in gauges.filter(|(info, _)| info.kind == crate::metrics::FigureKind::Gauge) {
         assert_eq!(value, 0, "{}", info.name);
     }
-    assert_eq!(bench.exchange.figures.value(crate::exchange::ExchangeFigure::Dropped), 3);
+    assert_eq!(bench.exchange.figures.value(crate::exchange::ExchangeFigure::Dropped), 2);
 }
 
 #[test]
