@@ -20,7 +20,7 @@
 //!
 //! `<vhost>` is the vhost's path as one percent-encoded segment, `%2Fmoon`. Every request carries
 //! the node's cookie in `X-WebRocket-Cookie`, otherwise it is answered 401. An error is
-//! `{"error": "<one sentence>"}`: 400 invalid, 404 no such thing, 405 with `Allow`, 409 it exists
+//! `{"error": "<one sentence>"}`: 400 invalid, 403 at a limit, 404 no such thing, 405 with `Allow`, 409 it exists
 //! already, 413 the body is too long, 503 the node stops or is full. What is created is answered
 //! 201 with `Location`, what is deleted 204. A change is in effect on every shard and in the exchange when it is answered.
 
