@@ -7,8 +7,9 @@ import socket
 import time
 
 import pytest
+import zmq
 
-from exchange import Client, Stream, Worker, browser, client, error, eventually, figure, place, server, vhost
+from exchange import Client, Stream, Worker, browser, client, error, eventually, figure, place, server, trigger, vhost
 from process import Server
 from session import Vhost, fresh
 from zmtp import COMMAND, LONG, MORE, RawPeer, greeting, zmtp_frame
@@ -290,6 +291,27 @@ def test_what_is_no_subscription_cuts_its_sender_off(server, vhost, calm):
         with RawPeer.admitted(server.stream_url, vhost, b"XSUB") as peer:
             peer.send(zmtp_frame(said))
             assert peer.ended()
+
+
+def test_what_is_no_subscription_turns_nobodys_events_away(server, vhost, browser):
+    """A stream of another vhost says what libzmq takes for no subscription while others subscribe."""
+    other = Vhost(server, f"/{fresh('v')}")
+    topic, theirs = (f"{path}:".encode() for path in (vhost.path, other.path))
+    for round in range(50):
+        with contextlib.ExitStack() as stack:
+            spies, victims = (
+                [stack.enter_context(RawPeer.admitted(server.stream_url, of, b"SUB")) for _ in range(5)]
+                for of in (other, vhost)
+            )
+            for spy, victim in zip(spies, victims):
+                spy.send(zmtp_frame(b"hello") * 3 + zmtp_frame(b"\x01" + theirs) * 5)
+                victim.send(zmtp_frame(b"\x01" + topic) + zmtp_frame(b"\x00" + topic) + zmtp_frame(b"\x01" + topic))
+            with Stream(vhost, topic) as reader:
+                # It may be cut off too, and comes again.
+                eventually(lambda: (reader.socket.poll(1), browser.ask(trigger(f"e{round}")))[0], zmq.POLLIN)
+                for spy in spies:
+                    assert topic not in spy.rest(), "it heard what is another vhost's"
+    server.ctl("vhost", "remove", other.path)
 
 
 def test_too_many_topics_cut_their_sender_off(server, vhost, calm):

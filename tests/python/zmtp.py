@@ -89,6 +89,17 @@ class RawPeer:
                 if not flags & MORE:
                     return frames
 
+    def rest(self):
+        """All bytes that have come and were not read."""
+        self.socket.setblocking(False)
+        data = b""
+        try:
+            while more := self._file.read(65536):
+                data += more
+        except OSError:
+            pass
+        return data
+
     def ended(self):
         """Whether the server ends the connection; what it still says is read."""
         try:
