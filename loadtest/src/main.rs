@@ -63,10 +63,10 @@ fn main() -> ExitCode {
             presence::run(&options).map(|report| report.render(options.json))
         }
         ScenarioCommand::Trigger(options) => {
-            exchange::run_trigger(&options).map(|report| report.render(options.json))
+            exchange::run_trigger(&options).map(|report| report.render(options.pair.json))
         }
         ScenarioCommand::Request(options) => {
-            exchange::run_request(&options).map(|report| report.render(options.json))
+            exchange::run_request(&options).map(|report| report.render(options.pair.json))
         }
         ScenarioCommand::Broker(options) => exchange::run_broker(&options).map(|()| String::new()),
     };

@@ -5,9 +5,8 @@ use clap::Args;
 
 use super::client::{Asked, Clients, Command, Load, Pace};
 use super::report::{PairedReport, Runs};
-use super::side::{Floor, FloorSort, Served};
+use super::side::{Floor, FloorSort, PairOptions, Served};
 use crate::process::ProcessorTime;
-use crate::report::ServerReport;
 use crate::server::ServerOptions;
 
 const CHANNEL: &str = "load";
@@ -31,21 +30,8 @@ pub(crate) struct Options {
     /// How many requests a client has unanswered
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) in_flight: u32,
-    /// How long a broadcast's data is, in bytes
-    #[arg(long, value_name = "BYTES", default_value_t = 128)]
-    pub(crate) payload: usize,
-    /// How many rounds server and floor have each
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) rounds: u32,
-    /// How many requests a second are light load
-    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) light_rate: u32,
-    /// How many seconds a round under light load lasts
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) light_seconds: u32,
-    /// Print the findings as one line of JSON
-    #[arg(long)]
-    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) pair: PairOptions,
 }
 
 /// Runs server and floor in turns.
@@ -72,14 +58,14 @@ fn drive(options: &Options, served: &Served) -> anyhow::Result<PairedReport> {
     let load = |requests, pace| Load {
         command: Command::Broadcast(CHANNEL),
         requests,
-        payload_bytes: options.payload,
+        payload_bytes: options.pair.payload,
         pace,
         workers: None,
     };
-    let light = u64::from(options.light_rate) * u64::from(options.light_seconds);
+    let light = options.pair.light_count();
     let full = load(options.requests, Pace::InFlight(options.in_flight));
-    let light = load(light, Pace::Rate(options.light_rate));
-    for _ in 0..options.rounds {
+    let light = load(light, Pace::Rate(options.pair.light_rate));
+    for _ in 0..options.pair.rounds {
         for load in [full, light] {
             let before = served.processor_time()?;
             let asked = clients.ask(load).context("the server's round")?;
@@ -93,20 +79,16 @@ fn drive(options: &Options, served: &Served) -> anyhow::Result<PairedReport> {
         }
     }
     Ok(PairedReport {
-        server: ServerReport {
-            url: served.subject.target().to_string(),
-            shards: served.subject.shards(),
-            io: served.subject.io().map(str::to_owned),
-        },
+        server: served.report(),
         work: format!(
             "{} broadcasts of {} bytes a round, {} clients with {} in flight",
-            options.requests, options.payload, options.clients, options.in_flight,
+            options.requests, options.pair.payload, options.clients, options.in_flight,
         ),
         items: "requests",
         verified: "every request was answered with OK",
         light: format!(
             "{} requests a second for {} s a round, from asking until the answer",
-            options.light_rate, options.light_seconds
+            options.pair.light_rate, options.pair.light_seconds
         ),
         ours,
         floor: bare,

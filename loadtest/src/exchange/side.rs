@@ -6,14 +6,43 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use clap::Args;
 
 use super::peers::Endpoint;
 use crate::control::Control;
 use crate::process::{ProcessId, ProcessorTime, processor_time};
+use crate::report::ServerReport;
 use crate::server::{ServerOptions, Subject};
 
 /// How long workers may take to be ready.
 const READY_MAX: Duration = Duration::from_secs(10);
+
+/// How server and floor are paired.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct PairOptions {
+    /// How long the data of each is, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = 128)]
+    pub(crate) payload: usize,
+    /// How many rounds server and floor have each
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rounds: u32,
+    /// How many a second are light load
+    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) light_rate: u32,
+    /// How many seconds a round under light load lasts
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) light_seconds: u32,
+    /// Print the findings as one line of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl PairOptions {
+    /// How many a round under light load has.
+    pub(crate) fn light_count(&self) -> u64 {
+        u64::from(self.light_rate) * u64::from(self.light_seconds)
+    }
+}
 
 /// Which broker is the floor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +128,15 @@ impl Served {
         let vhost = subject.target().path().split('?').next().unwrap_or_default().to_owned();
         let endpoint = Endpoint { address: format!("tcp://{address}"), credentials: Some((vhost, token)) };
         Ok(Self { subject, control, endpoint })
+    }
+
+    /// As the report names it.
+    pub(crate) fn report(&self) -> ServerReport {
+        ServerReport {
+            url: self.subject.target().to_string(),
+            shards: self.subject.shards(),
+            io: self.subject.io().map(str::to_owned),
+        }
     }
 
     /// What it has used so far.

@@ -10,14 +10,13 @@ use clap::Args;
 use super::client::{BACKLOG_MAX, Clients, Command, Load, Pace};
 use super::payload::{self, EVENT};
 use super::report::{PairedReport, Runs};
-use super::side::{Floor, FloorSort, Served};
+use super::side::{Floor, FloorSort, PairOptions, Served};
 use super::worker::{Found, Workers};
 use crate::clock::monotonic_ns;
 use crate::connection::ConnectionId;
 use crate::engine::{Engine, Outbox, Scenario};
 use crate::order::excerpt;
 use crate::process::ProcessorTime;
-use crate::report::ServerReport;
 use crate::server::ServerOptions;
 
 /// How long tokens wait for their use.
@@ -50,21 +49,8 @@ pub(crate) struct Options {
     /// How many triggers a session has unanswered
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub(crate) in_flight: u32,
-    /// How long a trigger's data is, in bytes
-    #[arg(long, value_name = "BYTES", default_value_t = 128)]
-    pub(crate) payload: usize,
-    /// How many rounds server and floor have each
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) rounds: u32,
-    /// How many triggers a second are light load
-    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) light_rate: u32,
-    /// How many seconds a round under light load lasts
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) light_seconds: u32,
-    /// Print the findings as one line of JSON
-    #[arg(long)]
-    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) pair: PairOptions,
 }
 
 /// One round.
@@ -91,11 +77,8 @@ fn drive(options: &Options, served: &Served) -> anyhow::Result<PairedReport> {
     let mut browsers = Browsers::open(options, served)?;
     let (mut ours, mut bare) = (Runs::default(), Runs::default());
     let full = Round { triggers: options.triggers, pace: Pace::InFlight(options.in_flight) };
-    let light = Round {
-        triggers: u64::from(options.light_rate) * u64::from(options.light_seconds),
-        pace: Pace::Rate(options.light_rate),
-    };
-    for _ in 0..options.rounds {
+    let light = Round { triggers: options.pair.light_count(), pace: Pace::Rate(options.pair.light_rate) };
+    for _ in 0..options.pair.rounds {
         for round in [full, light] {
             let measured = browsers.round(options, served, round).context("the server's round")?;
             note(&mut ours, round, &measured);
@@ -105,15 +88,11 @@ fn drive(options: &Options, served: &Served) -> anyhow::Result<PairedReport> {
         }
     }
     Ok(PairedReport {
-        server: ServerReport {
-            url: served.subject.target().to_string(),
-            shards: served.subject.shards(),
-            io: served.subject.io().map(str::to_owned),
-        },
+        server: served.report(),
         work: format!(
             "{} triggers of {} bytes a round, {} sessions with {} in flight, {} workers with windows of {}",
             options.triggers,
-            options.payload,
+            options.pair.payload,
             options.sessions,
             options.in_flight,
             options.workers,
@@ -123,7 +102,7 @@ fn drive(options: &Options, served: &Served) -> anyhow::Result<PairedReport> {
         verified: "every trigger came to one worker, once, and was acknowledged to its session",
         light: format!(
             "{} triggers a second for {} s a round, from triggering to the worker's having it",
-            options.light_rate, options.light_seconds
+            options.pair.light_rate, options.pair.light_seconds
         ),
         ours,
         floor: bare,
@@ -161,7 +140,7 @@ fn floor_round(
     let load = Load {
         command: Command::Trigger,
         requests: round.triggers,
-        payload_bytes: options.payload,
+        payload_bytes: options.pair.payload,
         pace: round.pace,
         workers: Some(&workers),
     };
@@ -209,7 +188,7 @@ impl Browsers {
             tokens: tokens.collect::<anyhow::Result<_>>()?,
             authenticated: 0,
             load: None,
-            payload_bytes: options.payload,
+            payload_bytes: options.pair.payload,
             sent: 0,
             answered: 0,
             handled: Arc::default(),
