@@ -220,7 +220,7 @@ impl Peers {
     }
 
     /// Cuts off who has sent more than `max` bytes that are not read yet: libzmq keeps all of a message in
-    /// memory until it is complete. Heartbeats of libzmq's own count as such for ever, but take years
+    /// memory until it is complete. Heartbeats of libzmq's own count as such for ever, but take months
     /// to add up to much.
     pub(super) fn cut_unread(&mut self, next: Number, max: u64) {
         self.follow(next);
