@@ -10,8 +10,9 @@ use super::monitor::Monitor;
 /// Messages of one peer that may wait to be read.
 const RECEIVE_MESSAGES_MAX: i32 = 1_000;
 
-/// Messages that may wait for one peer: a whole window, and as much again as answers and heartbeats need.
-const SEND_MESSAGES_MAX: i32 = 1_100;
+/// Messages that may wait for one peer. libzmq hears only of each half of them that they have left, so it
+/// is twice what surely finds room: a whole window or the answers to all open requests, and heartbeats.
+const SEND_MESSAGES_MAX: i32 = 2_200;
 
 /// Subscriptions of one stream that may wait to be read.
 const SUBSCRIPTIONS_MAX: i32 = 64;
