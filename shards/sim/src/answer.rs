@@ -37,6 +37,8 @@ pub enum Answer {
     Unsubscribed(String),
     /// Where to, where the dialect says so.
     Broadcasted(Option<String>),
+    /// What, where the dialect says so.
+    Triggered(Option<String>),
     /// The channel is open.
     ChannelOpened(String),
     /// The channel is closed.

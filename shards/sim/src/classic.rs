@@ -5,7 +5,7 @@ use webrocket_wire::Rights;
 
 use crate::{
     answer::{self, Answer, Heard, has_only, text},
-    oracles::Ledger,
+    oracles::{Ledger, triggers},
     request::{Fault, Request},
 };
 
@@ -45,8 +45,11 @@ pub fn message(request: &Request, ledger: &Ledger) -> String {
             let (channel, data) = ledger.content(number);
             format!(r#"{{"broadcast":{{"event":"ev","channel":"{channel}","data":{data}}}}}"#)
         }
-        Request::TriggeringBroadcast(_) => unreachable!("the dialect knows no such request"),
-        Request::Trigger => r#"{"trigger":{"event":"do","data":{}}}"#.to_owned(),
+        Request::TriggeringBroadcast { .. } => unreachable!("the dialect knows no such request"),
+        Request::Trigger(number) => {
+            let event = triggers::event(number);
+            format!(r#"{{"trigger":{{"event":"{event}","data":{{"id":{number}}}}}}}"#)
+        }
         Request::Open(channel) => on("openChannel", channel),
         Request::Close(channel) => on("closeChannel", channel),
         Request::Logout => r#"{"logout":true}"#.to_owned(),
@@ -73,6 +76,7 @@ pub fn parse(message: &str) -> Option<Heard> {
         "subscribed" => Answer::Subscribed { channel: text(&value)?, uid: None, present: None },
         "unsubscribed" => Answer::Unsubscribed(text(&value)?),
         "broadcasted" => Answer::Broadcasted(Some(text(&value)?)),
+        "triggered" => Answer::Triggered(Some(text(&value)?)),
         "channelOpened" => Answer::ChannelOpened(text(&value)?),
         "channelClosed" => Answer::ChannelClosed(text(&value)?),
         "loggedOut" if value == Value::Bool(true) => Answer::LoggedOut,

@@ -3,6 +3,7 @@
 
 mod backend;
 mod roll;
+mod sources;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -11,6 +12,7 @@ use std::{
 
 use webrocket_state::{
     Command, Directory, Report, Settings, User, Vhost, VhostId,
+    exchange::ExchangeCommand,
     message::{ChannelInfo, Identity, InvalidCredentials, Outcome, RequestRef, Ticket},
     vhost::ChannelCount,
 };
@@ -24,6 +26,7 @@ use crate::{
 };
 
 use backend::Backend;
+use sources::Sources;
 
 /// What a command was for.
 #[derive(Debug)]
@@ -37,6 +40,8 @@ enum Ask {
     Publish(usize),
     /// A direct message, by its number.
     Message(usize),
+    /// Events over HTTP.
+    Source,
 }
 
 /// A vhost as the control thread knows it.
@@ -63,6 +68,7 @@ pub struct Control {
     /// What shards said of their channels.
     listed: BTreeMap<(VhostId, ChannelName), ChannelInfo>,
     backend: Backend,
+    sources: Sources,
     /// How often it changed something by itself.
     pub changes: u64,
 }
@@ -82,6 +88,7 @@ impl Control {
             gone: Vec::new(),
             listed: BTreeMap::new(),
             backend: Backend::default(),
+            sources: Sources::default(),
             changes: 0,
         }
     }
@@ -90,11 +97,12 @@ impl Control {
     pub fn begin(&mut self, net: &mut Net, chance: &mut Chance, scenario: &Scenario, ledger: &mut Ledger) {
         for vhost in 0..VHOSTS.len() {
             self.known.push(Known { snapshot: None, opened: BTreeSet::new() });
-            self.add_vhost(net, scenario, vhost, 0);
+            self.add_vhost(net, chance, scenario, vhost, 0);
             for _ in 0..backend::TOKENS_AT_FIRST {
                 backend::issue_token(chance, ledger, vhost);
             }
         }
+        self.tell_exchange(net, 0, ExchangeCommand::Serve);
     }
 
     /// Whether every command was carried out.
@@ -117,6 +125,10 @@ impl Control {
                 self.report(net, chance, ledger, report);
             }
         }
+        while let Some(report) = net.exchange_reports.pop(net.now) {
+            self.exchange_reports(net, chance, ledger, report);
+        }
+        let takes = self.turn_sources(net, chance, scenario, changes);
         let speaks = changes.then(|| self.speak(net, chance, scenario, ledger)).flatten();
         let may_change =
             changes && (scenario.channels_change || scenario.users_change || scenario.vhosts_change);
@@ -129,7 +141,8 @@ impl Control {
             }
         }
         let reports = net.reports.iter().filter_map(crate::net::Queue::next).min();
-        [reports, speaks, may_change.then_some(self.due)].into_iter().flatten().min()
+        let asked = net.exchange_reports.next();
+        [reports, asked, takes, speaks, may_change.then_some(self.due)].into_iter().flatten().min()
     }
 
     fn ticket(&mut self, ask: Ask) -> Ticket {
@@ -212,7 +225,7 @@ impl Control {
         let ask = self.asks.remove(&ticket).expect("a report names a command that was sent");
         let done = outcome == Outcome::Done;
         let request = match ask {
-            Ask::Vhost => None,
+            Ask::Vhost | Ask::Source => None,
             Ask::Publish(number) => return self.published(net.now, ledger, number, &outcome),
             Ask::Message(number) => return backend::messaged(ledger, number, &outcome),
             Ask::List(vhost) => return self.listed(net, vhost, outcome),
@@ -231,8 +244,7 @@ impl Control {
             }
         };
         if let Some(request) = request {
-            let shard = request.session.shard.index();
-            self.send(net, shard, delay, Command::ChannelChanged { request, outcome });
+            self.channel_changed(net, delay, request, outcome);
         }
     }
 
@@ -240,7 +252,8 @@ impl Control {
         self.changes += 1;
         let index = chance.below(self.known.len());
         let Some(vhost) = self.known[index].snapshot.clone() else {
-            return self.add_vhost(net, scenario, index, chance.small(2_000));
+            let delay = chance.small(2_000);
+            return self.add_vhost(net, chance, scenario, index, delay);
         };
         let crowded = scenario.theme == Theme::Crowd;
         let name = if crowded && chance.percent(60) { "alpha" } else { *chance.pick(&CHANNELS) };
@@ -293,9 +306,18 @@ impl Control {
             let ticket = self.ticket(Ask::Vhost);
             self.send(net, shard, delay, Command::PutVhost { ticket, vhost: Arc::clone(&vhost) });
         }
+        let ticket = self.ticket(Ask::Vhost);
+        self.tell_exchange(net, delay, ExchangeCommand::PutVhost { ticket, vhost });
     }
 
-    fn add_vhost(&mut self, net: &mut Net, scenario: &Scenario, index: usize, delay: Micros) {
+    fn add_vhost(
+        &mut self,
+        net: &mut Net,
+        chance: &mut Chance,
+        scenario: &Scenario,
+        index: usize,
+        delay: Micros,
+    ) {
         let (path, anonymous) = VHOSTS[index];
         let id = VhostId(self.next_id);
         self.next_id += 1;
@@ -312,6 +334,7 @@ impl Control {
             users: users.collect(),
             channels: Arc::default(),
         };
+        self.put_access(net, chance, index, id);
         self.put_vhost(net, index, vhost, delay);
         for channel in OPENED {
             let channel = channel.parse().expect("a valid name");
@@ -327,12 +350,16 @@ impl Control {
             let ticket = self.ticket(Ask::Vhost);
             self.send(net, shard, 0, Command::RemoveVhost { ticket, vhost: vhost.id });
         }
+        net.access[index] = None;
+        let ticket = self.ticket(Ask::Vhost);
+        self.tell_exchange(net, 0, ExchangeCommand::RemoveVhost { ticket, vhost: vhost.id });
     }
 
-    /// Tells every shard to shut down.
+    /// Tells every shard and the exchange to shut down.
     pub fn shut_down(&self, net: &mut Net, chance: &mut Chance) {
         for shard in 0..net.commands.len() {
             self.send(net, shard, chance.small(5_000), Command::Shutdown);
         }
+        self.tell_exchange(net, chance.small(5_000), ExchangeCommand::Shutdown);
     }
 }

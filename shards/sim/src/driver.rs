@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 
 use webrocket_state::{
     Action, Input, Machine, Party, SessionRef, Shard, ShardId, ShardMessage, link::CONGESTED_MESSAGES,
-    message::Answer,
 };
 
 use crate::{
@@ -41,9 +40,8 @@ struct Connection {
 #[derive(Debug)]
 pub struct Driver {
     id: usize,
-    /// All shards.
+    /// All shards, and the exchange.
     others: Vec<ShardId>,
-    exchange: ShardId,
     /// The real thing.
     pub shard: Shard,
     /// By slot.
@@ -61,8 +59,7 @@ impl Driver {
     pub fn new(id: usize, shards: usize, shard: Shard) -> Self {
         Self {
             id,
-            others: (0..shards).map(|shard| ShardId(u16::try_from(shard).expect("few shards"))).collect(),
-            exchange: ShardId(u16::try_from(shards).expect("few shards")),
+            others: (0..=shards).map(|shard| ShardId(u16::try_from(shard).expect("few shards"))).collect(),
             shard,
             connections: Vec::new(),
             ready: VecDeque::new(),
@@ -74,8 +71,7 @@ impl Driver {
     /// Whether the shard has nothing to do and nothing to tell another.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        let parties = self.others.iter().chain([&self.exchange]);
-        !self.shard.has_work() && parties.into_iter().all(|party| !self.shard.has_message(*party))
+        !self.shard.has_work() && self.others.iter().all(|party| !self.shard.has_message(*party))
     }
 
     /// One turn; when the next one is due at the latest.
@@ -109,7 +105,6 @@ impl Driver {
         self.send_messages(net, chance, scenario, ledger);
         self.flush(net, chance, scenario, ledger);
         self.send_messages(net, chance, scenario, ledger);
-        self.fail_triggers(net, chance);
         self.report(net, chance);
         self.act(net, chance, ledger);
         self.next(net, chance)
@@ -185,15 +180,15 @@ impl Driver {
     }
 
     fn take_messages(&mut self, net: &mut Net, chance: &mut Chance) {
-        let shards = net.queues.len();
-        let first = chance.below(shards);
+        let parties = net.queues.len();
+        let first = chance.below(parties);
         let most = if chance.percent(80) { u64::MAX } else { chance.small(64) };
-        for step in 0..shards {
-            let from = (first + step) % shards;
+        for step in 0..parties {
+            let from = (first + step) % parties;
             for _ in 0..most {
                 let Some(message) = net.queues[from][self.id].pop(net.now) else { break };
                 net.note(tag(&message));
-                net.wake(Actor::Shard(from), 1);
+                net.wake(net.party(from), 1);
                 let from = self.others[from];
                 self.shard.handle(net.instant(), Input::Message { from, message });
                 if self.shard.wants_flush() {
@@ -324,20 +319,6 @@ impl Driver {
         }
     }
 
-    /// There is no worker, so every trigger fails, sooner or later.
-    fn fail_triggers(&mut self, net: &Net, chance: &mut Chance) {
-        let (now, from) = (net.instant(), self.exchange);
-        while self.shard.has_message(from)
-            && chance.percent(50)
-            && let Some(message) = self.shard.next_message(now, from)
-        {
-            let ShardMessage::Trigger { request, trigger, .. } = message else { continue };
-            let answer = Answer::AssignationFailed;
-            let message = ShardMessage::Answer { request, answer, bytes: trigger.bytes() };
-            self.shard.handle(now, Input::Message { from, message });
-        }
-    }
-
     fn flush(&mut self, net: &mut Net, chance: &mut Chance, scenario: &Scenario, ledger: &mut Ledger) {
         self.has_more_to_send = false;
         let most = if chance.percent(85) { u64::MAX } else { chance.small(32) };
@@ -414,8 +395,7 @@ impl Driver {
     }
 
     fn next(&mut self, net: &Net, chance: &mut Chance) -> Option<Micros> {
-        let triggers = self.shard.has_message(self.exchange);
-        let is_busy = !self.ready.is_empty() || self.has_more_to_send || self.shard.has_work() || triggers;
+        let is_busy = !self.ready.is_empty() || self.has_more_to_send || self.shard.has_work();
         let soon = is_busy.then(|| net.now + chance.between(1, 40));
         let messages = net.queues.iter().filter_map(|queues| queues[self.id].next()).min();
         let deadline = self.shard.next_deadline().map(|deadline| net.micros(deadline));
@@ -423,7 +403,8 @@ impl Driver {
     }
 }
 
-fn tag(message: &ShardMessage) -> u64 {
+/// What stands for a message in the trace.
+pub(crate) fn tag(message: &ShardMessage) -> u64 {
     match message {
         ShardMessage::Subscribe { .. } => 1,
         ShardMessage::Find { .. } => 2,

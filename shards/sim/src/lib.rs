@@ -1,17 +1,18 @@
 //! The seeded simulation of a whole broker: many shards, one thread, one seed.
 //!
-//! The shards are the real ones, from `webrocket-state`; everything around them is played:
+//! The shards and the exchange are the real ones, from `webrocket-state`; everything around them is played:
 //! virtual time, sockets that fill up at any byte, queues with room for a handful, a control thread
-//! that is late, browsers with bad manners. The same seed gives the same run, to the byte.
+//! that is late, browsers and backends with bad manners. The same seed gives the same run, to the byte.
 //!
 //! | room | what lives there |
 //! | --- | --- |
 //! | [`world`] | one run: whose turn it is, and its phases |
-//! | [`driver`] | a shard and its driver |
+//! | [`driver`], [`exchange`] | a shard and its driver, the exchange and its driver |
 //! | [`net`] | sockets, queues, virtual time, faults put in on purpose |
 //! | [`browser`], [`frames`] | a browser, its bytes |
 //! | [`request`], [`answer`], [`classic`], [`wwfp`] | what it asks and understands, in either dialect |
-//! | [`control`] | the control thread, and the backend behind it |
+//! | [`peers`], [`wires`] | backends over ZeroMQ, their connections |
+//! | [`control`] | the control thread, the backend behind it, and takers of events over HTTP |
 //! | [`scenario`], [`workload`] | what is fixed for a run, what a seed makes happen |
 //! | [`oracles`] | what must hold |
 //! | [`chance`] | the one source of chance |
@@ -26,11 +27,14 @@ pub mod chance;
 pub mod classic;
 pub mod control;
 pub mod driver;
+pub mod exchange;
 pub mod frames;
 pub mod net;
 pub mod oracles;
+pub mod peers;
 pub mod request;
 pub mod scenario;
+pub mod wires;
 pub mod workload;
 pub mod world;
 pub mod wwfp;

@@ -10,7 +10,10 @@ use webrocket_sim::{
     scenario::Theme,
     world::{Options, Outcome},
 };
-use webrocket_state::metrics::{FIGURES, Figure};
+use webrocket_state::{
+    exchange::figures::EXCHANGE_FIGURES,
+    metrics::{FIGURES, Figure},
+};
 
 #[derive(Debug, Parser)]
 #[command(name = "webrocket-sim", about = "Simulates a whole broker, seed by seed")]
@@ -68,6 +71,8 @@ impl Summary {
         self.add("answers with their ref", outcome.named_answers);
         self.add("tokens spent", outcome.tokens_spent);
         self.add("direct messages delivered", outcome.messages);
+        self.add("triggers acknowledged", outcome.triggers_acknowledged);
+        self.add("answers to clients over ZeroMQ", outcome.client_answers);
         self.add("bytes received", counters.bytes_received);
         self.add("messages between shards", counters.shard_messages);
         self.add("partial sends", counters.partial_sends);
@@ -77,7 +82,8 @@ impl Summary {
         self.add("changes by the control thread", outcome.changes);
         self.add("connections handed over", counters.hand_offs);
         self.add("faults put in", counters.faults);
-        for (info, value) in FIGURES.iter().zip(outcome.figures) {
+        let figures = FIGURES.iter().zip(outcome.figures);
+        for (info, value) in figures.chain(EXCHANGE_FIGURES.iter().zip(outcome.exchange_figures)) {
             if info.name.ends_with("_total") {
                 self.add(info.name, value);
             }

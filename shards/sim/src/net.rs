@@ -10,12 +10,14 @@ use std::{
 
 use webrocket_state::{
     Command, Report, SessionRef, ShardMessage,
+    exchange::{ExchangeCommand, ExchangeReport},
     message::{Answer, Frame, Present},
 };
 
 use crate::{
     chance::Chance,
-    scenario::{CHANNELS, Theme},
+    scenario::{CHANNELS, Theme, VHOSTS},
+    wires::Wires,
 };
 
 /// Virtual time, in microseconds since the simulation began.
@@ -30,6 +32,10 @@ pub enum Actor {
     Browser(usize),
     /// The control thread.
     Control,
+    /// The exchange with its driver.
+    Exchange,
+    /// The backends that are connected to the exchange.
+    Peers,
 }
 
 /// One direction of a socket.
@@ -170,6 +176,10 @@ pub enum Canary {
     ShortList,
     /// A single access token is given away twice.
     TokenTwice,
+    /// A trigger that comes to its next worker is lost, and taken for handled.
+    LostRedelivery,
+    /// A trigger is sent to a worker without window twice.
+    DoubledTrigger,
 }
 
 impl Canary {
@@ -180,6 +190,7 @@ impl Canary {
         match self {
             Self::Swap | Self::Drop | Self::Double => Theme::Calm,
             Self::LostLeave | Self::DoubledJoin | Self::ShortList | Self::TokenTwice => Theme::Churn,
+            Self::LostRedelivery | Self::DoubledTrigger => Theme::Work,
         }
     }
 
@@ -188,7 +199,12 @@ impl Canary {
     pub fn patience(self) -> (u64, u64) {
         match self {
             Self::Swap | Self::Drop | Self::Double => (40, 100),
-            Self::LostLeave | Self::DoubledJoin | Self::ShortList | Self::TokenTwice => (1, 10),
+            Self::LostLeave
+            | Self::DoubledJoin
+            | Self::ShortList
+            | Self::TokenTwice
+            | Self::LostRedelivery
+            | Self::DoubledTrigger => (1, 10),
         }
     }
 }
@@ -224,12 +240,20 @@ pub struct Net {
     base: Instant,
     /// By number; a browser's next connection gets a new one.
     pub sockets: Vec<Socket>,
-    /// From each shard to each other.
+    /// From each shard to each other, and the exchange, which stands behind the last one.
     pub queues: Vec<Vec<Queue<ShardMessage>>>,
     /// To each shard.
     pub commands: Vec<Queue<Command>>,
     /// From each shard.
     pub reports: Vec<Queue<Report>>,
+    /// To the exchange.
+    pub exchange_commands: Queue<ExchangeCommand>,
+    /// From the exchange.
+    pub exchange_reports: Queue<ExchangeReport>,
+    /// The backends' connections.
+    pub wires: Wires,
+    /// The access tokens that backends know, by vhost.
+    pub access: Vec<Option<String>>,
     /// Sockets with edges, by shard.
     pub edges: Vec<VecDeque<usize>>,
     /// Sockets that wait to be accepted, by shard.
@@ -258,14 +282,18 @@ impl Net {
         delay_max: Micros,
         canary: Option<(Canary, u64)>,
     ) -> Self {
-        let queues = |_| (0..shards).map(|_| Queue::new(queue_capacity)).collect();
+        let queues = |_| (0..=shards).map(|_| Queue::new(queue_capacity)).collect();
         Self {
             now: 0,
             base: Instant::now(),
             sockets: Vec::new(),
-            queues: (0..shards).map(queues).collect(),
+            queues: (0..=shards).map(queues).collect(),
             commands: (0..shards).map(|_| Queue::new(usize::MAX)).collect(),
             reports: (0..shards).map(|_| Queue::new(usize::MAX)).collect(),
+            exchange_commands: Queue::new(usize::MAX),
+            exchange_reports: Queue::new(usize::MAX),
+            wires: Wires::default(),
+            access: vec![None; VHOSTS.len()],
             edges: vec![VecDeque::new(); shards],
             backlog: vec![VecDeque::new(); shards],
             wakes: Vec::new(),
@@ -290,6 +318,12 @@ impl Net {
         let since = instant.saturating_duration_since(self.base);
         // Rounded up: a deadline is due when it has been reached.
         Micros::try_from(since.as_nanos().div_ceil(1000)).unwrap_or(Micros::MAX)
+    }
+
+    /// Who takes part in what shards say to each other, by number.
+    #[must_use]
+    pub fn party(&self, number: usize) -> Actor {
+        if number == self.commands.len() { Actor::Exchange } else { Actor::Shard(number) }
     }
 
     /// Asks for a turn after `delay`.
@@ -389,7 +423,7 @@ impl Net {
             return self.send_faulty(canary, from, to, at, message);
         }
         self.queues[from][to].push(at, message);
-        self.wakes.push((Actor::Shard(to), at));
+        self.wakes.push((self.party(to), at));
     }
 
     /// Whether a fault is still to be put in.
@@ -443,11 +477,13 @@ impl Net {
         })
     }
 
-    /// Whether a spent token is to be given away again, now.
-    pub fn spends_twice(&mut self) -> bool {
-        let Some((Canary::TokenTwice, countdown)) = self.canary else { return false };
+    /// Whether this fault is to be put in at this opportunity.
+    pub fn misdirects(&mut self, fault: Canary) -> bool {
+        let Some((canary, countdown)) = self.canary.filter(|(canary, _)| *canary == fault) else {
+            return false;
+        };
         let is_now = countdown <= 1;
-        self.canary = (!is_now).then_some((Canary::TokenTwice, countdown.saturating_sub(1)));
+        self.canary = (!is_now).then_some((canary, countdown.saturating_sub(1)));
         self.counters.faults += u64::from(is_now);
         is_now
     }

@@ -7,17 +7,28 @@ mod backend;
 mod guarantee;
 mod order;
 mod presence;
+pub mod triggers;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 pub use backend::{Message, Token};
 pub use guarantee::{Guarantee, Violation};
 pub use presence::{Audience, Audiences, Knowledge, Present, SHY, Tab};
+pub use triggers::Triggers;
 
 use crate::{net::Micros, workload::Shape};
 
-/// The backend, where a sender is named.
+/// The backend behind the control thread, where a sender is named.
 pub const BACKEND: usize = usize::MAX;
+
+/// The first of the backends' connections over ZeroMQ, where a sender is named.
+pub const FIRST_CLIENT: usize = usize::MAX / 2;
+
+/// Whether a sender is a backend, so that what it broadcasts is from no session.
+#[must_use]
+pub fn is_backend(sender: usize) -> bool {
+    sender >= FIRST_CLIENT
+}
 
 /// Promises that were not kept, and what was seen.
 type Wrong = Vec<(Guarantee, String)>;
@@ -36,7 +47,7 @@ pub enum Fate {
 /// A broadcast as its sender knows it.
 #[derive(Debug)]
 pub struct Broadcast {
-    /// The sender, or [`BACKEND`].
+    /// The sender: a browser, [`BACKEND`], or a connection from [`FIRST_CLIENT`] on.
     pub browser: usize,
     /// Where to.
     pub place: Place,
@@ -140,6 +151,8 @@ pub struct Ledger {
     pub tokens: Vec<Token>,
     /// All direct messages.
     pub messages: Vec<Message>,
+    /// All triggers.
+    pub triggers: Triggers,
     /// What was wrong.
     pub violations: Vec<Violation>,
     /// Session identifiers, and whose they are.
@@ -165,6 +178,8 @@ pub struct Ledger {
     pub named_answers: u64,
     /// Presence lists that were compared with what was known already.
     pub lists_compared: u64,
+    /// Answers that clients over ZeroMQ received.
+    pub client_answers: u64,
 }
 
 /// After so many violations the rest is noise.
@@ -251,7 +266,7 @@ impl Ledger {
         };
         let Broadcast { browser, place: (_, channel), .. } = self.broadcasts[number];
         let sid = rest.strip_prefix(r#","sid":""#).and_then(|rest| rest.strip_suffix('"'));
-        if (browser == BACKEND) != rest.is_empty() || rest.is_empty() != sid.is_none() {
+        if is_backend(browser) != rest.is_empty() || rest.is_empty() != sid.is_none() {
             self.violate(at, Guarantee::EventsArriveAsSent, shorten(text));
         }
         if let Some(sid) = sid {

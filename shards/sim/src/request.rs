@@ -29,10 +29,15 @@ pub enum Request {
     },
     /// The broadcast's number.
     Broadcast(usize),
-    /// A broadcast that triggers too: there is no worker, so nothing is broadcast. WWFP only.
-    TriggeringBroadcast(&'static str),
-    /// A trigger, for which there is no worker.
-    Trigger,
+    /// A broadcast that triggers too, by both numbers. WWFP only.
+    TriggeringBroadcast {
+        /// What is broadcast.
+        broadcast: usize,
+        /// What is triggered with the same data.
+        trigger: usize,
+    },
+    /// The trigger's number.
+    Trigger(usize),
     /// Opens a channel.
     Open(&'static str),
     /// Closes a channel.

@@ -21,11 +21,13 @@ pub enum Theme {
     Churn,
     /// More sessions than one slice of long work concerns, and channels and vhosts that change under them.
     Crowd,
+    /// Triggers above all, for backends that come and go.
+    Work,
 }
 
 impl Theme {
     /// All themes.
-    pub const ALL: [Self; 5] = [Self::Calm, Self::Chaos, Self::Storm, Self::Churn, Self::Crowd];
+    pub const ALL: [Self; 6] = [Self::Calm, Self::Chaos, Self::Storm, Self::Churn, Self::Crowd, Self::Work];
 }
 
 /// A user as the vhost has it at first.
@@ -62,6 +64,9 @@ pub const VHOSTS: [(&str, Anonymous); 2] =
 
 /// The most broadcasts of the backend that are not acknowledged.
 pub const BACKEND_OPEN_MAX: usize = 4;
+
+/// The most requests of a client over ZeroMQ that are not answered.
+pub const CLIENT_OPEN_MAX: usize = 40;
 
 /// Everything that is fixed for a run.
 #[derive(Debug, Clone)]
@@ -110,6 +115,18 @@ pub struct Scenario {
     pub wwfp_percent: u64,
     /// The longest that the backend takes until it speaks again; `None` where there is no backend.
     pub backend_pace_max: Option<Micros>,
+    /// How many of a hundred requests are triggers.
+    pub trigger_percent: u64,
+    /// How many workers over ZeroMQ there are.
+    pub workers: usize,
+    /// How many clients over ZeroMQ.
+    pub clients: usize,
+    /// How many takers of events over HTTP at a time.
+    pub sources: usize,
+    /// Access tokens are regenerated.
+    pub access_changes: bool,
+    /// The exchange's driver carries out orders after every input, not once a turn.
+    pub exchange_is_prompt: bool,
     /// In how many of a thousand turns a browser begins to leave.
     pub leave_permille: u64,
     /// In how many of a thousand turns it stops reading for a while.
@@ -133,10 +150,11 @@ impl Scenario {
     #[must_use]
     pub fn draw(chance: &mut Chance, theme: Option<Theme>, shards: Option<usize>) -> Self {
         let theme = theme.unwrap_or_else(|| match chance.between(0, 99) {
-            0..24 => Theme::Calm,
-            24..74 => Theme::Chaos,
-            74..84 => Theme::Storm,
-            84..94 => Theme::Churn,
+            0..20 => Theme::Calm,
+            20..60 => Theme::Chaos,
+            60..70 => Theme::Storm,
+            70..80 => Theme::Churn,
+            80..94 => Theme::Work,
             _ => Theme::Crowd,
         });
         let drawn = usize::try_from(chance.between(1, 5)).expect("few");
@@ -147,6 +165,7 @@ impl Scenario {
             Theme::Storm => scenario.be_stormy(chance, shards),
             Theme::Churn => scenario.be_churning(chance, shards),
             Theme::Crowd => scenario.be_crowded(chance),
+            Theme::Work => scenario.be_working(chance),
         }
         assert_eq!(scenario.settings.check(), Ok(()), "a scenario within the settings' ranges");
         scenario
@@ -155,6 +174,8 @@ impl Scenario {
     fn usual(chance: &mut Chance, theme: Theme, shards: usize) -> Self {
         let settings = Settings {
             lag_bytes_max: 64 * 1024 * 1024,
+            trigger_queue_max: *chance.pick(&[0, 1, 10, 10_000, 10_000]),
+            trigger_redeliveries_max: *chance.pick(&[0, 1, 5, 5]),
             presence_data_bytes_max: 70,
             requests_outstanding_max: *chance.pick(&[1, 2, 3, 8, 64, 256]),
             ..Settings::default()
@@ -183,6 +204,12 @@ impl Scenario {
             resident_percent: 0,
             wwfp_percent: *chance.pick(&[0, 50, 50, 50, 100]),
             backend_pace_max: chance.percent(70).then(|| chance.between(300, 20_000)),
+            trigger_percent: *chance.pick(&[0, 5, 20, 50]),
+            workers: chance.below(7),
+            clients: chance.below(4),
+            sources: chance.below(4),
+            access_changes: false,
+            exchange_is_prompt: chance.percent(50),
             leave_permille: 0,
             nap_permille: 0,
             nap_max: 1,
@@ -203,6 +230,7 @@ impl Scenario {
         self.channels_change = chance.percent(60);
         self.users_change = chance.percent(40);
         self.vhosts_change = chance.percent(20);
+        self.access_changes = chance.percent(30);
         let settings = &mut self.settings;
         settings.lag_bytes_max = *chance.pick(&[2_048, 20_000, 200_000, 1_048_576]);
         settings.stall_timeout_ms = *chance.pick(&[150, 2_000, 30_000]);
@@ -269,6 +297,20 @@ impl Scenario {
         self.shuts_down = chance.percent(50);
     }
 
+    fn be_working(&mut self, chance: &mut Chance) {
+        self.browsers = 10;
+        self.browsers_max = 30;
+        self.requests_max = 3_000;
+        self.trigger_percent = 80;
+        self.pace_max = *chance.pick(&[2_000, 20_000, 60_000]);
+        self.burst_max = *chance.pick(&[3, 60]);
+        self.pad_max = 300;
+        self.leave_permille = 2;
+        self.workers = usize::try_from(chance.between(1, 8)).expect("few");
+        self.access_changes = chance.percent(40);
+        self.vhosts_change = chance.percent(25);
+    }
+
     /// Makes it a run in which this fault must be noticed: nobody who listens goes.
     pub fn await_fault(&mut self, canary: Canary) {
         self.queue_capacity = self.queue_capacity.max(8);
@@ -286,6 +328,12 @@ impl Scenario {
             Canary::Swap | Canary::Drop | Canary::Double => self.steady_permille = 1_000,
             Canary::LostLeave | Canary::DoubledJoin | Canary::ShortList => self.resident_percent = 50,
             Canary::TokenTwice => {}
+            Canary::LostRedelivery | Canary::DoubledTrigger => {
+                (self.workers, self.sources) = (8, 0);
+                self.settings.trigger_queue_max = 10_000;
+                self.settings.trigger_redeliveries_max = 1_000;
+                (self.vhosts_change, self.access_changes) = (false, false);
+            }
         }
     }
 
@@ -312,7 +360,7 @@ impl Scenario {
     /// Requests are let in while no more than [`CONGESTED_MESSAGES`] wait. What may be added then
     /// is held back by nobody: for every open request of a session one event and one answer, for
     /// each of its subscriptions one farewell and one event that tells of it, for each channel
-    /// the word that it is closed, and what the backend broadcasts before it waits.
+    /// the word that it is closed, and what backends broadcast before they wait.
     #[must_use]
     pub fn waiting_max(&self) -> usize {
         let requests = self.settings.requests_outstanding_max as usize;
@@ -321,5 +369,6 @@ impl Scenario {
             + 2 * self.browsers * (requests + CHANNELS.len())
             + CHANNELS.len()
             + BACKEND_OPEN_MAX
+            + 2 * self.clients * CLIENT_OPEN_MAX
     }
 }

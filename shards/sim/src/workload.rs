@@ -32,6 +32,8 @@ pub enum Wish {
     Fail,
     /// A broadcast to a channel.
     Broadcast(&'static str, (Shape, usize)),
+    /// A trigger.
+    Trigger,
     /// A ping.
     Ping,
 }
@@ -50,10 +52,13 @@ pub fn wish(
     if anonymous && chance.percent(50) {
         return authenticate(chance);
     }
+    if chance.percent(scenario.trigger_percent) {
+        return Wish::Trigger;
+    }
     let favourites: &[&'static str] = match scenario.theme {
         Theme::Churn => &["presence-a", "presence-b"],
         Theme::Storm => &["alpha", "beta", "gamma", "presence-a"],
-        Theme::Calm | Theme::Chaos | Theme::Crowd => &CHANNELS,
+        Theme::Calm | Theme::Chaos | Theme::Crowd | Theme::Work => &CHANNELS,
     };
     let channel =
         if scenario.theme == Theme::Crowd && chance.percent(70) { "alpha" } else { *chance.pick(favourites) };
@@ -65,7 +70,7 @@ pub fn wish(
     // Broadcast, subscribe, unsubscribe, authenticate, log out, the rest.
     let weights = match scenario.theme {
         _ if !settled => [10, 70, 0, 15, 0, 5],
-        Theme::Calm | Theme::Storm => [80, 8, 2, 1, 0, 9],
+        Theme::Calm | Theme::Storm | Theme::Work => [80, 8, 2, 1, 0, 9],
         Theme::Chaos => [56, 14, 8, 2, 1, 19],
         Theme::Churn => [8, 40, 40, 2, 0, 10],
         Theme::Crowd => [5, 60, 3, 3, 2, 27],
@@ -119,7 +124,7 @@ fn authenticate(chance: &mut Chance) -> Wish {
 
 fn odd(chance: &mut Chance, scenario: &Scenario, channel: &'static str) -> Wish {
     match chance.between(0, 9) {
-        0 => Wish::Ask(Request::Trigger),
+        0 => Wish::Trigger,
         1 => Wish::Ask(Request::Open(channel)),
         2 if scenario.channels_change => Wish::Ask(Request::Close(channel)),
         2 => Wish::Ask(Request::Close("never")),

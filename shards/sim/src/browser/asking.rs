@@ -62,9 +62,8 @@ impl Browser {
         let wish = workload::wish(around.chance, around.scenario, anonymous, &own, settled, self.is_resident);
         let wish = if self.is_resident { self.stay(wish) } else { wish };
         let request = match wish {
-            Wish::Ask(Request::Logout) if self.is_wwfp() => {
-                Request::TriggeringBroadcast(own.first().copied().unwrap_or("alpha"))
-            }
+            Wish::Ask(Request::Logout) if self.is_wwfp() => self.some_trigger(around, &own),
+            Wish::Trigger => self.some_trigger(around, &own),
             Wish::Ask(request) => request,
             Wish::Token => self.some_token(around),
             Wish::Subscribe(channel) => return self.ask_to_subscribe(around, channel),
@@ -89,6 +88,19 @@ impl Browser {
             }
         };
         self.ask(around, request);
+    }
+
+    /// A trigger; in WWFP now and then with a broadcast.
+    fn some_trigger(&self, around: &mut Surroundings<'_>, own: &[&'static str]) -> Request {
+        let comes_with_a_broadcast = self.is_wwfp() && around.chance.percent(40);
+        let trigger = around.ledger.compose_trigger(self.id, self.vhost, comes_with_a_broadcast);
+        if !comes_with_a_broadcast {
+            return Request::Trigger(trigger);
+        }
+        let channel = own.first().copied().unwrap_or("alpha");
+        let content = workload::content(around.chance, around.scenario);
+        let broadcast = around.ledger.compose(around.net.now, self.id, (self.vhost, channel), content);
+        Request::TriggeringBroadcast { broadcast, trigger }
     }
 
     /// A resident that is somebody stays that, and keeps what it subscribes.
@@ -167,7 +179,8 @@ impl Browser {
             return None;
         }
         let must = match request {
-            Request::Mark(_) => true,
+            // Of several that have no name nobody could tell which one was placed.
+            Request::Mark(_) | Request::Trigger(_) | Request::TriggeringBroadcast { .. } => true,
             Request::Unsubscribe { .. } => around.scenario.takes_away(),
             _ => false,
         };

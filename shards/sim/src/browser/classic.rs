@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     answer::Answer,
-    oracles::Ledger,
+    oracles::{Ledger, triggers},
     request::Request,
     scenario::{Scenario, USERS},
 };
@@ -64,7 +64,9 @@ impl Browser {
                     *answer == Answer::Broadcasted(Some(channel.to_owned())) || absent
                 })
             }
-            Request::Trigger => with(Rights::WRITE, None, &|| error("ASSIGNATION_FAILED")),
+            Request::Trigger(number) => with(Rights::WRITE, None, &|| {
+                *answer == Answer::Triggered(Some(triggers::event(number))) || error("ASSIGNATION_FAILED")
+            }),
             Request::Open(channel) => with(Rights::MANAGE, None, &|| {
                 *answer == Answer::ChannelOpened(channel.to_owned())
                     || few && is_limit(answer, "channel limit reached")
@@ -84,7 +86,7 @@ impl Browser {
             }
             Request::Malformed(_) => error("INVALID_PAYLOAD"),
             Request::Faulty(fault) => with(fault.right, None, &|| error(fault.error)),
-            Request::Leave { .. } | Request::TriggeringBroadcast(_) => false,
+            Request::Leave { .. } | Request::TriggeringBroadcast { .. } => false,
         }
     }
 

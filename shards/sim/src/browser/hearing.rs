@@ -275,6 +275,19 @@ impl Browser {
             (Request::Broadcast(number), Answer::Broadcasted(_)) => {
                 around.ledger.broadcasts[*number].fate = Fate::Acknowledged(now);
             }
+            (Request::Trigger(number), answer) => {
+                around.ledger.trigger_heard(now, *number, matches!(answer, Answer::Triggered(_)));
+            }
+            (Request::TriggeringBroadcast { broadcast, trigger }, answer) => {
+                let is_done = *answer == Answer::Broadcasted(None);
+                // Channel, subscription and right may have gone since the trigger was placed.
+                let is_unserved = matches!(answer, Answer::Error { id, .. } if id == "503");
+                if is_done || is_unserved {
+                    around.ledger.trigger_heard(now, *trigger, is_done);
+                }
+                around.ledger.broadcasts[*broadcast].fate =
+                    if is_done { Fate::Acknowledged(now) } else { Fate::Refused };
+            }
             // Of several without a `ref` it may have been another one.
             (Request::Broadcast(number), _) if !self.is_doubtful_who_failed => {
                 around.ledger.broadcasts[*number].fate = Fate::Refused;

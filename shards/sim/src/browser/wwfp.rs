@@ -59,10 +59,13 @@ impl Browser {
                 let (_, channel) = ledger.broadcasts[number].place;
                 self.may_broadcast(scenario, ledger, channel, false, answer)
             }
-            Request::TriggeringBroadcast(channel) => {
+            Request::TriggeringBroadcast { broadcast, .. } => {
+                let (_, channel) = ledger.broadcasts[broadcast].place;
                 self.may_broadcast(scenario, ledger, channel, true, answer)
             }
-            Request::Trigger => self.may_trigger(scenario, ledger, answer),
+            Request::Trigger(_) => {
+                self.may_trigger(scenario, ledger, answer, &|| *answer == Answer::Triggered(None))
+            }
             Request::Open(channel) => manages(&|| {
                 *answer == Answer::ChannelOpened(channel.to_owned())
                     || scenario.has_few_channels() && is_limit(answer, "channel limit reached")
@@ -147,10 +150,10 @@ impl Browser {
         let subscribes = self.windows.contains_key(channel);
         let absent = !self.exists(scenario, channel) && is_error(answer, "454");
         let subscribed = || {
-            if triggers {
-                return self.may_trigger(scenario, ledger, answer);
-            }
             let done = *answer == Answer::Broadcasted(None) || absent;
+            if triggers {
+                return self.may_trigger(scenario, ledger, answer, &|| done);
+            }
             match self.may(scenario, ledger, Rights::WRITE, Some(channel)) {
                 Some(true) => done,
                 Some(false) => is_error(answer, "403"),
@@ -164,15 +167,22 @@ impl Browser {
         (subscribes || takes_away) && subscribed() || (!subscribes || takes_away) && not_subscribed()
     }
 
-    fn may_trigger(&self, scenario: &Scenario, ledger: &Ledger, answer: &Answer) -> bool {
-        let (denied, unserved) = (is_error(answer, "403"), is_error(answer, "503"));
+    fn may_trigger(
+        &self,
+        scenario: &Scenario,
+        ledger: &Ledger,
+        answer: &Answer,
+        done: &dyn Fn() -> bool,
+    ) -> bool {
+        let denied = is_error(answer, "403");
+        let judged = || is_error(answer, "503") || done();
         match self.identity {
             Who::Nobody => denied,
-            Who::Token(_) => unserved,
+            Who::Token(_) => judged(),
             Who::User(_) => match self.may(scenario, ledger, Rights::WRITE, None) {
-                Some(true) => unserved,
+                Some(true) => judged(),
                 Some(false) => denied,
-                None => denied || unserved,
+                None => denied || judged(),
             },
         }
     }

@@ -12,7 +12,7 @@ use webrocket_wire::{ChannelName, SingleAccessToken};
 use super::{Ask, Control};
 use crate::{
     chance::Chance,
-    net::{Micros, Net},
+    net::{Canary, Micros, Net},
     oracles::{BACKEND, Fate, Ledger, SHY, Token},
     scenario::{BACKEND_OPEN_MAX, CHANNELS, Scenario},
     workload,
@@ -131,7 +131,7 @@ pub(super) fn consume_token(
     let text = token.reveal();
     let token = ledger.tokens.iter_mut().find(|token| token.vhost == vhost && token.text == text)?;
     if token.is_spent {
-        return net.spends_twice().then(|| Arc::clone(&token.grant));
+        return net.misdirects(Canary::TokenTwice).then(|| Arc::clone(&token.grant));
     }
     token.is_spent = true;
     let grant = Arc::clone(&token.grant);

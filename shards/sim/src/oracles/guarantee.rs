@@ -58,6 +58,25 @@ pub enum Guarantee {
     /// When everything is quiet, all subscribers and the owner know the same members: those with visible
     /// sessions that subscribe, on whichever shard, and nobody who died.
     MembersAreThoseWhoSubscribe,
+    /// A trigger that was placed is acknowledged by a worker, sent to one that acknowledges nothing, or given up
+    /// and reported, whatever becomes of workers.
+    ATriggerIsAcknowledgedOrReported,
+    /// A trigger is refused where no worker takes it or the queue is full, and only there.
+    TriggersAreRefusedForAReason,
+    /// What a worker without window was sent nobody is sent again.
+    AtMostOnceWithoutAWindow,
+    /// Nobody is given what another worker has, or has handled.
+    OneWorkerHasATriggerAtATime,
+    /// A worker is given what its filter matches, and no more than its window allows.
+    WorkersGetWhatTheyTake,
+    /// A worker is given triggers in the order in which they were placed, those of one session in its order.
+    TriggersKeepTheirOrder,
+    /// What comes back goes before everything that was placed later.
+    RedeliveredInOrder,
+    /// A client's requests are answered in its order, each rightly.
+    AClientsAnswersAreInOrder,
+    /// What is a vhost's stays there.
+    NothingCrossesVhosts,
     /// When everybody has left there is no session, subscription, implicit channel, or log.
     EverythingIsFreed,
     /// When the load is over and everybody reads, every request is answered in bounded time.
