@@ -145,7 +145,12 @@ impl Server {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             shards,
             io: io_name(&running.io).to_owned(),
-            addresses: Addresses { websocket: running.address, control: control_addr },
+            addresses: Addresses {
+                websocket: running.address,
+                control: control_addr,
+                exchange: exchange_addr,
+                stream: stream_addr,
+            },
             curve_public_key: curve_public_key.clone(),
         };
         let (stopper, stop) = stop_signal();

@@ -246,7 +246,12 @@ impl Node {
                 version: "1.2.3".to_owned(),
                 shards: SHARDS,
                 io: "epoll".to_owned(),
-                addresses: Addresses { websocket: address, control: address },
+                addresses: Addresses {
+                    websocket: address,
+                    control: address,
+                    exchange: address,
+                    stream: address,
+                },
                 curve_public_key: None,
             },
             hashers,

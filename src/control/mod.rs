@@ -121,6 +121,10 @@ pub struct Addresses {
     pub websocket: SocketAddr,
     /// The control API.
     pub control: SocketAddr,
+    /// Clients and workers over ZeroMQ.
+    pub exchange: SocketAddr,
+    /// Streams over ZeroMQ.
+    pub stream: SocketAddr,
 }
 
 /// The control thread cannot go on.

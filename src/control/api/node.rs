@@ -14,7 +14,7 @@ use crate::{
     metrics::{Exposition, Kind},
 };
 
-/// `GET /node`: `{"name", "version", "shards", "io", "addresses": {"websocket", "control"},
+/// `GET /node`: `{"name", "version", "shards", "io", "addresses": {"websocket", "control", "exchange", "stream"},
 /// "phase", "uptime_seconds", "vhosts"}`.
 pub(super) async fn show(State(api): Shared) -> impl IntoResponse {
     let mut node = serde_json::to_value(&api.node).expect("a node's description is plain data");
