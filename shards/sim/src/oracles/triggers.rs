@@ -474,13 +474,14 @@ mod tests {
 
     #[test]
     fn every_fault_has_its_name() {
-        let first = |windows, act: &dyn Fn(&mut Ledger)| {
+        type Act<'a> = &'a dyn Fn(&mut Ledger);
+        let first = |windows, act: Act<'_>| {
             let mut ledger = ledger(windows);
             act(&mut ledger);
             judged(ledger)[0]
         };
         let (two, none) = ([Some(2), Some(2)], [None, None]);
-        let faults: [(Guarantee, _, &dyn Fn(&mut Ledger)); 7] = [
+        let faults: [(Guarantee, _, Act<'_>); 7] = [
             (Guarantee::WorkersGetWhatTheyTake, two, &|ledger| give(ledger, 0, &[0, 1, 2])),
             (Guarantee::AtMostOnceWithoutAWindow, none, &|ledger| {
                 give(ledger, 0, &[0]);
