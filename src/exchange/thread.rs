@@ -36,6 +36,9 @@ const QUESTIONS_PER_TURN: usize = 64;
 /// How often is looked for peers whose bytes are not read.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// A turn that begins so much later than it should was kept from it.
+const DELAY_MAX: Duration = Duration::from_millis(500);
+
 /// When to try again after the line to the control thread was full: nobody tells when it has room.
 const RETRY: Duration = Duration::from_millis(1);
 
@@ -90,6 +93,8 @@ pub(super) struct Thread {
     is_line_full: bool,
     /// When to look for bytes that are not read.
     next_look: Instant,
+    /// When the next turn is to begin at the latest.
+    due: Instant,
 }
 
 impl Thread {
@@ -111,6 +116,7 @@ impl Thread {
             ready: Ready::default(),
             is_line_full: false,
             next_look: Instant::now() + LOOK_EVERY,
+            due: Instant::now() + LOOK_EVERY,
         }
     }
 
@@ -129,6 +135,9 @@ impl Thread {
     fn turn(&mut self) -> Next {
         self.port.awake();
         let now = Instant::now();
+        if now.saturating_duration_since(self.due) > DELAY_MAX {
+            self.machine.handle(now, ExchangeInput::Delayed);
+        }
         self.take_messages(now);
         self.take_commands(now);
         if self.ready.monitors {
@@ -153,7 +162,9 @@ impl Thread {
         if is_over || self.reports.is_closed() {
             return Next::Stop;
         }
-        self.next(now)
+        let next = self.next(now);
+        self.due = if let Next::Sleep(until) = next { until } else { now };
+        next
     }
 
     fn take_messages(&mut self, now: Instant) {

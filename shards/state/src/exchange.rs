@@ -150,6 +150,9 @@ pub enum ExchangeInput<'a> {
     },
     /// A command of the control thread, in order.
     Command(ExchangeCommand),
+    /// The driver was kept from its work, because the process was stopped or something took long. What
+    /// peers said meanwhile is still to come, so that nobody was silent.
+    Delayed,
     /// The deadline is reached.
     Deadline,
 }
@@ -253,6 +256,8 @@ pub struct Exchange {
     figures: ExchangeFigures,
     /// The time of the last input; `None` before the first.
     now: Option<Instant>,
+    /// When the driver was kept from its work last.
+    delayed: Option<Instant>,
     is_serving: bool,
     is_stopping: bool,
 }
@@ -277,6 +282,7 @@ impl Exchange {
             reports: VecDeque::new(),
             figures: ExchangeFigures::default(),
             now: None,
+            delayed: None,
             is_serving: false,
             is_stopping: false,
             config,
@@ -354,6 +360,7 @@ impl Exchange {
             ExchangeInput::Unsubscribed { pass, topic } => self.unsubscribed(pass, topic),
             ExchangeInput::Message { from, message } => self.message(from, message),
             ExchangeInput::Command(command) => self.command(now, command),
+            ExchangeInput::Delayed => self.delayed = Some(now),
             ExchangeInput::Deadline => self.deadline(now),
         }
         self.settle();
@@ -505,7 +512,7 @@ impl Exchange {
     }
 
     fn deadline(&mut self, now: Instant) {
-        let expired = self.desks.expire(now);
+        let expired = self.desks.expire(now, self.delayed);
         self.figures.add(ExchangeFigure::WorkersExpired, expired);
         self.settle();
         self.send_heartbeats(now);

@@ -215,13 +215,14 @@ impl Desks {
     }
 
     /// Dismisses workers that have been silent for too long, all at once, so that none of them
-    /// inherits from another; how many.
-    pub(super) fn expire(&mut self, now: Instant) -> u64 {
+    /// inherits from another; how many. What was said before `delayed` may not have been heard.
+    pub(super) fn expire(&mut self, now: Instant, delayed: Option<Instant>) -> u64 {
         let mut silent: BTreeMap<VhostId, Vec<WorkerRef>> = BTreeMap::new();
         let mut count = 0;
         while let Some((_, slot, generation)) = self.deadlines.pop_due(now) {
             let Some(entry) = self.floor.workers.entry(slot, generation) else { continue };
-            let until = entry.heard + SILENCE_MAX;
+            let heard = delayed.map_or(entry.heard, |delayed| entry.heard.max(delayed));
+            let until = heard + SILENCE_MAX;
             if now < until {
                 self.deadlines.push(until, slot, generation);
             } else {

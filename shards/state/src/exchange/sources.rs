@@ -197,7 +197,8 @@ impl Exchange {
             let source = *source;
             let Some(entry) = self.sources.entries.get_mut(&source) else { continue };
             let Kind::Worker { taken, is_watched, .. } = &mut entry.kind else { continue };
-            let until = *taken + TAKING_MAX;
+            let since = self.delayed.map_or(*taken, |delayed| delayed.max(*taken));
+            let until = since + TAKING_MAX;
             if entry.on_way == 0 {
                 *is_watched = false;
             } else if now < until {

@@ -236,7 +236,7 @@ fn the_silent_are_dismissed() {
     bench.desks.heard(bench.now, alive);
     bench.now += SILENCE_MAX / 2;
     assert_eq!(bench.desks.next_deadline(), Some(bench.now));
-    assert_eq!(bench.desks.expire(bench.now), 1);
+    assert_eq!(bench.desks.expire(bench.now, None), 1);
     bench.settle();
     assert_eq!(bench.triggers[0], Place::Given(alive));
     assert!(!bench.workers.contains_key(&silent));
@@ -323,7 +323,7 @@ proptest! {
                 }
                 Step::Pass(ms) => {
                     bench.now += Duration::from_millis(ms);
-                    bench.desks.expire(bench.now);
+                    bench.desks.expire(bench.now, None);
                     bench.settle();
                 }
                 Step::Hear(worker) => {

@@ -255,3 +255,16 @@ fn who_shuts_down_tells_all_workers() {
     assert_eq!(bench.trigger(MOON, "job"), Answer::AssignationFailed);
     assert_eq!(bench.hear("w", &["RD"]), ["w: QT"]);
 }
+
+#[test]
+fn nobody_is_silent_to_one_who_cannot_listen() {
+    let mut bench = Bench::new();
+    bench.say("w", &["RD"]);
+    bench.now += SILENCE_MAX;
+    bench.exchange.handle(bench.now, ExchangeInput::Delayed);
+    bench.exchange.handle(bench.now, ExchangeInput::Deadline);
+    assert_eq!(bench.sent(), ["w: HB"], "it may have spoken");
+    bench.now += SILENCE_MAX;
+    bench.exchange.handle(bench.now, ExchangeInput::Deadline);
+    assert_eq!(bench.sent(), ["w: QT"], "it has not");
+}
