@@ -100,7 +100,7 @@ impl Desk {
         streamed: bool,
     ) -> Result<TriggerId, AssignationFailed> {
         let route = self.route(trigger.event());
-        let best = self.best(&route, None);
+        let best = self.best(&route, None).filter(|_| !self.queue.is_flooded(&self.limits));
         let is_handled_by_streams = streamed && self.counts.workers == 0;
         let may_wait = !route.is_empty() && self.queue.has_room(&trigger, &self.limits);
         if best.is_none() && !may_wait && !is_handled_by_streams {
@@ -153,6 +153,7 @@ impl Desk {
     /// A worker gives a trigger back. One that it does not have is ignored.
     pub(super) fn refuse(&mut self, floor: &mut Floor, worker: WorkerRef, id: TriggerId) {
         if let Some(waiting) = self.answered(floor, worker, id) {
+            self.refile(floor, worker);
             self.take_back(floor, id, waiting, Some(worker));
             self.serve(floor, worker);
         }
@@ -257,7 +258,10 @@ impl Desk {
         }
         waiting.refused_by = refused_by;
         let route = self.route(waiting.trigger.event());
-        match self.best(&route, refused_by) {
+        let is_full = !self.queue.has_room(&waiting.trigger, &self.limits);
+        // Where it cannot wait for somebody else, who refused it gets it again.
+        let best = self.best(&route, refused_by).or_else(|| self.best(&route, None).filter(|_| is_full));
+        match best {
             Some(worker) => self.give(floor, worker, id, waiting),
             None => self.wait(floor, id, waiting, &route),
         }

@@ -7,6 +7,13 @@ use webrocket_wire::Trigger;
 use super::{desks::TriggerId, worker::WorkerRef};
 use crate::settings::Settings;
 
+/// The most triggers that may wait beyond a queue's bound: workers that leave give back more than it takes.
+/// Over it no new ones are placed.
+pub(super) const RETURNED_MAX: usize = 10_000;
+
+/// The most bytes beyond a queue's bound, likewise.
+const RETURNED_BYTES_MAX: usize = 64 << 20;
+
 /// The bounds of a vhost's queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueLimits {
@@ -73,6 +80,12 @@ impl Queue {
     pub(super) fn has_room(&self, trigger: &Trigger, limits: &QueueLimits) -> bool {
         self.waiting.len() < limits.triggers_max
             && self.bytes.saturating_add(trigger.bytes()) <= limits.bytes_max
+    }
+
+    /// Whether so much has come back that there is nothing to be placed on top of it.
+    pub(super) fn is_flooded(&self, limits: &QueueLimits) -> bool {
+        self.waiting.len() >= limits.triggers_max.saturating_add(RETURNED_MAX)
+            || self.bytes >= limits.bytes_max.saturating_add(RETURNED_BYTES_MAX)
     }
 
     /// Puts a trigger into its place. One that was placed before is never refused one.

@@ -13,7 +13,7 @@ use super::{filter, number, trigger};
 use crate::{
     exchange::{
         desks::{AssignationFailed, DeskOrder, Desks, SILENCE_MAX, TriggerId},
-        queue::QueueLimits,
+        queue::{QueueLimits, RETURNED_MAX},
         worker::{Application, Transport, WorkerRef},
     },
     vhost::VhostId,
@@ -225,6 +225,40 @@ fn what_comes_back_too_often_is_given_up() {
         bench.refuse(workers[round % 2], 0);
     }
     assert_eq!(bench.triggers[0], Place::GivenUp);
+}
+
+#[test]
+fn what_is_refused_does_not_outgrow_the_queue() {
+    let mut bench = Bench::new();
+    bench.ready("a", Some(1));
+    bench.place("a");
+    let refuser = bench.ready("a", Some(4));
+    for _ in 0..3 * LIMITS.triggers_max {
+        bench.place("a");
+        while !bench.workers[&refuser].has.is_empty() {
+            bench.refuse(refuser, 0);
+        }
+        assert!(bench.waiting() <= LIMITS.triggers_max);
+    }
+    assert!(bench.triggers.contains(&Place::GivenUp), "where it cannot wait it comes back");
+}
+
+#[test]
+fn what_is_left_behind_does_not_grow_without_end() {
+    let Bench { mut desks, now, .. } = Bench::new();
+    let most = LIMITS.triggers_max + RETURNED_MAX;
+    for round in 0..=most / 1000 + 1 {
+        let event = format!("e{round}");
+        let application =
+            Application { filter: filter(&event), window: Some(1000), transport: Transport::ZeroMq };
+        let worker = desks.ready(now, VHOST, application).unwrap();
+        for number in 0..1000 {
+            let placed = desks.place(VHOST, Arc::new(trigger(&event, number)), false);
+            assert_eq!(placed.is_ok(), round * 1000 < most);
+        }
+        desks.leave(worker);
+    }
+    assert!(desks.total().waiting < most as u64 + 1000);
 }
 
 #[test]
