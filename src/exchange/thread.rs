@@ -33,6 +33,9 @@ const COMMANDS_PER_TURN: usize = 256;
 /// The most connections that one turn lets in.
 const QUESTIONS_PER_TURN: usize = 64;
 
+/// The most triggers that were given up that the log names between two looks. Further ones are counted.
+const GIVEN_UP_NAMED_MAX: u64 = 10;
+
 /// How often is looked for peers whose bytes are not read.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -95,6 +98,8 @@ pub(super) struct Thread {
     next_look: Instant,
     /// When the next turn is to begin at the latest.
     due: Instant,
+    /// Triggers that were given up since the last look.
+    given_up: u64,
 }
 
 impl Thread {
@@ -117,6 +122,7 @@ impl Thread {
             is_line_full: false,
             next_look: Instant::now() + LOOK_EVERY,
             due: Instant::now() + LOOK_EVERY,
+            given_up: 0,
         }
     }
 
@@ -214,12 +220,16 @@ impl Thread {
         }
     }
 
-    /// Looks from time to time for peers that send without end, and cuts them off.
+    /// Looks from time to time for peers that send without end, and cuts them off; says what was not logged yet.
     fn look(&mut self, now: Instant) {
         if now < self.next_look {
             return;
         }
         self.next_look = now + LOOK_EVERY;
+        let unnamed = std::mem::take(&mut self.given_up).saturating_sub(GIVEN_UP_NAMED_MAX);
+        if unnamed > 0 {
+            tracing::warn!(count = unnamed, "further triggers were given up");
+        }
         let (next, max) = (self.next_number, self.unread_bytes_max);
         self.peers.cut_unread(next, max);
         self.streams.cut_unread(now, &mut self.machine, next, max);
@@ -251,7 +261,10 @@ impl Thread {
                     self.streams.cut_revoked(now, &mut self.machine, self.next_number, vhost);
                 }
                 ExchangeOrder::GiveUp { vhost, event } => {
-                    tracing::warn!(%vhost, %event, "a trigger is given up: too many workers had it in vain");
+                    self.given_up += 1;
+                    if self.given_up <= GIVEN_UP_NAMED_MAX {
+                        tracing::warn!(%vhost, %event, "a trigger is given up: too many workers had it in vain");
+                    }
                 }
                 ExchangeOrder::Stop => return true,
             }
