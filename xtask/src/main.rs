@@ -1,9 +1,10 @@
 //! The project's own commands: `cargo xtask test` is the whole gate, on a fresh machine too.
 //!
-//! [`stages`] says what is checked and in which order, [`install`] brings what a machine lacks for it.
+//! [`stages`] says what is checked and in which order, [`sanitize`] looks at memory too, [`install`] brings what a machine lacks for it.
 //! Nothing here knows what a test is about.
 
 mod install;
+mod sanitize;
 mod shell;
 mod stages;
 
@@ -22,11 +23,17 @@ struct Arguments {
 enum Command {
     /// Check everything, stage by stage, and stop at the first that fails
     Test(stages::Selection),
+    /// Run the tests of the ZeroMQ exchange under AddressSanitizer; needs its library beside the C++ compiler
+    Sanitize {
+        /// Only the tests that pytest selects by this expression
+        only: Option<String>,
+    },
 }
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Test(selection) => stages::test(&selection),
+        Command::Sanitize { only } => sanitize::sanitize(only.as_deref()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
