@@ -3,7 +3,13 @@
 //! A peer's name is its routing id, which libzmq never gives to two connections at a time. The peer is gone when
 //! its connection is, but only once all that it said before has been read: what it acknowledged last counts.
 
-use std::{array, collections::HashMap, os::fd::RawFd, sync::Arc, time::Instant};
+use std::{
+    array,
+    collections::HashMap,
+    os::fd::RawFd,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use webrocket_state::{
     Exchange,
@@ -20,6 +26,10 @@ use super::{
 
 /// The most messages that one turn reads.
 const MESSAGES_PER_TURN: usize = 256;
+
+/// After so long a turn reads no further message: libzmq gives each peer its turn, but what one says may take
+/// long, as a filter does that is to be compiled.
+const READING_MAX: Duration = Duration::from_millis(5);
 
 /// What became of a message to a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,8 +116,9 @@ impl Peers {
         !self.leaving.is_empty()
     }
 
-    /// Reads messages, a bounded number; whether there may be more.
+    /// Reads messages, a bounded number and for a bounded time; whether there may be more.
     pub(super) fn receive(&mut self, now: Instant, machine: &mut Exchange, next: Number) -> bool {
+        let until = Instant::now() + READING_MAX;
         for _ in 0..MESSAGES_PER_TURN {
             let Some(envelope) = self.read() else {
                 self.dismiss_leaving(now, machine);
@@ -127,6 +138,9 @@ impl Peers {
                     frames: &frames[..envelope.frames],
                 },
             );
+            if Instant::now() >= until {
+                break;
+            }
         }
         true
     }
