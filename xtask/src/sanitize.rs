@@ -12,6 +12,11 @@ const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 /// stands before the C library, whose allocator it replaces.
 const RUNTIME: &str = "-Clink-arg=-Wl,--whole-archive,-l:libasan.a,--no-whole-archive,--export-dynamic";
 
+/// What lives until the end of the process is no leak. Freed memory is kept back for a while, but not so much
+/// that the tests of bounds on memory see it.
+const OPTIONS: &str =
+    "detect_leaks=0:abort_on_error=1:quarantine_size_mb=16:allocator_release_to_os_interval_ms=500";
+
 /// Builds the server with an instrumented libzmq, in a folder of its own, and runs the tests that speak ZeroMQ.
 ///
 /// # Errors
@@ -30,7 +35,6 @@ pub(crate) fn sanitize(only: Option<&str>) -> Result<()> {
     tests.args(["-m", "pytest", "tests/python", "-x", "-k"]);
     tests.arg(only.unwrap_or("zmq and not curve and not endurance"));
     tests.env("WEBROCKET_BIN", folder.join(TRIPLE).join("debug"));
-    // What lives until the end of the process is no leak.
-    tests.env("ASAN_OPTIONS", "detect_leaks=0:abort_on_error=1");
+    tests.env("ASAN_OPTIONS", OPTIONS);
     run(&mut tests).context("under AddressSanitizer")
 }
