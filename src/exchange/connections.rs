@@ -53,7 +53,12 @@ impl<T> Connection<T> {
 
     /// How many bytes its peer has sent.
     pub(super) fn bytes_received(&self) -> u64 {
-        self.socket.as_ref().and_then(|socket| tcp::bytes_received(socket.as_fd())).unwrap_or(0)
+        self.traffic().map_or(0, |traffic| traffic.received)
+    }
+
+    /// How much has gone over it, if the kernel tells.
+    pub(super) fn traffic(&self) -> Option<tcp::Traffic> {
+        self.socket.as_ref().and_then(|socket| tcp::traffic(socket.as_fd()))
     }
 }
 

@@ -21,8 +21,8 @@
 //! (`User-Id`), never what a frame or a routing id claims. A descriptor that libzmq names is used only
 //! once the monitor has been drained, so that it is never another connection's.
 //!
-//! What libzmq cannot bound, the thread does: bytes of messages that are not complete, topics of one
-//! stream, and connections where descriptors run short.
+//! What libzmq cannot bound, the thread does: bytes of messages that are not complete, bytes that wait
+//! for a peer, topics of one stream, and connections where descriptors run short.
 
 mod connections;
 mod curve;

@@ -31,6 +31,9 @@ const MESSAGES_PER_TURN: usize = 256;
 /// long, as a filter does that is to be compiled.
 const READING_MAX: Duration = Duration::from_millis(5);
 
+/// The most bytes that may wait for a peer before it is given more. Whoever has more on its way is full.
+const UNSENT_BYTES_MAX: u64 = 64 << 20;
+
 /// What became of a message to a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sent {
@@ -57,8 +60,14 @@ pub(super) struct Peers {
 
 struct Peer {
     number: Number,
+    /// Its connection, if that stood when it spoke first.
+    fd: Option<RawFd>,
     /// How many bytes of its connection have been read.
     bytes_read: u64,
+    /// How many bytes it has been given.
+    bytes_given: u64,
+    /// How many of them its kernel had when this was looked up last.
+    bytes_acknowledged: u64,
 }
 
 /// What is known of a message apart from its frames.
@@ -179,13 +188,15 @@ impl Peers {
             return;
         }
         let name = PeerName::from(&envelope.name[..]);
-        let peer = Peer { number, bytes_read: envelope.bytes };
+        let fd = self.descriptor();
+        let bytes_read = envelope.bytes;
+        let peer = Peer { number, fd, bytes_read, bytes_given: 0, bytes_acknowledged: 0 };
         if self.known.insert(Arc::clone(&name), peer).is_some() {
             // The one that was called so has ended, or libzmq would not have given the name anew.
             machine.handle(now, ExchangeInput::Gone { peer: &name });
         }
         self.follow(next);
-        match self.descriptor().and_then(|fd| self.connections.find(fd, number)) {
+        match fd.and_then(|fd| self.connections.find(fd, number)) {
             Some(connection) => connection.owned = Some(name),
             None => self.leaving.push((name, number)),
         }
@@ -208,6 +219,9 @@ impl Peers {
 
     /// Sends a message. Never blocks.
     pub(super) fn send(&mut self, name: &PeerName, message: &PeerMessage) -> Sent {
+        if !self.has_room(name) {
+            return Sent::Full;
+        }
         match self.socket.send(&name[..], DONTWAIT | SNDMORE) {
             Ok(()) => {}
             Err(zmq::Error::EAGAIN) => return Sent::Full,
@@ -218,13 +232,31 @@ impl Peers {
         }
         // The way was found, so the rest of the message has room on it.
         let mut last: Option<Message> = None;
+        let mut bytes = 0;
         server_message(message).encode(|frame| {
+            bytes += self.mechanism.bytes_on_the_wire(frame);
             if let Some(before) = last.replace(Message::from(frame)) {
                 let _ = self.socket.send(before, DONTWAIT | SNDMORE);
             }
         });
         let _ = self.socket.send(last.expect("a message has frames"), DONTWAIT);
+        if let Some(peer) = self.known.get_mut(name) {
+            peer.bytes_given += bytes;
+        }
         Sent::Done
+    }
+
+    /// Whether more bytes may wait for a peer: libzmq counts messages only. What the kernel and libzmq
+    /// add of their own makes it look as if a little less waited.
+    fn has_room(&mut self, name: &PeerName) -> bool {
+        let Some(peer) = self.known.get_mut(name) else { return true };
+        if peer.bytes_given.saturating_sub(peer.bytes_acknowledged) <= UNSENT_BYTES_MAX {
+            return true;
+        }
+        let connection = peer.fd.and_then(|fd| self.connections.find(fd, peer.number));
+        let Some(traffic) = connection.and_then(|connection| connection.traffic()) else { return true };
+        peer.bytes_acknowledged = traffic.acknowledged;
+        peer.bytes_given.saturating_sub(traffic.acknowledged) <= UNSENT_BYTES_MAX
     }
 
     fn note_unreachable(&mut self, name: &PeerName) {

@@ -12,8 +12,18 @@ use socket2::SockRef;
 /// The beginning of the kernel's `struct tcp_info`, up to what we want of it.
 #[repr(C)]
 struct TcpInfo {
-    others: [u8; 128],
+    others: [u8; 120],
+    bytes_acked: u64,
     bytes_received: u64,
+}
+
+/// How much has gone over a connection, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Traffic {
+    /// The peer's kernel has what we sent.
+    pub(super) acknowledged: u64,
+    /// Our kernel has what the peer sent.
+    pub(super) received: u64,
 }
 
 /// A descriptor of our own for the connection behind `fd`.
@@ -30,8 +40,8 @@ pub(super) fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
-/// How many bytes the peer has sent, if the kernel tells.
-pub(super) fn bytes_received(socket: BorrowedFd<'_>) -> Option<u64> {
+/// How much has gone over the connection, if the kernel tells.
+pub(super) fn traffic(socket: BorrowedFd<'_>) -> Option<Traffic> {
     let mut info = MaybeUninit::<TcpInfo>::zeroed();
     let mut length = libc::socklen_t::try_from(size_of::<TcpInfo>()).expect("a small constant");
     // SAFETY: writes at most `length` bytes into a live value of that size.
@@ -46,7 +56,8 @@ pub(super) fn bytes_received(socket: BorrowedFd<'_>) -> Option<u64> {
     };
     let wanted = offset_of!(TcpInfo, bytes_received) + size_of::<u64>();
     // SAFETY: it was zeroed, and any bytes are numbers.
-    (result == 0 && length as usize >= wanted).then(|| unsafe { info.assume_init() }.bytes_received)
+    let info = (result == 0 && length as usize >= wanted).then(|| unsafe { info.assume_init() })?;
+    Some(Traffic { acknowledged: info.bytes_acked, received: info.bytes_received })
 }
 
 /// Cuts the connection: both sides see its end, whoever still holds its descriptors.
@@ -69,11 +80,14 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (mut stream, _) = listener.accept().unwrap();
-        assert_eq!(bytes_received(stream.as_fd()), Some(0));
+        assert_eq!(traffic(stream.as_fd()), Some(Traffic { acknowledged: 0, received: 0 }));
+        stream.write_all(&[0; 500]).unwrap();
+        peer.read_exact(&mut [0; 500]).unwrap();
+        // What it says now acknowledges all that came before.
         peer.write_all(&[0; 1000]).unwrap();
         stream.read_exact(&mut [0; 1000]).unwrap();
         let copy = duplicate(stream.as_raw_fd()).unwrap();
-        assert_eq!(bytes_received(copy.as_fd()), Some(1000));
+        assert_eq!(traffic(copy.as_fd()), Some(Traffic { acknowledged: 500, received: 1000 }));
         cut(copy.as_fd());
         assert_eq!(peer.read(&mut [0; 1]).unwrap(), 0);
         assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0);
