@@ -40,6 +40,7 @@ class Crew:
 
     def hire(self):
         path = self._folder / f"worker-{self.kills + len(self._processes)}"
+        path.touch()
         process = subprocess.Popen([sys.executable, _PROGRAM, *self._arguments, path])
         self._processes.append((process, path))
 
