@@ -39,7 +39,8 @@ const GIVEN_UP_NAMED_MAX: u64 = 10;
 /// How often is looked for peers whose bytes are not read.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// A turn that begins so much later than it should was kept from it.
+/// Who begins a turn so much later than it should, or has something to read for so long, knows of nobody
+/// that he is silent.
 const DELAY_MAX: Duration = Duration::from_millis(500);
 
 /// When to try again after the line to the control thread was full: nobody tells when it has room.
@@ -98,6 +99,8 @@ pub(super) struct Thread {
     next_look: Instant,
     /// When the next turn is to begin at the latest.
     due: Instant,
+    /// When there was nothing left to read.
+    caught_up: Instant,
     /// Triggers that were given up since the last look.
     given_up: u64,
 }
@@ -122,6 +125,7 @@ impl Thread {
             is_line_full: false,
             next_look: Instant::now() + LOOK_EVERY,
             due: Instant::now() + LOOK_EVERY,
+            caught_up: Instant::now(),
             given_up: 0,
         }
     }
@@ -141,9 +145,6 @@ impl Thread {
     fn turn(&mut self) -> Next {
         self.port.awake();
         let now = Instant::now();
-        if now.saturating_duration_since(self.due) > DELAY_MAX {
-            self.machine.handle(now, ExchangeInput::Delayed);
-        }
         self.take_messages(now);
         self.take_commands(now);
         if self.ready.monitors {
@@ -157,6 +158,7 @@ impl Thread {
         if self.ready.publisher {
             self.ready.publisher = self.streams.receive(now, &mut self.machine, self.next_number);
         }
+        self.own_delay(now);
         if self.machine.next_deadline().is_some_and(|deadline| deadline <= now) {
             self.machine.handle(now, ExchangeInput::Deadline);
         }
@@ -217,6 +219,17 @@ impl Thread {
                 if admission.is_some() { ExchangeFigure::ZapAccepted } else { ExchangeFigure::ZapRefused };
             self.machine.figures_mut().add(figure, 1);
             question.answer(&self.zap, admission);
+        }
+    }
+
+    /// Tells the machine when peers may have spoken without being heard.
+    fn own_delay(&mut self, now: Instant) {
+        if !self.ready.router {
+            self.caught_up = now;
+        }
+        let since = self.due.min(self.caught_up);
+        if now.saturating_duration_since(since) > DELAY_MAX {
+            self.machine.handle(now, ExchangeInput::Delayed);
         }
     }
 

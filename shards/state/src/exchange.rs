@@ -151,7 +151,7 @@ pub enum ExchangeInput<'a> {
     /// A command of the control thread, in order.
     Command(ExchangeCommand),
     /// The driver was kept from its work, because the process was stopped or something took long. What
-    /// peers said meanwhile is still to come, so that nobody was silent.
+    /// peers said meanwhile is still to come: nobody counts as silent for it.
     Delayed,
     /// The deadline is reached.
     Deadline,
