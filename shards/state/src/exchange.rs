@@ -62,7 +62,7 @@ pub use peers::PEERS_MAX;
 pub use queue::{QueueInfo, QueueLimits};
 pub use sources::TAKING_MAX;
 pub use worker::{Filter, Transport, WorkerInfo, WorkerRef};
-pub use working::{CONGESTION_PAUSE, HEARTBEAT_INTERVAL};
+pub use working::{CONGESTION_PAUSE, FILTERS_MAX, HEARTBEAT_INTERVAL};
 
 use desks::{DeskOrder, Desks};
 use peers::Peers;

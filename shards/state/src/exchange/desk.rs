@@ -93,6 +93,11 @@ impl Desk {
         self.by_filter.get(text).map(|class| &self.class(*class).filter)
     }
 
+    /// How many different filters the workers here have.
+    pub(super) fn filters(&self) -> usize {
+        self.by_filter.len()
+    }
+
     pub(super) fn place(
         &mut self,
         floor: &mut Floor,

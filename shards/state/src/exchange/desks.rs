@@ -112,6 +112,12 @@ impl Desks {
         self.desks.get(&vhost)?.filter(text)
     }
 
+    /// How many different filters the vhost's workers have.
+    #[must_use]
+    pub(super) fn filters(&self, vhost: VhostId) -> usize {
+        self.desks.get(&vhost).map_or(0, Desk::filters)
+    }
+
     /// A vhost came, or its limits changed.
     pub(super) fn put_vhost(&mut self, vhost: VhostId, limits: QueueLimits) {
         self.desks.entry(vhost).or_insert_with(|| Desk::new(vhost, limits)).limits = limits;

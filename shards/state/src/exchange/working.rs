@@ -20,6 +20,9 @@ pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a worker gets nothing after the way to it was full.
 pub const CONGESTION_PAUSE: Duration = Duration::from_millis(10);
 
+/// How many different filters a vhost's workers may have: each is matched against every new event's name.
+pub const FILTERS_MAX: usize = 1_024;
+
 /// Who a worker is.
 #[derive(Debug)]
 pub(super) enum Taker {
@@ -103,8 +106,9 @@ impl Exchange {
         if self.is_stopping || !self.is_valid(pass) {
             return self.send(name.into(), PeerMessage::Quit);
         }
-        let Some(filter) = self.filter(pass.vhost, filter) else {
-            return self.client_said(name, pass, peer, Err(Status::InvalidPayload));
+        let filter = match self.filter(pass.vhost, filter) {
+            Ok(filter) => filter,
+            Err(status) => return self.client_said(name, pass, peer, Err(status)),
         };
         let Some(session) = peer.or_else(|| self.peers.insert(name, pass)) else {
             return self.client_said(name, pass, peer, Err(Status::TooManyRequests));
@@ -124,11 +128,15 @@ impl Exchange {
     }
 
     /// Compiles a filter, unless a worker of the vhost has it.
-    fn filter(&mut self, vhost: VhostId, text: &str) -> Option<Filter> {
+    fn filter(&mut self, vhost: VhostId, text: &str) -> Result<Filter, Status> {
         if let Some(filter) = self.desks.filter(vhost, text) {
-            return Some(filter.clone());
+            return Ok(filter.clone());
         }
-        Some(Filter::new(text, self.patterns.compiled(text).ok()?))
+        if self.desks.filters(vhost) >= FILTERS_MAX {
+            return Err(Status::TooManyRequests);
+        }
+        let pattern = self.patterns.compiled(text).map_err(|_| Status::InvalidPayload)?;
+        Ok(Filter::new(text, pattern))
     }
 
     pub(super) fn send_heartbeats(&mut self, now: Instant) {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    exchange::{CONGESTION_PAUSE, ExchangeFigure, HEARTBEAT_INTERVAL, SILENCE_MAX, Transport},
+    exchange::{CONGESTION_PAUSE, ExchangeFigure, FILTERS_MAX, HEARTBEAT_INTERVAL, SILENCE_MAX, Transport},
     message::Outcome,
 };
 
@@ -54,6 +54,18 @@ fn a_worker_without_window_gets_everything_at_once() {
     bench.gone("w");
     bench.say("v", &["RD"]);
     assert_eq!(bench.sent(), NOTHING, "what was sent is done with");
+}
+
+#[test]
+fn a_vhosts_workers_have_a_bounded_number_of_different_filters() {
+    let mut bench = Bench::new();
+    for number in 0..FILTERS_MAX {
+        assert_eq!(bench.hear(&format!("w{number}"), &["RD", &format!("job{number}")]), NOTHING);
+    }
+    assert_eq!(bench.hear("late", &["RD", "other"]), ["late: ER 503 Service unavailable"]);
+    assert_eq!(bench.hear("late", &["RD", "job7"]), NOTHING, "there is such a one");
+    bench.gone("w0");
+    assert_eq!(bench.hear("later", &["RD", "other"]), NOTHING);
 }
 
 #[test]
