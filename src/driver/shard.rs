@@ -34,9 +34,6 @@ const READ_BUFFER_BYTES: usize = 64 * 1024;
 /// How long a turn reads, over all sessions.
 const READ_TIME_PER_TURN: Duration = Duration::from_millis(1);
 
-/// How many bytes are read between two looks at the clock.
-const READ_BYTES_PER_LOOK: usize = 64 * 1024;
-
 /// The most commands of the control thread that one turn takes.
 const COMMANDS_PER_TURN: usize = 256;
 
@@ -46,8 +43,9 @@ const ACCEPT_TIME_PER_TURN: Duration = Duration::from_millis(1);
 /// How long a turn sends.
 const SEND_TIME_PER_TURN: Duration = Duration::from_millis(2);
 
-/// How many bytes are sent between two looks at the clock.
-const SEND_BYTES_PER_LOOK: usize = 256 * 1024;
+/// How many bytes are read or sent between two looks at the clock. A send over the loopback may pay for what
+/// the system has to do for others, so there are not many of them between two looks.
+const BYTES_PER_LOOK: usize = 64 * 1024;
 
 /// What a system call costs, in bytes that it might have carried.
 const CALL_BYTES: usize = 8 * 1024;
@@ -168,7 +166,7 @@ impl<M: Machine> Driver<M> {
 
     /// Reads each session of the ready list once, in turn; what that leaves is read in the next turn.
     fn read_ready(&mut self, now: Instant) {
-        let mut share = Share::new(READ_TIME_PER_TURN, READ_BYTES_PER_LOOK);
+        let mut share = Share::new(READ_TIME_PER_TURN, BYTES_PER_LOOK);
         for _ in 0..self.ready.len() {
             let Some(session) = self.ready.pop_front() else { break };
             let read = self.read(now, session);
@@ -312,7 +310,7 @@ impl<M: Machine> Driver<M> {
     /// One send for each session that has bytes waiting, while the turn lasts.
     fn flush(&mut self, now: Instant) {
         self.has_more_to_send = true;
-        let mut share = Share::new(SEND_TIME_PER_TURN, SEND_BYTES_PER_LOOK);
+        let mut share = Share::new(SEND_TIME_PER_TURN, BYTES_PER_LOOK);
         while let Some(sent) = self.send_next(now) {
             if share.is_used_up(sent + CALL_BYTES) {
                 return;
