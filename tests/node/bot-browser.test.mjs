@@ -7,7 +7,7 @@ import { readFileSync } from 'node:fs';
 import readline from 'node:readline';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { chromium } from 'playwright-core';
+import { launch } from './chromium.mjs';
 import { PATIENCE_MS, startServer, within } from './server.mjs';
 
 const repository = fileURLToPath(new URL('../..', import.meta.url));
@@ -15,15 +15,7 @@ const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8')
 const startsBot = readme.split('\n').find((line) => line.startsWith('    ') && line.includes('examples/bot.py')).trim();
 
 let browser;
-before(async () => {
-  browser = await chromium.launch({
-    executablePath: process.env.WEBROCKET_CHROMIUM || '/usr/bin/chromium',
-    args: [
-      '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
-      '--disable-background-networking', '--disable-component-update', '--disable-sync',
-    ],
-  });
-});
+before(async () => { browser = await launch(); });
 after(() => browser?.close());
 
 async function visit(server) {

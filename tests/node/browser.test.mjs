@@ -4,22 +4,14 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import http from 'node:http';
 import { after, before, test } from 'node:test';
-import { chromium } from 'playwright-core';
 import WebSocket from 'ws';
+import { launch } from './chromium.mjs';
 import { PATIENCE_MS, startServer, within } from './server.mjs';
 
 const XSS = `<img src=x onerror="window.breached = true"><script>window.breached = true</script>`;
 
 let browser;
-before(async () => {
-  browser = await chromium.launch({
-    executablePath: process.env.WEBROCKET_CHROMIUM || process.env.CHROMIUM || '/usr/bin/chromium',
-    args: [
-      '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
-      '--disable-background-networking', '--disable-component-update', '--disable-sync',
-    ],
-  });
-});
+before(async () => { browser = await launch(); });
 after(() => browser?.close());
 
 /** Runs `body` with a `--dev` server that is gone afterwards, whatever happens. */

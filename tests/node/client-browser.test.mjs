@@ -7,8 +7,8 @@ import http from 'node:http';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
-import { chromium } from 'playwright-core';
 
+import { launch } from './chromium.mjs';
 import { PATIENCE_MS, startServer } from './server.mjs';
 
 const SCRIPT = readFileSync(new URL('../../clients/javascript/webrocket.js', import.meta.url), 'utf8');
@@ -23,13 +23,7 @@ before(async () => {
     response.end(isScript ? SCRIPT : '<!doctype html><link rel=icon href="data:,"><script src="/webrocket.js"></script>');
   }).listen(0, '127.0.0.1');
   await once(pages, 'listening');
-  browser = await chromium.launch({
-    executablePath: process.env.WEBROCKET_CHROMIUM || process.env.CHROMIUM || '/usr/bin/chromium',
-    args: [
-      '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
-      '--disable-background-networking', '--disable-component-update', '--disable-sync',
-    ],
-  });
+  browser = await launch();
 });
 after(async () => {
   await browser?.close();

@@ -6,7 +6,7 @@ import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { after, before, test } from 'node:test';
 import { promisify } from 'node:util';
-import { chromium } from 'playwright-core';
+import { launch } from './chromium.mjs';
 import { PATIENCE_MS, startServer } from './server.mjs';
 
 const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8');
@@ -17,15 +17,7 @@ const blocks = session.split(/\n\n/).filter((part) => part.startsWith('    '))
 const blockWith = (text) => blocks.find((block) => block.includes(text));
 
 let browser;
-before(async () => {
-  browser = await chromium.launch({
-    executablePath: process.env.WEBROCKET_CHROMIUM || '/usr/bin/chromium',
-    args: [
-      '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
-      '--disable-background-networking', '--disable-component-update', '--disable-sync',
-    ],
-  });
-});
+before(async () => { browser = await launch(); });
 after(() => browser?.close());
 
 test('the quick start works as it is pasted', async (t) => {

@@ -3,8 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, test } from 'node:test';
 
-import { WebSocket } from 'ws';
-
+import { Client } from './client.mjs';
 import { startServer, within } from './server.mjs';
 
 const STATUSES = {
@@ -15,55 +14,6 @@ const STATUSES = {
 /** The text of an error; `ref` is JSON text. */
 function error(code, ref) {
   return `{":error":{"code":${code},"status":"${STATUSES[code]}"${ref === undefined ? '' : `,"ref":${ref}`}}}`;
-}
-
-/** One connection; messages are texts and come in order, the close comes last. */
-class Client {
-  #heard = [];
-  #waiting = [];
-
-  constructor(url, protocols = []) {
-    this.socket = new WebSocket(url, protocols, { perMessageDeflate: false });
-    this.socket.on('message', (data) => this.#arrived(data.toString()));
-    this.closed = new Promise((resolve) => this.socket.once('close', (code) => resolve(code)));
-    this.opened = new Promise((resolve, reject) => {
-      this.socket.once('open', resolve);
-      this.socket.on('error', reject);
-    });
-  }
-
-  #arrived(text) {
-    const waiting = this.#waiting.shift();
-    if (waiting) waiting(text);
-    else this.#heard.push(text);
-  }
-
-  say(message) {
-    this.socket.send(typeof message === 'string' ? message : JSON.stringify(message));
-  }
-
-  /** The next message. */
-  hear() {
-    if (this.#heard.length > 0) return Promise.resolve(this.#heard.shift());
-    return within(new Promise((resolve) => this.#waiting.push(resolve)), 'a message');
-  }
-
-  /** The next `count` messages. */
-  async hearAll(count) {
-    const texts = [];
-    while (texts.length < count) texts.push(await this.hear());
-    return texts;
-  }
-
-  /** Says `message` and resolves to the next message. */
-  ask(message) {
-    this.say(message);
-    return this.hear();
-  }
-
-  hearClose() {
-    return within(this.closed, 'the close');
-  }
 }
 
 for (const shards of [1, 4]) {
