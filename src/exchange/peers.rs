@@ -15,7 +15,7 @@ use webrocket_state::{
     Exchange,
     exchange::{ExchangeInput, PeerMessage, PeerName},
 };
-use webrocket_wire::wbp::{FRAMES_MAX, ServerMessage};
+use webrocket_wire::wbp::FRAMES_MAX;
 use zmq::{DONTWAIT, Message, SNDMORE, Socket};
 
 use super::{
@@ -168,7 +168,9 @@ impl Peers {
             envelope.bytes += self.mechanism.bytes_on_the_wire(frame);
             envelope.frames = (envelope.frames + 1).min(FRAMES_MAX + 1);
         }
-        envelope.admission = self.frames[0].gets("User-Id").and_then(|text| text.parse().ok());
+        // Without a frame, what stands there is another message's.
+        let first = self.frames[..envelope.frames].first_mut();
+        envelope.admission = first.and_then(|frame| frame.gets("User-Id")?.parse().ok());
         Some(envelope)
     }
 
@@ -233,7 +235,7 @@ impl Peers {
         // The way was found, so the rest of the message has room on it.
         let mut last: Option<Message> = None;
         let mut bytes = 0;
-        server_message(message).encode(|frame| {
+        message.on_the_wire().encode(|frame| {
             bytes += self.mechanism.bytes_on_the_wire(frame);
             if let Some(before) = last.replace(Message::from(frame)) {
                 let _ = self.socket.send(before, DONTWAIT | SNDMORE);
@@ -276,19 +278,5 @@ impl Peers {
             let read = connection.owned.as_ref().map_or(0, read);
             connection.bytes_received().saturating_sub(read) > max
         });
-    }
-}
-
-fn server_message(message: &PeerMessage) -> ServerMessage<'_> {
-    match message {
-        PeerMessage::Done => ServerMessage::Done,
-        PeerMessage::Token(token) => ServerMessage::Token(token),
-        PeerMessage::Present(list) => ServerMessage::Present(list),
-        PeerMessage::Error(status) => ServerMessage::Error(*status),
-        PeerMessage::Trigger { trigger, id, is_acknowledged, .. } => {
-            ServerMessage::Trigger(trigger, is_acknowledged.then_some(id.0))
-        }
-        PeerMessage::Heartbeat => ServerMessage::Heartbeat,
-        PeerMessage::Quit => ServerMessage::Quit,
     }
 }

@@ -16,7 +16,7 @@ use webrocket_state::{
     },
     message::{Answer, RequestRef},
 };
-use webrocket_wire::{Trigger, wbp::ServerMessage};
+use webrocket_wire::Trigger;
 
 use crate::{
     chance::Chance,
@@ -444,18 +444,7 @@ impl ExchangeDriver {
 /// Puts a message on a wire that has room.
 fn deliver(net: &mut Net, wire: usize, message: &PeerMessage) {
     let mut frames = Frames::new();
-    let encoded = match message {
-        PeerMessage::Done => ServerMessage::Done,
-        PeerMessage::Token(token) => ServerMessage::Token(token),
-        PeerMessage::Present(list) => ServerMessage::Present(list),
-        PeerMessage::Error(status) => ServerMessage::Error(*status),
-        PeerMessage::Trigger { trigger, id, is_acknowledged, .. } => {
-            ServerMessage::Trigger(trigger, is_acknowledged.then_some(id.0))
-        }
-        PeerMessage::Heartbeat => ServerMessage::Heartbeat,
-        PeerMessage::Quit => ServerMessage::Quit,
-    };
-    encoded.encode(|frame| frames.push(frame.to_vec()));
+    message.on_the_wire().encode(|frame| frames.push(frame.to_vec()));
     for frame in &frames {
         net.note_bytes(frame);
     }

@@ -43,7 +43,10 @@ mod working;
 
 use std::{collections::VecDeque, fmt, str::FromStr, sync::Arc, time::Instant};
 
-use webrocket_wire::{SingleAccessToken, Status, Trigger, VhostPath, wbp::Message};
+use webrocket_wire::{
+    SingleAccessToken, Status, Trigger, VhostPath,
+    wbp::{Message, ServerMessage},
+};
 
 use crate::{
     deadlines::Deadlines,
@@ -217,6 +220,24 @@ pub enum PeerMessage {
     Heartbeat,
     /// The peer shall reconnect, or go.
     Quit,
+}
+
+impl PeerMessage {
+    /// As it is encoded.
+    #[must_use]
+    pub fn on_the_wire(&self) -> ServerMessage<'_> {
+        match self {
+            Self::Done => ServerMessage::Done,
+            Self::Token(token) => ServerMessage::Token(token),
+            Self::Present(list) => ServerMessage::Present(list),
+            Self::Error(status) => ServerMessage::Error(*status),
+            Self::Trigger { trigger, id, is_acknowledged, .. } => {
+                ServerMessage::Trigger(trigger, is_acknowledged.then_some(id.0))
+            }
+            Self::Heartbeat => ServerMessage::Heartbeat,
+            Self::Quit => ServerMessage::Quit,
+        }
+    }
 }
 
 /// What an exchange is made of.
