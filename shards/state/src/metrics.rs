@@ -1,4 +1,4 @@
-//! The figures of a shard: one table of names, one array of numbers.
+//! Figures: for each sort of machine one table of names and one array of numbers.
 
 /// Whether a figure only grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,22 +20,83 @@ pub struct FigureInfo {
     pub kind: FigureKind,
 }
 
+/// Makes a sort of figures: an enum that names them, a table that says what they are, an array of their values.
 macro_rules! figures {
-    ($($figure:ident $kind:ident $name:literal $help:literal;)*) => {
-        /// One figure of a shard.
+    (
+        $(#[$one_doc:meta])* enum $One:ident;
+        $(#[$all_doc:meta])* const $TABLE:ident;
+        $(#[$count_doc:meta])* const $COUNT:ident;
+        $(#[$values_doc:meta])* struct $Values:ident;
+        $($figure:ident $kind:ident $name:literal $help:literal;)*
+    ) => {
+        $(#[$one_doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         #[repr(usize)]
-        pub enum Figure {
+        pub enum $One {
             $(#[doc = $help] $figure,)*
         }
 
-        /// All figures, in the order of [`Figure`].
-        pub const FIGURES: &[FigureInfo] =
-            &[$(FigureInfo { name: $name, help: $help, kind: FigureKind::$kind },)*];
+        $(#[$all_doc])*
+        pub const $TABLE: &[$crate::metrics::FigureInfo] = &[$($crate::metrics::FigureInfo {
+            name: $name,
+            help: $help,
+            kind: $crate::metrics::FigureKind::$kind,
+        },)*];
+
+        $(#[$count_doc])*
+        pub const $COUNT: usize = $TABLE.len();
+
+        $(#[$values_doc])*
+        #[derive(Debug, Clone)]
+        pub struct $Values([u64; $COUNT]);
+
+        impl Default for $Values {
+            fn default() -> Self {
+                Self([0; $COUNT])
+            }
+        }
+
+        impl $Values {
+            /// Adds `amount` to a figure.
+            pub fn add(&mut self, figure: $One, amount: u64) {
+                self.0[figure as usize] += amount;
+            }
+
+            /// Takes `amount` from a gauge.
+            pub fn subtract(&mut self, figure: $One, amount: u64) {
+                self.0[figure as usize] -= amount;
+            }
+
+            /// Sets a gauge.
+            pub fn set(&mut self, figure: $One, value: u64) {
+                self.0[figure as usize] = value;
+            }
+
+            /// The figure's value.
+            #[must_use]
+            pub fn value(&self, figure: $One) -> u64 {
+                self.0[figure as usize]
+            }
+
+            /// All values, in the order of the table.
+            #[must_use]
+            pub fn values(&self) -> &[u64] {
+                &self.0
+            }
+        }
     };
 }
+pub(crate) use figures;
 
 figures! {
+    /// One figure of a shard.
+    enum Figure;
+    /// All figures of a shard, in the order of [`Figure`].
+    const FIGURES;
+    /// The number of figures.
+    const FIGURE_COUNT;
+    /// A shard's figures.
+    struct Figures;
     Connections Gauge "connections" "Sockets that the shard holds.";
     Sessions Gauge "sessions" "Open WebSocket sessions.";
     Subscriptions Gauge "subscriptions" "Subscriptions of the shard's sessions.";
@@ -63,46 +124,4 @@ figures! {
     RequestPauses Counter "request_pauses_total" "Times a session's socket was not read because too many of its requests were open.";
     OutputPauses Counter "output_pauses_total" "Times a session's socket was not read because its own answers waited.";
     LinkPauses Counter "link_pauses_total" "Times a publisher's socket was not read because a queue to its channel's shard, or to the exchange, was full.";
-}
-
-/// The number of figures.
-pub const FIGURE_COUNT: usize = FIGURES.len();
-
-/// A shard's figures.
-#[derive(Debug, Clone)]
-pub struct Figures([u64; FIGURE_COUNT]);
-
-impl Default for Figures {
-    fn default() -> Self {
-        Self([0; FIGURE_COUNT])
-    }
-}
-
-impl Figures {
-    /// Adds `amount` to a figure.
-    pub fn add(&mut self, figure: Figure, amount: u64) {
-        self.0[figure as usize] += amount;
-    }
-
-    /// Takes `amount` from a gauge.
-    pub fn subtract(&mut self, figure: Figure, amount: u64) {
-        self.0[figure as usize] -= amount;
-    }
-
-    /// Sets a gauge.
-    pub fn set(&mut self, figure: Figure, value: u64) {
-        self.0[figure as usize] = value;
-    }
-
-    /// The figure's value.
-    #[must_use]
-    pub fn value(&self, figure: Figure) -> u64 {
-        self.0[figure as usize]
-    }
-
-    /// All values, in the order of [`FIGURES`].
-    #[must_use]
-    pub fn values(&self) -> &[u64] {
-        &self.0
-    }
 }

@@ -1,26 +1,19 @@
-//! The figures of the exchange: one table of names, one array of numbers.
+//! The figures of the exchange.
 //!
 //! Most are counted by the [`Exchange`](super::Exchange); what only its driver sees, connections and
 //! who was let in, the driver adds.
 
-use crate::metrics::{FigureInfo, FigureKind};
-
-macro_rules! figures {
-    ($($figure:ident $kind:ident $name:literal $help:literal;)*) => {
-        /// One figure of the exchange.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        #[repr(usize)]
-        pub enum ExchangeFigure {
-            $(#[doc = $help] $figure,)*
-        }
-
-        /// All figures, in the order of [`ExchangeFigure`].
-        pub const EXCHANGE_FIGURES: &[FigureInfo] =
-            &[$(FigureInfo { name: $name, help: $help, kind: FigureKind::$kind },)*];
-    };
-}
+use crate::metrics::figures;
 
 figures! {
+    /// One figure of the exchange.
+    enum ExchangeFigure;
+    /// All figures of the exchange, in the order of [`ExchangeFigure`].
+    const EXCHANGE_FIGURES;
+    /// The number of the exchange's figures.
+    const EXCHANGE_FIGURE_COUNT;
+    /// The exchange's figures.
+    struct ExchangeFigures;
     Placed Counter "triggers_placed_total" "Triggers that a worker or a stream had, or that wait for a worker.";
     Refused Counter "triggers_refused_total" "Triggers that nobody could take.";
     Redelivered Counter "triggers_redelivered_total" "Triggers given to another worker after one had them.";
@@ -45,46 +38,4 @@ figures! {
     ZapRefused Counter "zap_refused_total" "Connections over ZeroMQ that presented no valid credentials.";
     PeersConnected Gauge "peers_connected" "Connections over ZeroMQ.";
     PeersCut Counter "peers_cut_total" "Connections over ZeroMQ that the server cut off.";
-}
-
-/// The number of the exchange's figures.
-pub const EXCHANGE_FIGURE_COUNT: usize = EXCHANGE_FIGURES.len();
-
-/// The exchange's figures.
-#[derive(Debug, Clone)]
-pub struct ExchangeFigures([u64; EXCHANGE_FIGURE_COUNT]);
-
-impl Default for ExchangeFigures {
-    fn default() -> Self {
-        Self([0; EXCHANGE_FIGURE_COUNT])
-    }
-}
-
-impl ExchangeFigures {
-    /// Adds `amount` to a figure.
-    pub fn add(&mut self, figure: ExchangeFigure, amount: u64) {
-        self.0[figure as usize] += amount;
-    }
-
-    /// Takes `amount` from a gauge.
-    pub fn subtract(&mut self, figure: ExchangeFigure, amount: u64) {
-        self.0[figure as usize] -= amount;
-    }
-
-    /// Sets a gauge.
-    pub fn set(&mut self, figure: ExchangeFigure, value: u64) {
-        self.0[figure as usize] = value;
-    }
-
-    /// The figure's value.
-    #[must_use]
-    pub fn value(&self, figure: ExchangeFigure) -> u64 {
-        self.0[figure as usize]
-    }
-
-    /// All values, in the order of [`EXCHANGE_FIGURES`].
-    #[must_use]
-    pub fn values(&self) -> &[u64] {
-        &self.0
-    }
 }
