@@ -431,7 +431,7 @@ pub enum ShardMessage {
         request: RequestRef,
         /// What the owner says.
         answer: Answer,
-        /// The bytes of the broadcast that is answered: they are not open any more.
+        /// The bytes of the broadcast or trigger that is answered: they are not open any more.
         bytes: usize,
     },
     /// From the owner: deliver this to your subscribers of the channel.
