@@ -46,6 +46,13 @@ pub(crate) trait Scenario {
         outbox: &mut Outbox,
     ) -> anyhow::Result<()>;
 
+    /// Does what is due at `now_ns` (`CLOCK_MONOTONIC`). Returns when to be asked again at the latest, if ever;
+    /// asked at least once a turn.
+    fn tick(&mut self, now_ns: u64, outbox: &mut Outbox) -> Option<u64> {
+        let _ = (now_ns, outbox);
+        None
+    }
+
     /// Whether everything that was asked for has happened.
     fn finished(&self) -> bool;
 
@@ -183,6 +190,9 @@ impl Engine {
 
     /// One turn: send what waits, open what is missing, then serve every socket that is ready.
     fn turn(&mut self, scenario: &mut impl Scenario, sleep: Duration) -> anyhow::Result<()> {
+        let now_ns = monotonic_ns();
+        let next_ns = scenario.tick(now_ns, &mut self.outbox);
+        let sleep = next_ns.map_or(sleep, |next| sleep.min(Duration::from_nanos(next.saturating_sub(now_ns))));
         self.send_outbox()?;
         while self.opening < OPENING_MAX && self.connections.len() < self.wanted {
             self.begin()?;

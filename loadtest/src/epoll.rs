@@ -77,14 +77,26 @@ impl Epoll {
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
-    /// Waits until a socket is ready, at most for `timeout` (in whole milliseconds). Returns how many are;
-    /// [`Self::ready`] tells which.
+    /// Waits until a socket is ready, at most for `timeout`. Returns how many are; [`Self::ready`] tells which.
     pub(crate) fn wait(&mut self, timeout: Duration) -> io::Result<usize> {
-        let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+        let timeout = libc::timespec {
+            tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
+            tv_nsec: timeout.subsec_nanos().into(),
+        };
         let room = i32::try_from(self.events.len()).unwrap_or(i32::MAX);
-        // SAFETY: `events` is a valid array of at least `room` elements for the kernel to fill.
-        let count =
-            unsafe { libc::epoll_wait(self.set.as_raw_fd(), self.events.as_mut_ptr(), room, timeout_ms) };
+        // SAFETY: `events` is a valid array of at least `room` elements for the kernel to fill; the timeout is only
+        // read, and there is no signal mask. The system call is called directly, for C libraries know it only lately.
+        let count = unsafe {
+            libc::syscall(
+                libc::SYS_epoll_pwait2,
+                self.set.as_raw_fd(),
+                self.events.as_mut_ptr(),
+                room,
+                &raw const timeout,
+                std::ptr::null::<libc::sigset_t>(),
+                0,
+            )
+        };
         match usize::try_from(count) {
             Ok(count) => Ok(count),
             Err(_) => match io::Error::last_os_error() {
