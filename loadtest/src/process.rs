@@ -9,17 +9,21 @@ use anyhow::{Context, bail};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ProcessId(pub(crate) u32);
 
-/// Processor time that a process has used since it began, all its threads together.
+/// Processor time that a process has used since it began, all its threads together, ended ones included.
+///
+/// User and system time are what the kernel makes of samples, in steps of its tick (usually 10 ms): good for their
+/// proportion. The total is exact to the nanosecond, so the three need not add up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ProcessorTime {
     pub(crate) user: Duration,
     pub(crate) system: Duration,
+    pub(crate) total: Duration,
 }
 
 impl ProcessorTime {
-    /// User and system time together.
+    /// User and system time together, exactly.
     pub(crate) fn total(self) -> Duration {
-        self.user + self.system
+        self.total
     }
 
     /// What was used between `earlier` and `self`.
@@ -27,11 +31,12 @@ impl ProcessorTime {
         Self {
             user: self.user.saturating_sub(earlier.user),
             system: self.system.saturating_sub(earlier.system),
+            total: self.total.saturating_sub(earlier.total),
         }
     }
 }
 
-/// Reads a process's processor time, in steps of the kernel's tick (usually 10 ms).
+/// Reads a process's processor time.
 pub(crate) fn processor_time(process: ProcessId) -> anyhow::Result<ProcessorTime> {
     let path = format!("/proc/{}/stat", process.0);
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
@@ -40,7 +45,26 @@ pub(crate) fn processor_time(process: ProcessId) -> anyhow::Result<ProcessorTime
     let ticks_per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
     let tick_ns = 1_000_000_000 / u64::try_from(ticks_per_second).unwrap_or(100).max(1);
     let duration = |ticks: u64| Duration::from_nanos(ticks * tick_ns);
-    Ok(ProcessorTime { user: duration(user), system: duration(system) })
+    Ok(ProcessorTime { user: duration(user), system: duration(system), total: exact_time(process)? })
+}
+
+/// Reads a process's clock of processor time. Unlike the sum over `/proc/<pid>/task/*/schedstat` it includes threads
+/// that have ended, and what a running thread has used since its last tick.
+fn exact_time(process: ProcessId) -> anyhow::Result<Duration> {
+    let mut clock: libc::clockid_t = 0;
+    // SAFETY: `clock` is writable for the duration of the call.
+    let error = unsafe { libc::clock_getcpuclockid(process.0 as libc::pid_t, &raw mut clock) };
+    if error != 0 {
+        return Err(std::io::Error::from_raw_os_error(error))
+            .with_context(|| format!("process {} has no clock of processor time: has it ended?", process.0));
+    }
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is writable for the duration of the call.
+    if unsafe { libc::clock_gettime(clock, &raw mut time) } < 0 {
+        return Err(std::io::Error::last_os_error())
+            .with_context(|| format!("cannot read the processor time of process {}", process.0));
+    }
+    Ok(Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
 }
 
 /// The ticks of user and system time in a line of `/proc/<pid>/stat`. The command's name comes second, in
@@ -62,6 +86,12 @@ fn parse_resident(text: &str) -> Option<u64> {
     let value = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: u64 = value.trim().strip_suffix("kB")?.trim_end().parse().ok()?;
     Some(kib * 1024)
+}
+
+/// Counts the file descriptors that a process holds.
+pub(crate) fn descriptors(process: ProcessId) -> anyhow::Result<u64> {
+    let path = format!("/proc/{}/fd", process.0);
+    Ok(fs::read_dir(&path).with_context(|| format!("cannot read {path}"))?.count() as u64)
 }
 
 /// The processors on which this thread may run.
@@ -124,6 +154,15 @@ pub(crate) fn raise_descriptor_limit(connections: u32) -> anyhow::Result<()> {
 mod tests {
     use super::*;
 
+    /// Processor time of this thread.
+    fn thread_time() -> Duration {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: `time` is writable for the duration of the call.
+        let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+        assert_eq!(result, 0, "every thread has a clock");
+        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    }
+
     #[test]
     fn processor_time_is_found_behind_any_name() {
         let line = "4242 (a) b (c) S 1 4242 4242 0 -1 4194560 9 0 0 0 123 45 0 0 20 0 4 0 1000 1 2 3";
@@ -142,6 +181,29 @@ mod tests {
         let process = ProcessId(std::process::id());
         assert!(resident_bytes(process).expect("this process is alive") > 0);
         processor_time(process).expect("this process is alive");
+        assert!(descriptors(process).expect("this process is alive") >= 3);
+    }
+
+    #[test]
+    fn processor_time_is_exact_and_includes_threads_that_have_ended() {
+        let process = ProcessId(std::process::id());
+        let before = processor_time(process).expect("this process is alive");
+        let used = std::thread::spawn(|| {
+            let begun = thread_time();
+            while thread_time() - begun < Duration::from_millis(3) {}
+            thread_time() - begun
+        });
+        let used = used.join().expect("it only counts");
+        let after = processor_time(process).expect("this process is alive");
+        assert!(after.since(before).total() >= used, "less than one tick, and still not lost");
+    }
+
+    #[test]
+    fn a_process_that_has_ended_is_told() {
+        let mut child = std::process::Command::new("true").spawn().expect("it starts");
+        let process = ProcessId(child.id());
+        child.wait().expect("it ends");
+        assert!(processor_time(process).is_err() && descriptors(process).is_err());
     }
 
     #[test]

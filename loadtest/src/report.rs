@@ -326,6 +326,7 @@ mod tests {
                 processor: ProcessorTime {
                     user: Duration::from_micros(300),
                     system: Duration::from_micros(700),
+                    total: Duration::from_millis(1),
                 },
                 resident_bytes: 2 << 20,
             }),
