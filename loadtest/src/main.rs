@@ -24,6 +24,7 @@ mod mock;
 mod order;
 mod presence;
 mod process;
+mod progress;
 mod report;
 mod server;
 mod target;

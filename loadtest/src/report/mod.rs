@@ -1,16 +1,29 @@
-//! What a run has found, as text for people and as JSON for programs. Numbers only; how they came about is told in
-//! the scenarios' own help.
+//! What a run has found, as text and pages for people and as JSON for programs. Numbers only; how they came about is
+//! told in the scenarios' own help.
+
+mod findings;
+mod html;
+mod latency;
+mod output;
+mod text;
+pub(crate) mod timeline;
 
 use std::fmt::Write;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+pub(crate) use findings::{Better, Findings, median};
+pub(crate) use output::OutputOptions;
+pub(crate) use text::table;
+
 use crate::process::ProcessorTime;
+use crate::server::Subject;
 
 /// Which server was tested.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ServerReport {
     pub(crate) url: String,
     pub(crate) shards: Option<u64>,
@@ -18,6 +31,15 @@ pub(crate) struct ServerReport {
 }
 
 impl ServerReport {
+    /// The server under test.
+    pub(crate) fn of(subject: &Subject) -> Self {
+        Self {
+            url: subject.target().to_string(),
+            shards: subject.shards(),
+            io: subject.io().map(str::to_owned),
+        }
+    }
+
     pub(crate) fn text(&self) -> String {
         let mut text = self.url.clone();
         if let Some(shards) = self.shards {
@@ -264,21 +286,16 @@ pub(crate) fn per_second(count: u64, time: Duration) -> f64 {
     if time.is_zero() { 0.0 } else { count as f64 / time.as_secs_f64() }
 }
 
-fn mib(bytes: u64) -> f64 {
+pub(crate) fn mib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
 
-pub(crate) fn table(rows: &[(&str, String)]) -> String {
-    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
-    let lines: Vec<String> = rows.iter().map(|(name, value)| format!("{name:width$}  {value}")).collect();
-    lines.join("\n")
-}
-
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn server() -> ServerReport {
+    /// Some server.
+    pub(crate) fn server() -> ServerReport {
         ServerReport {
             url: "ws://127.0.0.1:1/demo".to_owned(),
             shards: Some(2),

@@ -1,0 +1,16 @@
+//! Findings as text for people.
+
+use super::Findings;
+
+/// One row each, labels in one column.
+pub(crate) fn render(findings: &Findings) -> String {
+    table(&findings.rows)
+}
+
+/// Labels and sentences in two columns.
+pub(crate) fn table(rows: &[(impl AsRef<str>, String)]) -> String {
+    let width = rows.iter().map(|(label, _)| label.as_ref().len()).max().unwrap_or_default();
+    let lines: Vec<String> =
+        rows.iter().map(|(label, sentence)| format!("{:width$}  {sentence}", label.as_ref())).collect();
+    lines.join("\n")
+}
