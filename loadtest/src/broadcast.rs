@@ -1,16 +1,14 @@
 //! The broadcasts of the load test: what a publisher sends, and what every subscriber must receive for it.
 //!
 //! Members of `data` are spliced verbatim and in front, so a delivery is known by fixed positions, without a JSON
-//! parser: `{"load":{"publisher":P,"number":N,"sent_ns":T,"padding":"…","channel":"C","sid":"S"}}`.
+//! parser. `data` is `{"publisher":P,"number":N,"sent_ns":T,"padding":"…"}`; what stands around it is the
+//! [`Dialect`]'s.
 //!
 //! Source: docs/protocol.md, "What subscribers receive".
 
 use std::io::Write;
 
-/// What every delivery begins with; nothing else that a server sends does.
-pub(crate) const DELIVERY_PREFIX: &[u8] = b"{\"load\":";
-/// The length of a session's identifier, a UUID.
-const SID_BYTES: usize = 36;
+use crate::dialect::Dialect;
 
 /// What tells one broadcast from all others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,13 +16,14 @@ pub(crate) struct Stamp {
     pub(crate) publisher: u32,
     /// Counts the publisher's broadcasts on one channel, from 0 without gaps.
     pub(crate) number: u32,
-    /// `CLOCK_MONOTONIC` when it was sent.
+    /// `CLOCK_MONOTONIC` when it was sent, or was to be sent where there is a rate.
     pub(crate) sent_ns: u64,
 }
 
-/// How broadcasts are written: how long their `data` is.
+/// How broadcasts are written: in which dialect, and how long their `data` is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Format {
+    pub(crate) dialect: Dialect,
     /// The length of `data` in bytes, where the stamp leaves room for padding; never shorter than the stamp.
     pub(crate) payload_bytes: usize,
 }
@@ -32,22 +31,44 @@ pub(crate) struct Format {
 impl Format {
     /// Appends the request to broadcast `stamp` on `channel`.
     pub(crate) fn write_request(self, out: &mut Vec<u8>, channel: &str, stamp: Stamp) {
-        write!(out, r#"{{"broadcast":{{"event":"load","channel":"{channel}","data":"#).expect(INFALLIBLE);
+        self.dialect.open_broadcast(out, channel);
         self.write_members(out, stamp);
-        out.extend_from_slice(b"}}}");
+        out.push(b'}');
+        self.dialect.close_broadcast(out);
+    }
+
+    /// Whether a message is a delivery, a right one or not.
+    pub(crate) fn is_delivery(self, message: &[u8]) -> bool {
+        message
+            .strip_prefix(self.dialect.delivery_prefix())
+            .is_some_and(|rest| rest.starts_with(STAMP_PREFIX))
+    }
+
+    /// Reads the stamp that a delivery begins with; the rest of the message is not looked at.
+    pub(crate) fn read_stamp(self, message: &[u8]) -> Option<Stamp> {
+        let rest = message.strip_prefix(self.dialect.delivery_prefix())?;
+        let (publisher, rest) = read_number(rest.strip_prefix(STAMP_PREFIX)?)?;
+        let (number, rest) = read_number(rest.strip_prefix(b",\"number\":")?)?;
+        let (sent_ns, rest) = read_number(rest.strip_prefix(b",\"sent_ns\":")?)?;
+        if !rest.starts_with(b",") && !rest.starts_with(b"}") {
+            return None;
+        }
+        Some(Stamp {
+            publisher: u32::try_from(publisher).ok()?,
+            number: u32::try_from(number).ok()?,
+            sent_ns,
+        })
     }
 
     /// Reads the stamp of a delivery on `channel` and checks every byte of it, except those of the sender's `sid`.
     /// `scratch` is room to work in.
     pub(crate) fn read_delivery(self, scratch: &mut Vec<u8>, channel: &str, message: &[u8]) -> Option<Stamp> {
-        let stamp = read_stamp(message)?;
+        let stamp = self.read_stamp(message)?;
         scratch.clear();
-        scratch.extend_from_slice(DELIVERY_PREFIX);
+        scratch.extend_from_slice(self.dialect.delivery_prefix());
         self.write_members(scratch, stamp);
-        write!(scratch, r#","channel":"{channel}","sid":""#).expect(INFALLIBLE);
-        let (sid, end) = message.strip_prefix(scratch.as_slice())?.split_at_checked(SID_BYTES)?;
-        let plausible = sid.iter().all(|byte| byte.is_ascii_hexdigit() || *byte == b'-');
-        (plausible && end == b"\"}}").then_some(stamp)
+        let rest = message.strip_prefix(scratch.as_slice())?;
+        self.dialect.is_end_of_delivery(rest, channel).then_some(stamp)
     }
 
     /// Appends `data` without its closing brace.
@@ -64,19 +85,9 @@ impl Format {
     }
 }
 
+/// What `data` begins with.
+const STAMP_PREFIX: &[u8] = b"{\"publisher\":";
 const INFALLIBLE: &str = "writing into a Vec succeeds";
-
-/// Reads the stamp that a delivery begins with; the rest of the message is not looked at.
-pub(crate) fn read_stamp(message: &[u8]) -> Option<Stamp> {
-    let rest = message.strip_prefix(DELIVERY_PREFIX)?;
-    let (publisher, rest) = read_number(rest.strip_prefix(b"{\"publisher\":")?)?;
-    let (number, rest) = read_number(rest.strip_prefix(b",\"number\":")?)?;
-    let (sent_ns, rest) = read_number(rest.strip_prefix(b",\"sent_ns\":")?)?;
-    if !rest.starts_with(b",") {
-        return None;
-    }
-    Some(Stamp { publisher: u32::try_from(publisher).ok()?, number: u32::try_from(number).ok()?, sent_ns })
-}
 
 /// Reads a number as JSON writes it: decimal digits without a leading zero.
 fn read_number(bytes: &[u8]) -> Option<(u64, &[u8])> {
@@ -95,22 +106,35 @@ fn read_number(bytes: &[u8]) -> Option<(u64, &[u8])> {
 pub(crate) mod tests {
     use super::*;
 
+    /// The end of a delivery on `channel`.
+    fn ending(dialect: Dialect, channel: &str) -> String {
+        match dialect {
+            Dialect::Bare => "}".to_owned(),
+            Dialect::Classic | Dialect::Wwfp => {
+                format!(r#","channel":"{channel}","sid":"01234567-89ab-cdef-0123-456789abcdef"}}}}"#)
+            }
+        }
+    }
+
     /// The delivery that a right server makes of `stamp`.
     pub(crate) fn delivery(format: Format, channel: &str, stamp: Stamp) -> Vec<u8> {
-        let mut message = DELIVERY_PREFIX.to_vec();
+        let mut message = format.dialect.delivery_prefix().to_vec();
         format.write_members(&mut message, stamp);
-        write!(message, r#","channel":"{channel}","sid":"01234567-89ab-cdef-0123-456789abcdef"}}}}"#)
-            .expect(INFALLIBLE);
+        message.extend_from_slice(ending(format.dialect, channel).as_bytes());
         message
     }
 
     const STAMP: Stamp = Stamp { publisher: 7, number: 1234, sent_ns: 987_654_321_012 };
 
+    fn format(payload_bytes: usize) -> Format {
+        Format { dialect: Dialect::Classic, payload_bytes }
+    }
+
     #[test]
     fn a_request_is_json_and_its_data_has_the_length_asked_for() {
         for payload_bytes in [0, 60, 69, 70, 71, 128, 5000] {
             let mut request = Vec::new();
-            Format { payload_bytes }.write_request(&mut request, "load-0", STAMP);
+            format(payload_bytes).write_request(&mut request, "load-0", STAMP);
             let value: serde_json::Value = serde_json::from_slice(&request).expect("JSON");
             let broadcast = &value["broadcast"];
             assert_eq!(broadcast["event"], "load");
@@ -127,19 +151,29 @@ pub(crate) mod tests {
 
     #[test]
     fn a_delivery_is_read_back() {
-        for payload_bytes in [0, 128] {
-            let format = Format { payload_bytes };
+        for (dialect, payload_bytes) in
+            [(Dialect::Wwfp, 0), (Dialect::Classic, 128), (Dialect::Bare, 0), (Dialect::Bare, 128)]
+        {
+            let format = Format { dialect, payload_bytes };
             let message = delivery(format, "load-3", STAMP);
             serde_json::from_slice::<serde_json::Value>(&message).expect("JSON");
-            assert_eq!(read_stamp(&message), Some(STAMP));
+            assert!(format.is_delivery(&message));
+            assert_eq!(format.read_stamp(&message), Some(STAMP));
             assert_eq!(format.read_delivery(&mut Vec::new(), "load-3", &message), Some(STAMP));
-            assert_eq!(format.read_delivery(&mut Vec::new(), "load-4", &message), None, "another channel");
+            if dialect != Dialect::Bare {
+                assert_eq!(
+                    format.read_delivery(&mut Vec::new(), "load-4", &message),
+                    None,
+                    "another channel"
+                );
+            }
         }
     }
 
     #[test]
     fn every_damaged_byte_is_noticed() {
-        let format = Format { payload_bytes: 128 };
+        const SID_BYTES: usize = 36;
+        let format = format(128);
         let message = delivery(format, "load-0", STAMP);
         let sid = message.len() - 3 - SID_BYTES..message.len() - 3;
         for position in (0..message.len()).filter(|position| !sid.contains(position)) {

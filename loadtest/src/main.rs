@@ -12,6 +12,7 @@ mod broadcast;
 mod clock;
 mod connection;
 mod control;
+mod dialect;
 mod engine;
 mod epoll;
 mod exchange;
@@ -22,6 +23,7 @@ mod idle;
 #[cfg(test)]
 mod mock;
 mod order;
+mod placement;
 mod presence;
 mod process;
 mod progress;
@@ -58,24 +60,23 @@ enum ScenarioCommand {
 
 fn main() -> ExitCode {
     let outcome = match CommandLine::parse().scenario {
-        ScenarioCommand::Fanout(options) => fanout::run(&options).map(|report| report.render(options.json)),
-        ScenarioCommand::Idle(options) => idle::run(&options).map(|report| report.render(options.json)),
+        ScenarioCommand::Fanout(options) => options.output.tell(|| fanout::run(&options)),
+        ScenarioCommand::Idle(options) => {
+            idle::run(&options).map(|report| println!("{}", report.render(options.json)))
+        }
         ScenarioCommand::Presence(options) => {
-            presence::run(&options).map(|report| report.render(options.json))
+            presence::run(&options).map(|report| println!("{}", report.render(options.json)))
         }
         ScenarioCommand::Trigger(options) => {
-            exchange::run_trigger(&options).map(|report| report.render(options.pair.json))
+            exchange::run_trigger(&options).map(|report| println!("{}", report.render(options.pair.json)))
         }
         ScenarioCommand::Request(options) => {
-            exchange::run_request(&options).map(|report| report.render(options.pair.json))
+            exchange::run_request(&options).map(|report| println!("{}", report.render(options.pair.json)))
         }
-        ScenarioCommand::Broker(options) => exchange::run_broker(&options).map(|()| String::new()),
+        ScenarioCommand::Broker(options) => exchange::run_broker(&options),
     };
     match outcome {
-        Ok(text) => {
-            println!("{text}");
-            ExitCode::SUCCESS
-        }
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("webrocket-loadtest: {error:#}");
             ExitCode::FAILURE

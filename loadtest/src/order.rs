@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 
 use thiserror::Error;
 
-use crate::broadcast::{Format, Stamp, read_stamp};
+use crate::broadcast::{Format, Stamp};
 use crate::connection::ConnectionId;
 
 /// A broken guarantee.
@@ -97,6 +97,15 @@ struct Cursor {
     position: u64,
 }
 
+/// A delivery that is right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Delivered {
+    /// When its broadcast was sent.
+    pub(crate) sent_ns: u64,
+    /// Whether all subscribers have received that broadcast now.
+    pub(crate) is_last: bool,
+}
+
 pub(crate) struct OrderChecker {
     format: Format,
     channels: Vec<Channel>,
@@ -129,21 +138,20 @@ impl OrderChecker {
         Self { format, channels, cursors, scratch: Vec::new() }
     }
 
-    /// How many subscribers the `index`th channel has.
-    pub(crate) fn subscribers(&self, index: usize) -> u32 {
-        self.channels[index].subscribers
-    }
-
     /// How many deliveries `connection` has received.
     pub(crate) fn received(&self, connection: ConnectionId) -> u64 {
         self.cursors[connection.index()].position
     }
 
-    /// Judges one delivery. Returns when it was sent.
+    /// Judges one delivery.
     ///
     /// # Errors
     /// The guarantee that it breaks; the judge is of no use afterwards.
-    pub(crate) fn deliver(&mut self, connection: ConnectionId, message: &[u8]) -> Result<u64, Violation> {
+    pub(crate) fn deliver(
+        &mut self,
+        connection: ConnectionId,
+        message: &[u8],
+    ) -> Result<Delivered, Violation> {
         let cursor = &mut self.cursors[connection.index()];
         let channel = &mut self.channels[cursor.channel as usize];
         // A cursor never falls behind `first`: entries are dropped only when all subscribers have passed them.
@@ -153,15 +161,16 @@ impl OrderChecker {
         }
         let reference = &mut channel.reference[index];
         if reference.message != message {
-            return Err(channel.mismatch(index, connection, message));
+            return Err(channel.mismatch(self.format, index, connection, message));
         }
         let sent_ns = reference.stamp.sent_ns;
         reference.receivers += 1;
         cursor.position += 1;
-        if reference.receivers == channel.subscribers {
+        let is_last = reference.receivers == channel.subscribers;
+        if is_last {
             channel.drop_oldest();
         }
-        Ok(sent_ns)
+        Ok(Delivered { sent_ns, is_last })
     }
 }
 
@@ -201,11 +210,11 @@ impl Channel {
     }
 
     /// Says what is wrong with `message`, which is not what stands at `index` of the reference.
-    fn mismatch(&self, index: usize, connection: ConnectionId, message: &[u8]) -> Violation {
+    fn mismatch(&self, format: Format, index: usize, connection: ConnectionId, message: &[u8]) -> Violation {
         let channel = self.name.clone();
         let reference = &self.reference[index];
         let same = |one: Stamp, other: Stamp| (one.publisher, one.number) == (other.publisher, other.number);
-        let Some(got) = read_stamp(message) else {
+        let Some(got) = format.read_stamp(message) else {
             return Violation::Foreign { channel, connection, message: excerpt(message) };
         };
         if same(got, reference.stamp) {
@@ -256,8 +265,9 @@ pub(crate) fn excerpt(message: &[u8]) -> String {
 mod tests {
     use super::*;
     use crate::broadcast::tests::delivery;
+    use crate::dialect::Dialect;
 
-    const FORMAT: Format = Format { payload_bytes: 128 };
+    const FORMAT: Format = Format { dialect: Dialect::Classic, payload_bytes: 128 };
     const A: ConnectionId = ConnectionId(0);
     const B: ConnectionId = ConnectionId(1);
     const C: ConnectionId = ConnectionId(2);
@@ -291,7 +301,10 @@ mod tests {
         deliver(&mut checker, A, &messages[6..]).expect("A follows");
         assert!([A, B, C].iter().all(|connection| checker.received(*connection) == 10));
         assert!(checker.channels[0].reference.is_empty());
-        assert_eq!(checker.deliver(A, &delivery(FORMAT, "load-0", stamp(0, 5, 77))), Ok(77));
+        assert_eq!(
+            checker.deliver(A, &delivery(FORMAT, "load-0", stamp(0, 5, 77))),
+            Ok(Delivered { sent_ns: 77, is_last: false })
+        );
     }
 
     fn stamp(publisher: u32, number: u32, sent_ns: u64) -> Stamp {
@@ -399,7 +412,6 @@ mod tests {
     fn channels_are_judged_apart() {
         let names = ["load-0".to_owned(), "load-1".to_owned()];
         let mut checker = OrderChecker::new(FORMAT, &names, 1, 3);
-        assert_eq!((checker.subscribers(0), checker.subscribers(1)), (2, 1));
         let message = |channel: &str| delivery(FORMAT, channel, stamp(0, 0, 1));
         checker.deliver(A, &message("load-0")).expect("A is on load-0");
         checker.deliver(B, &message("load-1")).expect("B is on load-1");

@@ -18,6 +18,7 @@ use anyhow::{Context, anyhow, bail};
 use clap::{Args, ValueEnum};
 
 use crate::control::Control;
+use crate::dialect::Dialect;
 use crate::process::ProcessId;
 use crate::target::Target;
 
@@ -149,6 +150,15 @@ impl Subject {
         let mut files = entries.filter_map(|entry| Some(entry.ok()?.path()));
         let cookie = files.find(|file| file.extension().is_some_and(|extension| extension == "cookie"));
         Control::new(&format!("http://{address}"), &cookie.context("the server has made no cookie")?)
+    }
+
+    /// Opens channels, if `dialect` subscribes only what is open. Of a server that is not ours they must be open.
+    pub(crate) fn open_channels(&self, dialect: Dialect, names: &[String]) -> anyhow::Result<()> {
+        if !dialect.needs_open_channels() || self.child.is_none() {
+            return Ok(());
+        }
+        let control = self.control()?;
+        names.iter().try_for_each(|name| control.open_channel(&self.target, name))
     }
 
     /// Where ZeroMQ clients and workers connect to a server of our own.

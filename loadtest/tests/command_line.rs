@@ -13,8 +13,8 @@ fn webrocket_loadtest(arguments: &[&str]) -> Output {
 
 fn fanout(mock: &Mock, more: &[&str]) -> Output {
     let url = mock.url();
-    let mut arguments = vec!["fanout", "--url", &url, "--connections", "30", "--publishers", "4"];
-    arguments.extend(["--broadcasts", "50", "--patience", "1"]);
+    let mut arguments = vec!["fanout", "--url", &url, "--subscribers", "30", "--publishers", "4"];
+    arguments.extend(["--dialect", "classic", "--broadcasts", "50", "--patience", "1"]);
     arguments.extend(more);
     webrocket_loadtest(&arguments)
 }
@@ -28,7 +28,7 @@ fn success_is_one_line_of_json_and_exit_status_0() {
     let output = fanout(&Mock::start(Sabotage::None), &["--json"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let value: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON alone");
-    assert_eq!(value["deliveries"], 30 * 50);
+    assert_eq!(value["figures"]["deliveries"]["value"], 30 * 50);
     assert!(value["latency_ns"]["p99"].as_u64().expect("a number") > 0);
     assert_eq!(output.stdout.iter().filter(|byte| **byte == b'\n').count(), 1);
 }

@@ -203,15 +203,16 @@ fn node_tests(belongs: fn(&str) -> bool) -> Result<Vec<PathBuf>> {
 /// One order on every connection, nothing lost and nothing doubled: with publishers and
 /// subscribers on every shard, on both ways of doing I/O, and with channels that interleave.
 fn load(selection: &Selection) -> Result<()> {
-    for (io, shards, connections, channels) in [
-        ("auto", "2", "5000", "1"),
-        ("auto", "4", "2000", "1"),
-        ("epoll", "4", "2000", "1"),
-        ("epoll", "2", "1000", "20"),
+    for (dialect, io, shards, channels, subscribers) in [
+        ("classic", "auto", "2", "1", "5000"),
+        ("wwfp", "auto", "4", "1", "2000"),
+        ("classic", "epoll", "4", "1", "2000"),
+        ("wwfp", "epoll", "2", "20", "50"),
     ] {
         let mut fanout = Command::new(selection.binaries().join("webrocket-loadtest"));
         fanout.current_dir(root()).args(["fanout", "--broadcasts", "200", "--publishers", "10"]);
-        fanout.args(["--io", io, "--shards", shards, "--connections", connections, "--channels", channels]);
+        fanout.args(["--dialect", dialect, "--io", io, "--shards", shards]);
+        fanout.args(["--channels", channels, "--subscribers", subscribers]);
         run(&mut fanout)?;
     }
     Ok(())
