@@ -8,6 +8,7 @@
 //!
 //! [`Scenario`]: engine::Scenario
 
+mod announced;
 mod broadcast;
 mod clock;
 mod connection;

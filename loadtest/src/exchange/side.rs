@@ -1,16 +1,15 @@
 //! What is measured: the server, or the floor.
 
-use std::io::{BufRead, BufReader};
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::Args;
 
 use super::peers::Endpoint;
+use crate::announced::Announced;
 use crate::control::Control;
-use crate::process::{ProcessId, ProcessorTime, processor_time};
+use crate::process::{ProcessorTime, processor_time};
 use crate::report::ServerReport;
 use crate::server::{ServerOptions, Subject};
 
@@ -55,7 +54,7 @@ pub(crate) enum FloorSort {
 
 /// The floor's broker, a child process that ends with this.
 pub(crate) struct Floor {
-    child: Child,
+    broker: Announced,
     endpoint: Endpoint,
 }
 
@@ -71,22 +70,9 @@ impl Floor {
             FloorSort::Direct => None,
             FloorSort::Forwarding => Some("--forward"),
         });
-        command.stdin(Stdio::null()).stdout(Stdio::piped());
-        // SAFETY: between fork and exec only prctl is called, which is async-signal-safe and takes no pointers.
-        unsafe {
-            command.pre_exec(|| {
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-                Ok(())
-            });
-        }
-        let mut child = command.spawn().context("cannot start the floor's broker")?;
-        let stdout = child.stdout.take().context("its output was asked to be a pipe")?;
-        let floor = Self { child, endpoint: Endpoint { address: String::new(), credentials: None } };
-        let mut address = String::new();
-        BufReader::new(stdout).read_line(&mut address).context("the floor's broker says nothing")?;
-        let mut floor = floor;
-        floor.endpoint.address = address.trim().to_owned();
-        Ok(floor)
+        let broker = Announced::start(&mut command)?;
+        let endpoint = Endpoint { address: broker.address().to_owned(), credentials: None };
+        Ok(Self { broker, endpoint })
     }
 
     /// Where it listens.
@@ -96,15 +82,7 @@ impl Floor {
 
     /// What it has used so far.
     pub(crate) fn processor_time(&self) -> anyhow::Result<ProcessorTime> {
-        processor_time(ProcessId(self.child.id()))
-    }
-}
-
-impl Drop for Floor {
-    fn drop(&mut self) {
-        // It has nothing to lose; both fail only if it has ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        processor_time(self.broker.process())
     }
 }
 
