@@ -18,6 +18,7 @@ mod engine;
 mod epoll;
 mod exchange;
 mod fanout;
+mod floor;
 mod frames;
 mod handshake;
 mod idle;
@@ -57,6 +58,7 @@ enum ScenarioCommand {
     Trigger(exchange::TriggerOptions),
     Request(exchange::RequestOptions),
     Broker(exchange::BrokerOptions),
+    Floor(floor::Options),
 }
 
 fn main() -> ExitCode {
@@ -75,6 +77,7 @@ fn main() -> ExitCode {
             exchange::run_request(&options).map(|report| println!("{}", report.render(options.pair.json)))
         }
         ScenarioCommand::Broker(options) => exchange::run_broker(&options),
+        ScenarioCommand::Floor(options) => floor::run(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
