@@ -57,6 +57,8 @@ enum ScenarioCommand {
     Presence(presence::Options),
     Trigger(exchange::TriggerOptions),
     Request(exchange::RequestOptions),
+    #[command(long_flag = "compare")]
+    Compare(report::compare::Options),
     Broker(exchange::BrokerOptions),
     Floor(floor::Options),
 }
@@ -67,15 +69,10 @@ fn main() -> ExitCode {
         ScenarioCommand::Idle(options) => {
             idle::run(&options).map(|report| println!("{}", report.render(options.json)))
         }
-        ScenarioCommand::Presence(options) => {
-            presence::run(&options).map(|report| println!("{}", report.render(options.json)))
-        }
-        ScenarioCommand::Trigger(options) => {
-            exchange::run_trigger(&options).map(|report| println!("{}", report.render(options.pair.json)))
-        }
-        ScenarioCommand::Request(options) => {
-            exchange::run_request(&options).map(|report| println!("{}", report.render(options.pair.json)))
-        }
+        ScenarioCommand::Presence(options) => options.output.tell(|| presence::run(&options)),
+        ScenarioCommand::Trigger(options) => options.pair.output.tell(|| exchange::run_trigger(&options)),
+        ScenarioCommand::Request(options) => options.pair.output.tell(|| exchange::run_request(&options)),
+        ScenarioCommand::Compare(options) => report::compare::run(&options),
         ScenarioCommand::Broker(options) => exchange::run_broker(&options),
         ScenarioCommand::Floor(options) => floor::run(&options),
     };

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 use hdrhistogram::Histogram;
-use serde_json::json;
 
 use crate::clock::monotonic_ns;
 use crate::connection::ConnectionId;
@@ -17,7 +16,7 @@ use crate::control::{Control, LongestTurn};
 use crate::engine::{Engine, Outbox, Scenario};
 use crate::order::excerpt;
 use crate::process::{ProcessorTime, processor_time, processors, raise_descriptor_limit, run_on};
-use crate::report::{ServerReport, per_second, table};
+use crate::report::{Findings, OutputOptions, ServerReport, per_second};
 use crate::server::{ServerOptions, Subject};
 use crate::target::Target;
 
@@ -50,15 +49,12 @@ pub(crate) struct Options {
     /// For how many seconds; over 20, the longest time for which a shard served nobody else is surely of them
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) seconds: u32,
-    /// Print the findings as one line of JSON
-    #[arg(long)]
-    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) output: OutputOptions,
 }
 
-/// The findings of `presence`.
-pub(crate) struct PresenceReport {
-    server: ServerReport,
-    members: u32,
+/// What was measured.
+struct Measured {
     filling: Duration,
     joins: u32,
     joining: Duration,
@@ -75,7 +71,7 @@ pub(crate) struct PresenceReport {
 /// # Errors
 /// A subscriber knows of too many or too few others, no progress, an unexpected answer, or a failure of server or
 /// connections.
-pub(crate) fn run(options: &Options) -> anyhow::Result<PresenceReport> {
+pub(crate) fn run(options: &Options) -> anyhow::Result<Findings> {
     ensure!(options.server.url.is_none(), "presence needs a server of its own: it issues tokens");
     let joiners = options.rate.checked_mul(options.seconds).context("that are too many joins")?;
     raise_descriptor_limit(options.members.saturating_add(joiners))?;
@@ -89,11 +85,12 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<PresenceReport> {
     if is_roomy {
         run_on(own)?;
     }
+    let server = ServerReport::of(&subject);
     let outcome = drive(options, joiners, &subject);
-    subject.end(outcome)
+    Ok(subject.end(outcome)?.findings(options, server))
 }
 
-fn drive(options: &Options, joiners: u32, subject: &Subject) -> anyhow::Result<PresenceReport> {
+fn drive(options: &Options, joiners: u32, subject: &Subject) -> anyhow::Result<Measured> {
     let control = subject.control()?;
     control.open_channel(subject.target(), CHANNEL)?;
     let tokens = |first: u32, count: u32| tokens(&control, subject.target(), first, count);
@@ -136,13 +133,7 @@ fn drive(options: &Options, joiners: u32, subject: &Subject) -> anyhow::Result<P
         (Some(before), Some(after)) => Some(after.since(before)),
         _ => None,
     };
-    Ok(PresenceReport {
-        server: ServerReport {
-            url: subject.target().to_string(),
-            shards: subject.shards(),
-            io: subject.io().map(str::to_owned),
-        },
-        members: options.members,
+    Ok(Measured {
         filling,
         joins: joiners,
         joining: took,
@@ -301,67 +292,84 @@ impl Scenario for Crowd {
     }
 }
 
-impl PresenceReport {
-    pub(crate) fn render(&self, as_json: bool) -> String {
-        if as_json { self.json().to_string() } else { self.text() }
-    }
-
-    fn quantile_ms(&self, quantile: f64) -> f64 {
-        self.latency_ns.value_at_quantile(quantile) as f64 / 1e6
-    }
-
-    fn text(&self) -> String {
-        let [p50, p99, max] = [0.5, 0.99, 1.0].map(|quantile| self.quantile_ms(quantile));
-        let mut rows = vec![
-            ("server", self.server.text()),
-            ("members", format!("{} came in {:.2} s", self.members, self.filling.as_secs_f64())),
-            (
-                "joined",
-                format!(
-                    "{} more in {:.2} s ({:.0}/s)",
-                    self.joins,
-                    self.joining.as_secs_f64(),
-                    per_second(u64::from(self.joins), self.joining)
-                ),
-            ),
-            ("told", format!("{} joins to all subscribers together", self.told)),
-            ("verified", "the list and the joins that each was told add up to everybody".to_owned()),
-            ("time to join", format!("p50 {p50:.3} ms, p99 {p99:.3} ms, max {max:.3} ms")),
-            (
-                "longest slice",
-                format!(
-                    "{:.3} ms of processor time in which a shard served nobody else ({:.3} ms with what else ran \
-                     on its processor)",
-                    self.longest_turn.processor.as_secs_f64() * 1e3,
-                    self.longest_turn.wall.as_secs_f64() * 1e3
-                ),
-            ),
-        ];
+impl Measured {
+    fn findings(&self, options: &Options, server: ServerReport) -> Findings {
+        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        let (filling_s, joining_s) = (self.filling.as_secs_f64(), self.joining.as_secs_f64());
+        let slice = [self.longest_turn.processor, self.longest_turn.wall].map(ms);
+        let mut findings = Findings::new("presence", server);
+        findings
+            .setting("members", options.members)
+            .setting("rate", options.rate)
+            .setting("seconds", options.seconds)
+            .row("members", format!("{} came in {filling_s:.2} s", options.members))
+            .less_is_better("filling_s", filling_s, "s")
+            .row("joined", self.joined())
+            .fact("joins", f64::from(self.joins), "")
+            .fact("joining_s", joining_s, "s")
+            .row("told", format!("{} joins to all subscribers together", self.told))
+            .fact("told", self.told as f64, "")
+            .row("verified", "the list and the joins that each was told add up to everybody")
+            .latency("time to join", &self.latency_ns)
+            .row("longest slice", longest_slice(slice))
+            .less_is_better("longest_slice_processor_ms", slice[0], "ms")
+            .less_is_better("longest_slice_ms", slice[1], "ms");
         if let Some(processor) = self.server_processor {
-            let share = processor.total().as_secs_f64() / self.joining.as_secs_f64();
-            rows.push(("server CPU", format!("{:.0} % of one processor", share * 100.0)));
+            let percent = processor.total().as_secs_f64() * 100.0 / joining_s;
+            findings.row("server CPU", format!("{percent:.0} % of one processor")).less_is_better(
+                "server_cpu_percent",
+                percent,
+                "%",
+            );
         }
-        table(&rows)
+        findings
     }
 
-    fn json(&self) -> serde_json::Value {
-        json!({
-            "scenario": "presence",
-            "server": self.server.json(),
-            "members": self.members,
-            "filling_s": self.filling.as_secs_f64(),
-            "joins": self.joins,
-            "joining_s": self.joining.as_secs_f64(),
-            "told": self.told,
-            "join_ms": {
-                "p50": self.quantile_ms(0.5),
-                "p90": self.quantile_ms(0.9),
-                "p99": self.quantile_ms(0.99),
-                "max": self.quantile_ms(1.0),
-            },
-            "longest_slice_processor_ms": self.longest_turn.processor.as_secs_f64() * 1e3,
-            "longest_slice_ms": self.longest_turn.wall.as_secs_f64() * 1e3,
-            "server_cpu_s": self.server_processor.map(|processor| processor.total().as_secs_f64()),
-        })
+    fn joined(&self) -> String {
+        let rate = per_second(u64::from(self.joins), self.joining);
+        format!("{} more in {:.2} s ({rate:.0}/s)", self.joins, self.joining.as_secs_f64())
+    }
+}
+
+fn longest_slice([processor_ms, wall_ms]: [f64; 2]) -> String {
+    format!(
+        "{processor_ms:.3} ms of processor time in which a shard served nobody else ({wall_ms:.3} ms with what else \
+         ran on its processor)"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::tests::server;
+
+    #[test]
+    fn findings_tell_what_was_measured() {
+        let options = Options {
+            server: ServerOptions::default(),
+            members: 100,
+            rate: 10,
+            seconds: 2,
+            output: OutputOptions::default(),
+        };
+        let mut latency_ns = Histogram::new(3).expect("valid precision");
+        latency_ns.record(2_000_000).expect("in range");
+        let measured = Measured {
+            filling: Duration::from_secs(1),
+            joins: 20,
+            joining: Duration::from_secs(2),
+            latency_ns,
+            told: 2190,
+            longest_turn: LongestTurn { wall: Duration::from_millis(3), processor: Duration::from_millis(2) },
+            server_processor: Some(ProcessorTime {
+                total: Duration::from_secs(1),
+                ..ProcessorTime::default()
+            }),
+        };
+        let findings = measured.findings(&options, server());
+        assert_eq!(findings.figures["server_cpu_percent"].value, 50.0);
+        assert_eq!(findings.figures["longest_slice_processor_ms"].value, 2.0);
+        assert!(findings.figures.contains_key("latency_p99_ms"));
+        assert!(findings.rows.iter().any(|(_, text)| text == "20 more in 2.00 s (10/s)"), "{findings:?}");
     }
 }

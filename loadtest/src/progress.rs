@@ -27,8 +27,9 @@ pub(crate) struct Standing {
 /// The line that shows it. Clones show on the same line.
 #[derive(Clone)]
 pub(crate) struct Progress {
-    /// `None` where nothing is shown.
+    /// `None` where no line is shown.
     bar: Option<ProgressBar>,
+    is_quiet: bool,
     phase: &'static str,
     draw_at: Instant,
 }
@@ -36,25 +37,27 @@ pub(crate) struct Progress {
 impl Progress {
     /// Shows on stderr, if that is a terminal.
     pub(crate) fn new() -> Self {
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        let bar = bar.with_finish(ProgressFinish::AndClear);
-        Self { bar: Some(bar).filter(|bar| !bar.is_hidden()), phase: "", draw_at: Instant::now() }
+        let bar = Some(bar(ProgressDrawTarget::stderr())).filter(|bar| !bar.is_hidden());
+        Self { bar, is_quiet: false, phase: "", draw_at: Instant::now() }
     }
 
-    /// Shows nothing.
+    /// Shows and prints nothing.
     pub(crate) fn hidden() -> Self {
-        Self { bar: None, phase: "", draw_at: Instant::now() }
+        Self { bar: None, is_quiet: true, phase: "", draw_at: Instant::now() }
     }
 
     /// To be called once a turn: shows what the run is at, if it is time to.
     pub(crate) fn turn(&mut self, standing: impl FnOnce() -> Standing) {
-        let Some(bar) = &self.bar else { return };
-        let now = Instant::now();
-        if now < self.draw_at {
-            return;
+        if self.bar.is_some() && Instant::now() >= self.draw_at {
+            self.show(standing());
         }
-        self.draw_at = now + DRAW_INTERVAL;
-        let Standing { phase, done, due, detail } = standing();
+    }
+
+    /// Shows what the run is at, now: for what happens rarely.
+    pub(crate) fn show(&mut self, standing: Standing) {
+        let Some(bar) = &self.bar else { return };
+        let Standing { phase, done, due, detail } = standing;
+        self.draw_at = Instant::now() + DRAW_INTERVAL;
         if phase != self.phase {
             self.phase = phase;
             bar.reset();
@@ -67,6 +70,20 @@ impl Progress {
         bar.set_message(detail);
         bar.set_position(done);
     }
+
+    /// Prints a line that stays: above what is shown, or plainly to stderr where no terminal
+    /// is.
+    pub(crate) fn line(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| eprintln!("{line}")),
+            None if self.is_quiet => {}
+            None => eprintln!("{line}"),
+        }
+    }
+}
+
+fn bar(target: ProgressDrawTarget) -> ProgressBar {
+    ProgressBar::with_draw_target(None, target).with_finish(ProgressFinish::AndClear)
 }
 
 fn style(is_bounded: bool) -> ProgressStyle {
@@ -76,4 +93,53 @@ fn style(is_bounded: bool) -> ProgressStyle {
         "{prefix}  {human_pos}  {per_sec}  {wide_msg}"
     };
     ProgressStyle::with_template(template).expect("a valid template")
+}
+
+#[cfg(test)]
+mod tests {
+    use indicatif::InMemoryTerm;
+
+    use super::*;
+
+    /// A progress on a terminal in memory.
+    fn progress() -> (Progress, InMemoryTerm) {
+        let terminal = InMemoryTerm::new(10, 100);
+        let target = ProgressDrawTarget::term_like(Box::new(terminal.clone()));
+        (Progress { bar: Some(bar(target)), is_quiet: false, phase: "", draw_at: Instant::now() }, terminal)
+    }
+
+    fn opening(done: u64) -> Standing {
+        Standing { phase: "opening connections", done, due: 5000, detail: "all well".to_owned() }
+    }
+
+    #[test]
+    fn a_line_says_how_far_the_run_is_and_is_gone_at_the_end() {
+        let (mut progress, terminal) = progress();
+        progress.show(opening(1234));
+        let shown = terminal.contents();
+        assert!(shown.starts_with("opening connections") && shown.contains("1,234/5,000"), "{shown}");
+        assert!(shown.ends_with("all well"), "{shown}");
+        let also_there = progress.clone();
+        drop(progress);
+        assert!(!terminal.contents().is_empty(), "a clone still shows");
+        drop(also_there);
+        assert_eq!(terminal.contents(), "");
+    }
+
+    #[test]
+    fn an_unknown_end_is_no_bar() {
+        let (mut progress, terminal) = progress();
+        progress.show(opening(5000));
+        progress.show(Standing { phase: "broadcasting", done: 77, due: 0, detail: String::new() });
+        let shown = terminal.contents();
+        assert!(shown.starts_with("broadcasting  77 "), "{shown}");
+    }
+
+    #[test]
+    fn nothing_is_made_up_that_is_not_drawn() {
+        let (mut progress, _terminal) = progress();
+        progress.draw_at = Instant::now() + Duration::from_secs(3600);
+        progress.turn(|| unreachable!("it is not time to draw"));
+        Progress::hidden().turn(|| unreachable!("nothing is shown"));
+    }
 }

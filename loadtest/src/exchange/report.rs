@@ -1,20 +1,29 @@
 //! What the server did beside its floor.
 
 use hdrhistogram::Histogram;
-use serde_json::{Value, json};
 
-use crate::report::{ServerReport, table};
+use super::worker::LATENCY_NS_MAX;
+use crate::report::{Better, Findings, ServerReport, median};
 
 /// One side's runs.
-#[derive(Default)]
 pub(crate) struct Runs {
     /// Items a second, by round.
     pub(crate) rates: Vec<f64>,
     /// Processor time of the process for one item, in nanoseconds, by round.
     pub(crate) processor_ns: Vec<f64>,
     /// 50th and 99th percentile of the latency under light load, in nanoseconds, by round.
-    pub(crate) light_p50_ns: Vec<f64>,
-    pub(crate) light_p99_ns: Vec<f64>,
+    light_p50_ns: Vec<f64>,
+    light_p99_ns: Vec<f64>,
+    /// The latency under light load, of all rounds together.
+    light_ns: Histogram<u64>,
+}
+
+impl Default for Runs {
+    fn default() -> Self {
+        let light_ns = Histogram::new_with_max(LATENCY_NS_MAX, 3).expect("valid bounds and precision");
+        let (rates, processor_ns, light_p50_ns, light_p99_ns) = Default::default();
+        Self { rates, processor_ns, light_p50_ns, light_p99_ns, light_ns }
+    }
 }
 
 impl Runs {
@@ -22,25 +31,26 @@ impl Runs {
     pub(crate) fn note_light(&mut self, latency_ns: &Histogram<u64>) {
         self.light_p50_ns.push(latency_ns.value_at_quantile(0.5) as f64);
         self.light_p99_ns.push(latency_ns.value_at_quantile(0.99) as f64);
+        self.light_ns.add(latency_ns).expect("all have the same bounds");
     }
 
-    fn json(&self) -> Value {
-        json!({
-            "per_s": { "median": median(&self.rates), "rounds": self.rates },
-            "processor_ns": { "median": median(&self.processor_ns), "rounds": self.processor_ns },
-            "light_p50_ns": { "median": median(&self.light_p50_ns), "rounds": self.light_p50_ns },
-            "light_p99_ns": { "median": median(&self.light_p99_ns), "rounds": self.light_p99_ns },
-        })
+    /// Adds the figures of the side whose names begin with `prefix`.
+    fn tell(&self, findings: &mut Findings, prefix: &str, item: &str, [more, less]: [Better; 2]) {
+        let ms = |values: &[f64]| values.iter().map(|ns| ns / 1e6).collect::<Vec<_>>();
+        findings
+            .rounds(&format!("{prefix}{item}s_per_s"), &self.rates, "/s", more)
+            .rounds(&format!("{prefix}cpu_ns_per_{item}"), &self.processor_ns, "ns", less)
+            .rounds(&format!("{prefix}light_latency_p50_ms"), &ms(&self.light_p50_ns), "ms", less)
+            .rounds(&format!("{prefix}light_latency_p99_ms"), &ms(&self.light_p99_ns), "ms", less);
     }
 }
 
-/// The findings of `trigger` and `request`.
-pub(crate) struct PairedReport {
-    pub(crate) server: ServerReport,
+/// What `trigger` and `request` have found.
+pub(crate) struct Paired {
     /// What was done, as a row of the table.
     pub(crate) work: String,
-    /// What one item is called, in the plural.
-    pub(crate) items: &'static str,
+    /// What one item is called.
+    pub(crate) item: &'static str,
     /// What was verified.
     pub(crate) verified: &'static str,
     /// How the light load was.
@@ -51,54 +61,57 @@ pub(crate) struct PairedReport {
     pub(crate) echo: Option<Runs>,
 }
 
-impl PairedReport {
-    pub(crate) fn render(&self, as_json: bool) -> String {
-        if as_json { self.json().to_string() } else { self.text() }
+impl Paired {
+    /// As findings of `scenario`, figures and rows; settings are the scenario's to add.
+    ///
+    /// A floor's own figures judge nothing; how the server's relate to them does.
+    pub(crate) fn findings(&self, scenario: &str, server: ServerReport) -> Findings {
+        let mut findings = Findings::new(scenario, server);
+        findings.row("work", self.work.as_str());
+        self.ours.tell(&mut findings, "server_", self.item, [Better::More, Better::Less]);
+        for (name, floor) in self.floors() {
+            floor.tell(&mut findings, &format!("{name}_"), self.item, [Better::Neither; 2]);
+            findings
+                .more_is_better(&format!("rate_ratio_to_{name}"), self.rate_ratio(floor), "")
+                .less_is_better(&format!("light_latency_p99_ratio_to_{name}"), self.light_ratio(floor), "");
+        }
+        self.tell_rows(&mut findings);
+        findings.latency_curve("latency under light load", &self.ours.light_ns);
+        findings
     }
 
-    fn json(&self) -> Value {
-        json!({
-            "server": self.server.json(),
-            "work": self.work,
-            "ours": self.ours.json(),
-            "floor": self.floor.json(),
-            "echo": self.echo.as_ref().map(Runs::json),
-            "ratio": {
-                "per_s": median(&self.ours.rates) / median(&self.floor.rates),
-                "light_p99": median(&self.ours.light_p99_ns) / median(&self.floor.light_p99_ns),
-            },
-        })
+    fn tell_rows(&self, findings: &mut Findings) {
+        findings.row("server", self.full_text(&self.ours));
+        for (name, floor) in self.floors() {
+            findings
+                .row(name, self.full_text(floor))
+                .row("ratio", format!("{:.2} of that rate", self.rate_ratio(floor)));
+        }
+        findings.row("light load", self.light.as_str()).row("server", light_text(&self.ours));
+        for (name, floor) in self.floors() {
+            findings
+                .row(name, light_text(floor))
+                .row("ratio", format!("{:.2} times that p99", self.light_ratio(floor)));
+        }
+        findings.row("verified", self.verified);
     }
 
-    fn text(&self) -> String {
-        let rate = |runs: &Runs| {
-            format!("{:.0} {} a second ({})", median(&runs.rates), self.items, spread(&runs.rates, 1.0))
-        };
-        let processor = |runs: &Runs| format!("{:.0} ns of processor time each", median(&runs.processor_ns));
-        let light = |runs: &Runs| {
-            format!(
-                "p50 {:.3} ms, p99 {:.3} ms ({})",
-                median(&runs.light_p50_ns) / 1e6,
-                median(&runs.light_p99_ns) / 1e6,
-                spread(&runs.light_p99_ns, 1e-6),
-            )
-        };
-        let mut rows = vec![("server", self.server.text()), ("work", self.work.clone())];
-        rows.push(("server", format!("{}, {}", rate(&self.ours), processor(&self.ours))));
-        for (name, floor) in self.floors() {
-            let ratio = median(&self.ours.rates) / median(&floor.rates);
-            rows.push((name, format!("{}, {}", rate(floor), processor(floor))));
-            rows.push(("ratio", format!("{ratio:.2} of that rate")));
-        }
-        rows.push(("light load", self.light.clone()));
-        rows.push(("server", light(&self.ours)));
-        for (name, floor) in self.floors() {
-            let ratio = median(&self.ours.light_p99_ns) / median(&floor.light_p99_ns);
-            rows.push((name, light(floor)));
-            rows.push(("ratio", format!("{ratio:.2} times that p99")));
-        }
-        rows.push(("verified", self.verified.to_owned()));
-        table(&rows)
+    fn full_text(&self, runs: &Runs) -> String {
+        format!(
+            "{:.0} {}s a second ({}), {:.0} ns of processor time each",
+            median(&runs.rates),
+            self.item,
+            spread(&runs.rates, 1.0),
+            median(&runs.processor_ns),
+        )
+    }
+
+    fn rate_ratio(&self, floor: &Runs) -> f64 {
+        median(&self.ours.rates) / median(&floor.rates)
+    }
+
+    fn light_ratio(&self, floor: &Runs) -> f64 {
+        median(&self.ours.light_p99_ns) / median(&floor.light_p99_ns)
     }
 
     fn floors(&self) -> impl Iterator<Item = (&'static str, &Runs)> {
@@ -106,16 +119,13 @@ impl PairedReport {
     }
 }
 
-/// The median of values; of an even number the mean of the two in the middle.
-pub(crate) fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_unstable_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    match sorted.len() {
-        0 => f64::NAN,
-        length if length % 2 == 1 => sorted[middle],
-        _ => f64::midpoint(sorted[middle - 1], sorted[middle]),
-    }
+fn light_text(runs: &Runs) -> String {
+    format!(
+        "p50 {:.3} ms, p99 {:.3} ms ({})",
+        median(&runs.light_p50_ns) / 1e6,
+        median(&runs.light_p99_ns) / 1e6,
+        spread(&runs.light_p99_ns, 1e-6),
+    )
 }
 
 fn spread(values: &[f64], scale: f64) -> String {
@@ -128,40 +138,46 @@ fn spread(values: &[f64], scale: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::tests::server;
 
-    #[test]
-    fn the_median_stands_in_the_middle() {
-        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
-        assert!(median(&[]).is_nan());
+    fn runs(rates: [f64; 3], light_ns: u64) -> Runs {
+        let mut runs = Runs { rates: rates.to_vec(), processor_ns: vec![1000.0; 3], ..Runs::default() };
+        let mut latency_ns = Histogram::new_with_max(LATENCY_NS_MAX, 3).expect("valid bounds");
+        latency_ns.record(light_ns).expect("in range");
+        runs.note_light(&latency_ns);
+        runs
+    }
+
+    fn paired() -> Paired {
+        Paired {
+            work: "some".to_owned(),
+            item: "trigger",
+            verified: "each once",
+            light: "500 a second".to_owned(),
+            ours: runs([80.0, 1.0, 90.0], 3 << 20),
+            floor: runs([100.0, 100.0, 1e9], 2 << 20),
+            echo: Some(runs([160.0; 3], 1 << 20)),
+        }
     }
 
     #[test]
     fn ratios_are_of_medians() {
-        let runs = |rates: [f64; 3], p99: f64| Runs {
-            rates: rates.to_vec(),
-            processor_ns: vec![1000.0; 3],
-            light_p50_ns: vec![1e5; 3],
-            light_p99_ns: vec![p99; 3],
-        };
-        let report = PairedReport {
-            server: ServerReport { url: "ws://127.0.0.1:1/demo".to_owned(), shards: Some(1), io: None },
-            work: "some".to_owned(),
-            items: "triggers",
-            verified: "each once",
-            light: "500 a second".to_owned(),
-            ours: runs([80.0, 1.0, 90.0], 3e6),
-            floor: runs([100.0, 100.0, 1e9], 2e6),
-            echo: Some(runs([160.0; 3], 1e6)),
-        };
-        assert_eq!(report.json()["ratio"]["per_s"], 0.8);
-        assert_eq!(report.json()["ratio"]["light_p99"], 1.5);
-        let text = report.text();
-        assert!(
-            text.contains("0.80 of that rate")
-                && text.contains("0.50 of that rate")
-                && text.contains("80 triggers a second (1 to 90"),
-            "{text}"
-        );
+        let findings = paired().findings("trigger", server());
+        let value = |name: &str| findings.figures[name].value;
+        assert_eq!(value("rate_ratio_to_floor"), 0.8);
+        assert_eq!(value("rate_ratio_to_echo"), 0.5);
+        assert!((1.49..1.51).contains(&value("light_latency_p99_ratio_to_floor")));
+        assert_eq!(findings.figures["server_triggers_per_s"].spread(), Some((1.0, 90.0)));
+        assert_eq!(findings.figures["floor_triggers_per_s"].better, Better::Neither);
+        assert_eq!(findings.latency.as_ref().map(|latency| latency.count), Some(1));
+    }
+
+    #[test]
+    fn rows_tell_the_server_and_each_floor() {
+        let findings = paired().findings("trigger", server());
+        let rows: Vec<&str> = findings.rows.iter().map(|(_, sentence)| sentence.as_str()).collect();
+        for part in ["80 triggers a second (1 to 90", "0.80 of that rate", "0.50 of that rate"] {
+            assert!(rows.iter().any(|row| row.contains(part)), "{part} in {rows:?}");
+        }
     }
 }

@@ -4,9 +4,10 @@ use anyhow::{Context, ensure};
 use clap::Args;
 
 use super::client::{Asked, Clients, Command, Load, Pace};
-use super::report::{PairedReport, Runs};
+use super::report::{Paired, Runs};
 use super::side::{Floor, FloorSort, PairOptions, Served};
 use crate::process::ProcessorTime;
+use crate::report::Findings;
 use crate::server::ServerOptions;
 
 const CHANNEL: &str = "load";
@@ -38,7 +39,7 @@ pub(crate) struct Options {
 ///
 /// # Errors
 /// A request was refused or not answered; a failure of server, floor or connections.
-pub(crate) fn run(options: &Options) -> anyhow::Result<PairedReport> {
+pub(crate) fn run(options: &Options) -> anyhow::Result<Findings> {
     ensure!(
         options.server.url.is_none(),
         "request needs a server of its own: it has to know its access token"
@@ -48,7 +49,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<PairedReport> {
     served.subject.end(outcome)
 }
 
-fn drive(options: &Options, served: &Served) -> anyhow::Result<PairedReport> {
+fn drive(options: &Options, served: &Served) -> anyhow::Result<Findings> {
     served.control.open_channel(served.subject.target(), CHANNEL)?;
     let (floor, echo) = (Floor::start(FloorSort::Forwarding)?, Floor::start(FloorSort::Direct)?);
     let connect = |endpoint| Clients::connect(endpoint, options.clients, options.server.patience());
@@ -65,8 +66,10 @@ fn drive(options: &Options, served: &Served) -> anyhow::Result<PairedReport> {
     let light = options.pair.light_count();
     let full = load(options.requests, Pace::InFlight(options.in_flight));
     let light = load(light, Pace::Rate(options.pair.light_rate));
-    for _ in 0..options.pair.rounds {
+    let mut progress = options.pair.output.progress();
+    for number in 0..options.pair.rounds {
         for load in [full, light] {
+            progress.show(options.pair.standing(number, load.pace));
             let before = served.processor_time()?;
             let asked = clients.ask(load).context("the server's round")?;
             note(&mut ours, load, &asked, served.processor_time()?.since(before));
@@ -78,13 +81,12 @@ fn drive(options: &Options, served: &Served) -> anyhow::Result<PairedReport> {
             }
         }
     }
-    Ok(PairedReport {
-        server: served.report(),
+    let paired = Paired {
         work: format!(
             "{} broadcasts of {} bytes a round, {} clients with {} in flight",
             options.requests, options.pair.payload, options.clients, options.in_flight,
         ),
-        items: "requests",
+        item: "request",
         verified: "every request was answered with OK",
         light: format!(
             "{} requests a second for {} s a round, from asking until the answer",
@@ -93,7 +95,14 @@ fn drive(options: &Options, served: &Served) -> anyhow::Result<PairedReport> {
         ours,
         floor: bare,
         echo: Some(echoed),
-    })
+    };
+    let mut findings = paired.findings("request", served.report());
+    findings
+        .setting("requests", options.requests)
+        .setting("clients", options.clients)
+        .setting("in_flight", options.in_flight);
+    options.pair.tell(&mut findings);
+    Ok(findings)
 }
 
 fn note(runs: &mut Runs, load: Load<'_>, asked: &Asked, processor: ProcessorTime) {

@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use clap::Args;
 
+use super::client::Pace;
 use super::peers::Endpoint;
 use crate::announced::Announced;
 use crate::control::Control;
 use crate::process::{ProcessorTime, processor_time};
-use crate::report::ServerReport;
+use crate::progress::Standing;
+use crate::report::{Findings, OutputOptions, ServerReport};
 use crate::server::{ServerOptions, Subject};
 
 /// How long workers may take to be ready.
@@ -31,15 +33,33 @@ pub(crate) struct PairOptions {
     /// How many seconds a round under light load lasts
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) light_seconds: u32,
-    /// Print the findings as one line of JSON
-    #[arg(long)]
-    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) output: OutputOptions,
 }
 
 impl PairOptions {
     /// How many a round under light load has.
     pub(crate) fn light_count(&self) -> u64 {
         u64::from(self.light_rate) * u64::from(self.light_seconds)
+    }
+
+    /// What a run is at in round `number`, counted from 0.
+    pub(crate) fn standing(&self, number: u32, pace: Pace) -> Standing {
+        let phase = match pace {
+            Pace::InFlight(_) => "rounds of server and floor, full load",
+            Pace::Rate(_) => "rounds of server and floor, light load",
+        };
+        let (done, due) = (u64::from(number), u64::from(self.rounds));
+        Standing { phase, done, due, detail: String::new() }
+    }
+
+    /// Adds the settings to what was found with them.
+    pub(crate) fn tell(&self, findings: &mut Findings) {
+        findings
+            .setting("payload", self.payload)
+            .setting("rounds", self.rounds)
+            .setting("light_rate", self.light_rate)
+            .setting("light_seconds", self.light_seconds);
     }
 }
 
@@ -110,11 +130,7 @@ impl Served {
 
     /// As the report names it.
     pub(crate) fn report(&self) -> ServerReport {
-        ServerReport {
-            url: self.subject.target().to_string(),
-            shards: self.subject.shards(),
-            io: self.subject.io().map(str::to_owned),
-        }
+        ServerReport::of(&self.subject)
     }
 
     /// What it has used so far.

@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::client::{BACKLOG_MAX, Clients, Command, Load, Pace};
 use super::payload::{self, EVENT};
-use super::report::{PairedReport, Runs};
+use super::report::{Paired, Runs};
 use super::side::{Floor, FloorSort, PairOptions, Served};
 use super::worker::{Found, Workers};
 use crate::clock::monotonic_ns;
@@ -17,6 +17,7 @@ use crate::connection::ConnectionId;
 use crate::engine::{Engine, Outbox, Scenario};
 use crate::order::excerpt;
 use crate::process::ProcessorTime;
+use crate::report::Findings;
 use crate::server::ServerOptions;
 
 /// How long tokens wait for their use.
@@ -64,22 +65,24 @@ struct Round {
 ///
 /// # Errors
 /// A trigger was lost, doubled or refused; no progress; a failure of server, floor or connections.
-pub(crate) fn run(options: &Options) -> anyhow::Result<PairedReport> {
+pub(crate) fn run(options: &Options) -> anyhow::Result<Findings> {
     ensure!(options.server.url.is_none(), "trigger needs a server of its own: it issues tokens");
     let served = Served::start(&options.server)?;
     let outcome = drive(options, &served);
     served.subject.end(outcome)
 }
 
-fn drive(options: &Options, served: &Served) -> anyhow::Result<PairedReport> {
+fn drive(options: &Options, served: &Served) -> anyhow::Result<Findings> {
     let floor = Floor::start(FloorSort::Direct)?;
     let mut floor_clients = Clients::connect(floor.endpoint(), options.sessions, options.server.patience())?;
     let mut browsers = Browsers::open(options, served)?;
     let (mut ours, mut bare) = (Runs::default(), Runs::default());
     let full = Round { triggers: options.triggers, pace: Pace::InFlight(options.in_flight) };
     let light = Round { triggers: options.pair.light_count(), pace: Pace::Rate(options.pair.light_rate) };
-    for _ in 0..options.pair.rounds {
+    let mut progress = options.pair.output.progress();
+    for number in 0..options.pair.rounds {
         for round in [full, light] {
+            progress.show(options.pair.standing(number, round.pace));
             let measured = browsers.round(options, served, round).context("the server's round")?;
             note(&mut ours, round, &measured);
             let measured =
@@ -87,8 +90,7 @@ fn drive(options: &Options, served: &Served) -> anyhow::Result<PairedReport> {
             note(&mut bare, round, &measured);
         }
     }
-    Ok(PairedReport {
-        server: served.report(),
+    let paired = Paired {
         work: format!(
             "{} triggers of {} bytes a round, {} sessions with {} in flight, {} workers with windows of {}",
             options.triggers,
@@ -98,7 +100,7 @@ fn drive(options: &Options, served: &Served) -> anyhow::Result<PairedReport> {
             options.workers,
             options.window,
         ),
-        items: "triggers",
+        item: "trigger",
         verified: "every trigger came to one worker, once, and was acknowledged to its session",
         light: format!(
             "{} triggers a second for {} s a round, from triggering to the worker's having it",
@@ -107,7 +109,16 @@ fn drive(options: &Options, served: &Served) -> anyhow::Result<PairedReport> {
         ours,
         floor: bare,
         echo: None,
-    })
+    };
+    let mut findings = paired.findings("trigger", served.report());
+    findings
+        .setting("triggers", options.triggers)
+        .setting("workers", options.workers)
+        .setting("window", options.window)
+        .setting("sessions", options.sessions)
+        .setting("in_flight", options.in_flight);
+    options.pair.tell(&mut findings);
+    Ok(findings)
 }
 
 /// What a round has shown.

@@ -40,6 +40,14 @@ pub(crate) struct Figure {
     pub(crate) rounds: Vec<f64>,
 }
 
+impl Figure {
+    /// The least and the most of the rounds, if there were any.
+    pub(crate) fn spread(&self) -> Option<(f64, f64)> {
+        let least = self.rounds.iter().copied().reduce(f64::min)?;
+        Some((least, self.rounds.iter().copied().fold(least, f64::max)))
+    }
+}
+
 /// The findings of one run.
 ///
 /// As JSON: `{"scenario", "version", "ended_at", "server", "settings": {name: value}, "figures": {name: {"value",
@@ -139,6 +147,12 @@ impl Findings {
         }
         self.row(label, latency.text());
         self.latency = Some(latency);
+        self
+    }
+
+    /// The curve alone, where figures and rows of the scenario's own say the rest.
+    pub(crate) fn latency_curve(&mut self, label: &str, histogram_ns: &Histogram<u64>) -> &mut Self {
+        self.latency = (!histogram_ns.is_empty()).then(|| Latency::new(label, histogram_ns));
         self
     }
 

@@ -1,10 +1,13 @@
 //! What a run has found, as text and pages for people and as JSON for programs. Numbers only; how they came about is
 //! told in the scenarios' own help.
 
+pub(crate) mod compare;
 mod findings;
 mod html;
 mod latency;
+mod numbers;
 mod output;
+mod plot;
 mod text;
 pub(crate) mod timeline;
 
@@ -146,6 +149,11 @@ impl IdleReport {
             "bytes_per_subscribed_connection": self.bytes_per_subscribed_connection(),
         })
     }
+}
+
+/// A setting's value, as people write it.
+fn setting_text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// A rate; 0 where nothing was done or no time passed.

@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn hours_stay_small_and_nothing_is_lost() {
-        let turns = 200_000_u64;
+        let turns = 20_000_u64;
         let mut recorder = Recorder::start(None, 0);
         for turn in 1..=turns {
             recorder.latency(turn * 1000);
@@ -228,7 +228,7 @@ mod tests {
         for sample in &timeline.samples {
             assert!((69.999..70.001).contains(&sample.items_per_s), "{sample:?}");
             let (p50, p99) = (sample.latency_p50_ms, sample.latency_p99_ms);
-            assert!(p50 < p99 && sample.seconds > before, "{sample:?}");
+            assert!(p50.is_some() && p50 <= p99 && sample.seconds > before, "{sample:?}");
             before = sample.seconds;
         }
     }
