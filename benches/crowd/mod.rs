@@ -94,6 +94,14 @@ impl Crowd {
         session
     }
 
+    /// A new session of a user, who has no secret.
+    pub(crate) fn connect_as(&mut self, user: &str) -> SessionRef {
+        let session = self.connect();
+        self.receive(session, &masked(&format!(r#"{{"auth":{{"user":"{user}"}}}}"#)));
+        assert_eq!(self.flush().sends, 1, "it is told that it is authenticated");
+        session
+    }
+
     /// Hands over what a session's peer sent.
     pub(crate) fn receive(&mut self, session: SessionRef, bytes: &[u8]) {
         self.input.clear();

@@ -1,9 +1,11 @@
 //! The project's own commands: `cargo xtask test` is the whole gate, on a fresh machine too.
 //!
-//! [`stages`] says what is checked and in which order, [`sanitize`] looks at memory too, [`install`] brings what a machine lacks for it.
+//! [`stages`] says what is checked and in which order, [`sanitize`] looks at memory too,
+//! [`instructions`] counts what the hot path takes, [`install`] brings what a machine lacks for it.
 //! Nothing here knows what a test is about.
 
 mod install;
+mod instructions;
 mod sanitize;
 mod shell;
 mod stages;
@@ -28,12 +30,15 @@ enum Command {
         /// Only the tests that pytest selects by this expression
         only: Option<String>,
     },
+    /// Count the instructions of the hot path and hold them against the record; needs valgrind
+    Instructions(instructions::Counting),
 }
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Test(selection) => stages::test(&selection),
         Command::Sanitize { only } => sanitize::sanitize(only.as_deref()),
+        Command::Instructions(asked) => instructions::instructions(&asked),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
