@@ -31,22 +31,24 @@ pub(crate) struct Format {
 impl Format {
     /// Appends the request to broadcast `stamp` on `channel`.
     pub(crate) fn write_request(self, out: &mut Vec<u8>, channel: &str, stamp: Stamp) {
-        self.dialect.open_broadcast(out, channel);
+        let start = out.len();
         self.write_members(out, stamp);
         out.push(b'}');
+        let data_bytes = out.len() - start;
+        self.dialect.open_broadcast(out, channel, data_bytes);
+        // What opens a broadcast may tell the length of its data, so data is written first.
+        out[start..].rotate_left(data_bytes);
         self.dialect.close_broadcast(out);
     }
 
     /// Whether a message is a delivery, a right one or not.
     pub(crate) fn is_delivery(self, message: &[u8]) -> bool {
-        message
-            .strip_prefix(self.dialect.delivery_prefix())
-            .is_some_and(|rest| rest.starts_with(STAMP_PREFIX))
+        self.dialect.from_data_on(message).is_some_and(|rest| rest.starts_with(STAMP_PREFIX))
     }
 
     /// Reads the stamp that a delivery begins with; the rest of the message is not looked at.
     pub(crate) fn read_stamp(self, message: &[u8]) -> Option<Stamp> {
-        let rest = message.strip_prefix(self.dialect.delivery_prefix())?;
+        let rest = self.dialect.from_data_on(message)?;
         let (publisher, rest) = read_number(rest.strip_prefix(STAMP_PREFIX)?)?;
         let (number, rest) = read_number(rest.strip_prefix(b",\"number\":")?)?;
         let (sent_ns, rest) = read_number(rest.strip_prefix(b",\"sent_ns\":")?)?;
@@ -65,10 +67,12 @@ impl Format {
     pub(crate) fn read_delivery(self, scratch: &mut Vec<u8>, channel: &str, message: &[u8]) -> Option<Stamp> {
         let stamp = self.read_stamp(message)?;
         scratch.clear();
-        scratch.extend_from_slice(self.dialect.delivery_prefix());
         self.write_members(scratch, stamp);
-        let rest = message.strip_prefix(scratch.as_slice())?;
-        self.dialect.is_end_of_delivery(rest, channel).then_some(stamp)
+        let from_data_on = self.dialect.from_data_on(message)?;
+        let end = from_data_on.strip_prefix(scratch.as_slice())?;
+        let head = &message[..message.len() - from_data_on.len()];
+        let data_bytes = scratch.len() + "}".len();
+        self.dialect.surrounds_delivery(head, data_bytes, end, channel).then_some(stamp)
     }
 
     /// Appends `data` without its closing brace.
@@ -104,24 +108,24 @@ fn read_number(bytes: &[u8]) -> Option<(u64, &[u8])> {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use super::*;
+    use clap::ValueEnum;
 
-    /// The end of a delivery on `channel`.
-    fn ending(dialect: Dialect, channel: &str) -> String {
-        match dialect {
-            Dialect::Bare => "}".to_owned(),
-            Dialect::Classic | Dialect::Wwfp => {
-                format!(r#","channel":"{channel}","sid":"01234567-89ab-cdef-0123-456789abcdef"}}}}"#)
-            }
-        }
-    }
+    use super::*;
 
     /// The delivery that a right server makes of `stamp`.
     pub(crate) fn delivery(format: Format, channel: &str, stamp: Stamp) -> Vec<u8> {
-        let mut message = format.dialect.delivery_prefix().to_vec();
-        format.write_members(&mut message, stamp);
-        message.extend_from_slice(ending(format.dialect, channel).as_bytes());
-        message
+        let mut members = Vec::new();
+        format.write_members(&mut members, stamp);
+        let members = String::from_utf8(members).expect("text");
+        match format.dialect {
+            Dialect::Bare => format!("{members}}}"),
+            Dialect::Classic | Dialect::Wwfp => format!(
+                r#"{{"load":{members},"channel":"{channel}","sid":"01234567-89ab-cdef-0123-456789abcdef"}}}}"#
+            ),
+            Dialect::SocketIo => format!(r#"42["load",{members}}}]"#),
+            Dialect::Nats => format!("MSG {channel} 1 {}\r\n{members}}}\r\n", members.len() + 1),
+        }
+        .into_bytes()
     }
 
     const STAMP: Stamp = Stamp { publisher: 7, number: 1234, sent_ns: 987_654_321_012 };
@@ -151,37 +155,35 @@ pub(crate) mod tests {
 
     #[test]
     fn a_delivery_is_read_back() {
-        for (dialect, payload_bytes) in
-            [(Dialect::Wwfp, 0), (Dialect::Classic, 128), (Dialect::Bare, 0), (Dialect::Bare, 128)]
-        {
+        let every = Dialect::value_variants().iter();
+        for (&dialect, payload_bytes) in every.flat_map(|dialect| [(dialect, 0), (dialect, 128)]) {
             let format = Format { dialect, payload_bytes };
             let message = delivery(format, "load-3", STAMP);
-            serde_json::from_slice::<serde_json::Value>(&message).expect("JSON");
             assert!(format.is_delivery(&message));
             assert_eq!(format.read_stamp(&message), Some(STAMP));
             assert_eq!(format.read_delivery(&mut Vec::new(), "load-3", &message), Some(STAMP));
-            if dialect != Dialect::Bare {
-                assert_eq!(
-                    format.read_delivery(&mut Vec::new(), "load-4", &message),
-                    None,
-                    "another channel"
-                );
-            }
+            let tells_channel = !matches!(dialect, Dialect::Bare | Dialect::SocketIo);
+            let elsewhere = format.read_delivery(&mut Vec::new(), "load-4", &message);
+            assert_eq!(elsewhere.is_none(), tells_channel, "{dialect:?} on another channel");
         }
     }
 
     #[test]
     fn every_damaged_byte_is_noticed() {
         const SID_BYTES: usize = 36;
-        let format = format(128);
-        let message = delivery(format, "load-0", STAMP);
-        let sid = message.len() - 3 - SID_BYTES..message.len() - 3;
-        for position in (0..message.len()).filter(|position| !sid.contains(position)) {
-            let mut damaged = message.clone();
-            damaged[position] ^= 1;
-            let read = format.read_delivery(&mut Vec::new(), "load-0", &damaged);
-            assert_ne!(read, Some(STAMP), "byte {position}");
-            assert_eq!(format.read_delivery(&mut Vec::new(), "load-0", &message[..position]), None);
+        for &dialect in Dialect::value_variants() {
+            let format = Format { dialect, payload_bytes: 128 };
+            let message = delivery(format, "load-0", STAMP);
+            let has_sid = matches!(dialect, Dialect::Classic | Dialect::Wwfp);
+            let end = message.len() - 3;
+            let sid = if has_sid { end - SID_BYTES..end } else { 0..0 };
+            for position in (0..message.len()).filter(|position| !sid.contains(position)) {
+                let mut damaged = message.clone();
+                damaged[position] ^= 1;
+                let read = format.read_delivery(&mut Vec::new(), "load-0", &damaged);
+                assert_ne!(read, Some(STAMP), "{dialect:?}: byte {position}");
+                assert_eq!(format.read_delivery(&mut Vec::new(), "load-0", &message[..position]), None);
+            }
         }
     }
 

@@ -46,6 +46,21 @@ pub(crate) trait Scenario {
         outbox: &mut Outbox,
     ) -> anyhow::Result<()>;
 
+    /// A binary message came at `received_ns`. A server of ours sends none.
+    ///
+    /// # Errors
+    /// Ends the run.
+    fn binary(
+        &mut self,
+        connection: ConnectionId,
+        message: &[u8],
+        received_ns: u64,
+        outbox: &mut Outbox,
+    ) -> anyhow::Result<()> {
+        let _ = (received_ns, outbox);
+        bail!("{connection} received a binary message of {} bytes where only text is due", message.len())
+    }
+
     /// Does what is due at `now_ns` (`CLOCK_MONOTONIC`). Returns when to be asked again at the latest, if ever;
     /// asked at least once a turn.
     fn tick(&mut self, now_ns: u64, outbox: &mut Outbox) -> Option<u64> {
@@ -75,6 +90,11 @@ impl Outbox {
     /// Sends a text message.
     pub(crate) fn text(&mut self, connection: ConnectionId, message: &[u8]) {
         self.frame(connection, Opcode::Text, message);
+    }
+
+    /// Sends a binary message.
+    pub(crate) fn binary(&mut self, connection: ConnectionId, message: &[u8]) {
+        self.frame(connection, Opcode::Binary, message);
     }
 
     fn frame(&mut self, connection: ConnectionId, opcode: Opcode, payload: &[u8]) {
@@ -283,8 +303,9 @@ impl Engine {
             bytes = &bytes[used..];
             match frame {
                 // The server ends the connection itself once both close frames are through.
-                Frame::Text(_) | Frame::Close { .. } if self.closing => {}
+                Frame::Text(_) | Frame::Binary(_) | Frame::Close { .. } if self.closing => {}
                 Frame::Text(message) => scenario.message(id, message, received_ns, &mut self.outbox)?,
+                Frame::Binary(message) => scenario.binary(id, message, received_ns, &mut self.outbox)?,
                 Frame::Ping(payload) => self.outbox.frame(id, Opcode::Pong, payload),
                 Frame::Pong => {}
                 Frame::Close { code, reason } => bail!(

@@ -1,6 +1,6 @@
 //! WebSocket frames as a client sees them: decodes the server's, encodes and masks its own.
 //!
-//! Deliberately independent of the server's codec, so that a fault there cannot hide itself here. A server of ours
+//! Deliberately independent of the server's codec, so that a fault there cannot hide itself here. A server under test
 //! sends every message as one unmasked frame and compresses nothing that was not negotiated; anything else is an
 //! error and not worked around.
 //!
@@ -11,16 +11,17 @@ use thiserror::Error;
 /// The longest payload that is accepted: 16 MiB.
 pub(crate) const PAYLOAD_BYTES_MAX: u64 = 16 << 20;
 
-/// A frame that a server of ours may send.
+/// A frame that a server under test may send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Frame<'a> {
     Text(&'a [u8]),
+    Binary(&'a [u8]),
     Close { code: Option<u16>, reason: &'a [u8] },
     Ping(&'a [u8]),
     Pong,
 }
 
-/// Why bytes are not a frame that a server of ours may send.
+/// Why bytes are not a frame that a server under test may send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(crate) enum FrameError {
     #[error("a masked frame came from the server")]
@@ -82,6 +83,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, FrameEr
     let Some(payload) = rest.get(length_bytes..length_bytes + length as usize) else { return Ok(None) };
     let frame = match opcode {
         1 => Frame::Text(payload),
+        2 => Frame::Binary(payload),
         8 => match payload {
             [] => Frame::Close { code: None, reason: &[] },
             [_] => return Err(FrameError::CloseTooShort),
@@ -100,6 +102,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, FrameEr
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Opcode {
     Text = 1,
+    Binary = 2,
     Close = 8,
     Pong = 10,
 }
@@ -165,11 +168,12 @@ mod tests {
         for length in [0, 1, 125, 126, 200] {
             bytes.extend(server_frame(1, &vec![b'x'; length]));
         }
+        bytes.extend(server_frame(2, b"\xff\0"));
         bytes.extend(server_frame(9, b"are you there"));
         bytes.extend(server_frame(10, b""));
         bytes.extend(server_frame(8, b"\x0f\xa8slow consumer"));
         let whole = decode_pieces(&[&bytes]);
-        assert_eq!(whole.len(), 8);
+        assert_eq!(whole.len(), 9);
         for split in 0..=bytes.len() {
             assert_eq!(decode_pieces(&[&bytes[..split], &bytes[split..]]), whole, "split at {split}");
         }
@@ -202,7 +206,7 @@ mod tests {
         assert_eq!(decode(b"\xc1\x00"), Err(FrameError::ReservedBits));
         assert_eq!(decode(b"\x01\x00"), Err(FrameError::Fragmented));
         assert_eq!(decode(b"\x80\x00"), Err(FrameError::Fragmented));
-        assert_eq!(decode(b"\x82\x00"), Err(FrameError::UnexpectedOpcode(2)));
+        assert_eq!(decode(b"\x83\x00"), Err(FrameError::UnexpectedOpcode(3)));
         assert_eq!(decode(b"\x81\x7e\x00\x05"), Err(FrameError::LengthNotShortest(5)));
         assert_eq!(decode(b"\x81\x7f\0\0\0\0\0\0\x01\x00"), Err(FrameError::LengthNotShortest(256)));
         assert_eq!(decode(b"\x89\x7e\x00\x7e"), Err(FrameError::ControlTooLong(126)));

@@ -8,7 +8,7 @@ use super::measure::Amount;
 use crate::broadcast::{Format, Stamp};
 use crate::clock::monotonic_ns;
 use crate::connection::ConnectionId;
-use crate::dialect::Dialect;
+use crate::dialect::{Dialect, Notice, Streams};
 use crate::engine::{Outbox, Scenario};
 use crate::order::{OrderChecker, excerpt};
 use crate::process::ProcessId;
@@ -123,6 +123,8 @@ pub(crate) struct Fanout {
     next_channel: u32,
     next_publisher: u32,
     checker: OrderChecker,
+    /// What has come of messages that frames cut.
+    streams: Streams,
     stretch: Stretch,
     /// Room to write a request in.
     request: Vec<u8>,
@@ -148,6 +150,7 @@ impl Fanout {
             next_channel: 0,
             next_publisher: 0,
             checker: OrderChecker::new(format, &channels, plan.publishers, connections),
+            streams: Streams::new(connections),
             stretch: Stretch::new(Amount::Broadcasts(0), None, 0),
             request: Vec::new(),
             channels,
@@ -233,7 +236,22 @@ impl Fanout {
         self.format.write_request(&mut self.request, &self.channels[channel as usize], stamp);
         let connection = self.plan.publisher_connection(channel, publisher);
         self.unacknowledged[connection.index()] += u32::from(self.plan.dialect.acknowledges());
-        outbox.text(connection, &self.request);
+        self.send_request(connection, outbox);
+    }
+
+    fn subscribe(&mut self, connection: ConnectionId, outbox: &mut Outbox) {
+        let channel = &self.channels[self.plan.channel_of(connection)];
+        self.request.clear();
+        self.plan.dialect.write_subscribe(&mut self.request, channel);
+        self.send_request(connection, outbox);
+    }
+
+    fn send_request(&self, connection: ConnectionId, outbox: &mut Outbox) {
+        if self.plan.dialect.is_stream() {
+            outbox.binary(connection, &self.request);
+        } else {
+            outbox.text(connection, &self.request);
+        }
     }
 
     fn delivered(
@@ -254,6 +272,18 @@ impl Fanout {
             self.publish(monotonic_ns(), outbox);
         }
         Ok(())
+    }
+
+    fn noticed(&mut self, connection: ConnectionId, notice: Notice, outbox: &mut Outbox) {
+        match notice {
+            Notice::Information => {}
+            Notice::Question(answer) => {
+                self.request.clear();
+                self.request.extend_from_slice(answer);
+                self.send_request(connection, outbox);
+            }
+            Notice::Welcome => self.subscribe(connection, outbox),
+        }
     }
 
     fn answered(
@@ -320,11 +350,9 @@ impl Fanout {
 impl Scenario for Fanout {
     fn opened(&mut self, connection: ConnectionId, outbox: &mut Outbox) {
         self.opened += 1;
-        self.request.clear();
-        self.plan
-            .dialect
-            .write_subscribe(&mut self.request, &self.channels[self.plan.channel_of(connection)]);
-        outbox.text(connection, &self.request);
+        if !self.plan.dialect.awaits_welcome() {
+            self.subscribe(connection, outbox);
+        }
     }
 
     fn message(
@@ -336,11 +364,29 @@ impl Scenario for Fanout {
     ) -> anyhow::Result<()> {
         if self.format.is_delivery(message) {
             self.delivered(connection, message, received_ns, outbox)
-        } else if self.format.dialect.is_greeting(message) {
+        } else if let Some(notice) = self.plan.dialect.notice(message) {
+            self.noticed(connection, notice, outbox);
             Ok(())
         } else {
             self.answered(connection, message, outbox)
         }
+    }
+
+    fn binary(
+        &mut self,
+        connection: ConnectionId,
+        bytes: &[u8],
+        received_ns: u64,
+        outbox: &mut Outbox,
+    ) -> anyhow::Result<()> {
+        if !self.plan.dialect.is_stream() {
+            bail!("{connection} received a binary message: {}", excerpt(bytes));
+        }
+        let mut streams = std::mem::take(&mut self.streams);
+        let fed =
+            streams.feed(connection, bytes, |message| self.message(connection, message, received_ns, outbox));
+        self.streams = streams;
+        fed
     }
 
     fn tick(&mut self, now_ns: u64, outbox: &mut Outbox) -> Option<u64> {
