@@ -16,6 +16,7 @@ use crate::connection::{CONNECTIONS_PER_SOURCE, Connection, ConnectionId, Stage,
 use crate::epoll::{Epoll, Interest};
 use crate::frames::{self, Frame, Opcode};
 use crate::handshake::Handshake;
+use crate::progress::{Progress, Standing};
 use crate::target::Target;
 
 /// How many connections may be in the making at once; below the usual backlog of a listener (1024).
@@ -76,6 +77,11 @@ pub(crate) trait Scenario {
 
     /// What is still missing, as the end of a sentence: told when there is no progress.
     fn missing(&self) -> String;
+
+    /// What it is at, for those who watch.
+    fn standing(&self) -> Standing {
+        Standing { phase: "running", done: self.progress(), due: 0, detail: self.missing() }
+    }
 }
 
 /// What a scenario wants sent. Frames are masked here; the engine sends them when the scenario returns.
@@ -132,6 +138,8 @@ pub(crate) struct Engine {
     buffer: Vec<u8>,
     /// How long a run goes on without progress.
     patience: Duration,
+    /// Where it is shown what a scenario is at.
+    progress: Progress,
 }
 
 impl Engine {
@@ -147,7 +155,13 @@ impl Engine {
             outbox: Outbox::default(),
             buffer: vec![0; RECEIVE_BYTES],
             patience,
+            progress: Progress::hidden(),
         })
+    }
+
+    /// Shows from now on what scenarios are at.
+    pub(crate) fn show(&mut self, progress: Progress) {
+        self.progress = progress;
     }
 
     /// Asks for `count` more connections; the next run opens them.
@@ -211,6 +225,7 @@ impl Engine {
     /// One turn: send what waits, open what is missing, then serve every socket that is ready.
     fn turn(&mut self, scenario: &mut impl Scenario, sleep: Duration) -> anyhow::Result<()> {
         let now_ns = monotonic_ns();
+        self.progress.turn(|| scenario.standing());
         let next_ns = scenario.tick(now_ns, &mut self.outbox);
         let sleep = next_ns.map_or(sleep, |next| sleep.min(Duration::from_nanos(next.saturating_sub(now_ns))));
         self.send_outbox()?;

@@ -8,8 +8,13 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 
+use crate::report::{number, per_second};
+
 /// How often the line is drawn, at most.
 const DRAW_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Over how long a rate is taken.
+const RATE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a run is at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,18 +37,19 @@ pub(crate) struct Progress {
     is_quiet: bool,
     phase: &'static str,
     draw_at: Instant,
+    rate: Rate,
 }
 
 impl Progress {
     /// Shows on stderr, if that is a terminal.
     pub(crate) fn new() -> Self {
         let bar = Some(bar(ProgressDrawTarget::stderr())).filter(|bar| !bar.is_hidden());
-        Self { bar, is_quiet: false, phase: "", draw_at: Instant::now() }
+        Self { bar, is_quiet: false, phase: "", draw_at: Instant::now(), rate: Rate::from(0) }
     }
 
     /// Shows and prints nothing.
     pub(crate) fn hidden() -> Self {
-        Self { bar: None, is_quiet: true, phase: "", draw_at: Instant::now() }
+        Self { bar: None, is_quiet: true, phase: "", draw_at: Instant::now(), rate: Rate::from(0) }
     }
 
     /// To be called once a turn: shows what the run is at, if it is time to.
@@ -58,16 +64,17 @@ impl Progress {
         let Some(bar) = &self.bar else { return };
         let Standing { phase, done, due, detail } = standing;
         self.draw_at = Instant::now() + DRAW_INTERVAL;
-        if phase != self.phase {
-            self.phase = phase;
-            bar.reset();
-            bar.set_style(style(due > 0));
-            bar.set_prefix(phase);
-        }
         if due > 0 {
             bar.set_length(due);
         }
-        bar.set_message(detail);
+        if phase != self.phase {
+            (self.phase, self.rate) = (phase, Rate::from(done));
+            bar.set_style(style(due > 0));
+            bar.set_prefix(phase);
+        }
+        let rate = number(self.rate.at(done));
+        let separator = if detail.is_empty() { "" } else { "  " };
+        bar.set_message(format!("{rate}/s{separator}{detail}"));
         bar.set_position(done);
     }
 
@@ -82,15 +89,44 @@ impl Progress {
     }
 }
 
+/// How quickly something is done, over the last second or so.
+#[derive(Clone, Copy)]
+struct Rate {
+    since: Instant,
+    done: u64,
+    /// Over the interval before; `None` in the first.
+    before: Option<f64>,
+}
+
+impl Rate {
+    /// Begins now, with so much done already.
+    fn from(done: u64) -> Self {
+        Self { since: Instant::now(), done, before: None }
+    }
+
+    /// The rate when so much is done.
+    fn at(&mut self, done: u64) -> f64 {
+        let elapsed = self.since.elapsed();
+        let now = per_second(done.saturating_sub(self.done), elapsed);
+        if elapsed >= RATE_INTERVAL {
+            *self = Self { before: Some(now), ..Self::from(done) };
+        }
+        self.before.unwrap_or(now)
+    }
+}
+
 fn bar(target: ProgressDrawTarget) -> ProgressBar {
-    ProgressBar::with_draw_target(None, target).with_finish(ProgressFinish::AndClear)
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+    let bar = bar.with_style(style(false)).with_finish(ProgressFinish::AndClear);
+    bar.set_draw_target(target);
+    bar
 }
 
 fn style(is_bounded: bool) -> ProgressStyle {
     let template = if is_bounded {
-        "{prefix}  {bar:24}  {human_pos}/{human_len}  {per_sec}  {wide_msg}"
+        "{prefix}  {bar:24}  {human_pos}/{human_len}  {wide_msg}"
     } else {
-        "{prefix}  {human_pos}  {per_sec}  {wide_msg}"
+        "{prefix}  {human_pos}  {wide_msg}"
     };
     ProgressStyle::with_template(template).expect("a valid template")
 }
@@ -105,7 +141,7 @@ mod tests {
     fn progress() -> (Progress, InMemoryTerm) {
         let terminal = InMemoryTerm::new(10, 100);
         let target = ProgressDrawTarget::term_like(Box::new(terminal.clone()));
-        (Progress { bar: Some(bar(target)), is_quiet: false, phase: "", draw_at: Instant::now() }, terminal)
+        (Progress { bar: Some(bar(target)), is_quiet: false, ..Progress::hidden() }, terminal)
     }
 
     fn opening(done: u64) -> Standing {

@@ -20,6 +20,7 @@ use crate::dialect::Dialect;
 use crate::engine::Engine;
 use crate::placement::Placement;
 use crate::process::raise_descriptor_limit;
+use crate::progress::Progress;
 use crate::report::{Findings, OutputOptions, ServerReport, per_second};
 use crate::server::{ServerOptions, Subject};
 
@@ -119,9 +120,11 @@ fn drive(options: &Options, subject: &Subject) -> anyhow::Result<Findings> {
     let plan = options.plan();
     subject.open_channels(plan.dialect, &plan.channel_names())?;
     let mut engine = Engine::new(plan.dialect.target(subject.target()), options.server.patience())?;
+    engine.show(options.output.progress());
     let mut fanout = Fanout::new(plan);
     let opening = subscribe(&mut engine, &mut fanout)?;
     let measured = measure(&mut engine, &mut fanout, subject.process(), options.amount())?;
+    engine.show(Progress::hidden());
     engine.run_for(&mut fanout, WATCH)?;
     Ok(findings(ServerReport::of(subject), &plan, opening, measured))
 }

@@ -12,6 +12,7 @@ use crate::dialect::{Dialect, Notice, Streams};
 use crate::engine::{Outbox, Scenario};
 use crate::order::{OrderChecker, excerpt};
 use crate::process::ProcessId;
+use crate::progress::Standing;
 use crate::report::timeline::Recorder;
 
 /// With more broadcasts outstanding than this, what is due waits: the bound of what is remembered of them.
@@ -420,6 +421,23 @@ impl Scenario for Fanout {
                 self.subscribed_count
             ),
             Phase::Broadcasting => self.missing_deliveries(),
+        }
+    }
+
+    fn standing(&self) -> Standing {
+        match self.phase {
+            Phase::Subscribing => Standing {
+                phase: "subscribing",
+                done: u64::from(self.subscribed_count),
+                due: self.subscribed.len() as u64,
+                detail: format!("{} connections are open", self.opened),
+            },
+            Phase::Broadcasting => Standing {
+                phase: "broadcasting",
+                done: self.stretch.deliveries,
+                due: 0,
+                detail: self.stretch.recorder.latest().map(|sample| sample.text()).unwrap_or_default(),
+            },
         }
     }
 }

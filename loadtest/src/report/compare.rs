@@ -180,7 +180,8 @@ impl Comparison {
             [row.name.clone(), row.text_of(row.a), row.text_of(row.b), row.ratio_text(), verdict]
         };
         let head = ["figure", "A", "B", "B/A", ""].map(str::to_owned);
-        lines.extend(columns(std::iter::once(head).chain(self.rows.iter().map(cells)).collect()));
+        let rows: Vec<_> = std::iter::once(head).chain(self.rows.iter().map(cells)).collect();
+        lines.extend(columns(&rows));
         lines.join("\n")
     }
 }
@@ -228,7 +229,7 @@ fn warnings(a: &Findings, b: &Findings) -> Vec<String> {
 }
 
 /// Rows of cells as lines: the first and the last column to the left, numbers to the right.
-fn columns(rows: Vec<[String; 5]>) -> Vec<String> {
+fn columns(rows: &[[String; 5]]) -> Vec<String> {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
     let widths = [width(0), width(1), width(2), width(3)];
     let line = |[name, a, b, ratio, verdict]: &[String; 5]| {

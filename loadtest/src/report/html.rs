@@ -19,6 +19,7 @@ pub(crate) fn page(findings: &Findings) -> String {
         header {
             h1 { (title) }
             p { (when(findings)) }
+            (settings(findings))
         }
         (failures(&findings.failures))
         section {
@@ -26,10 +27,6 @@ pub(crate) fn page(findings: &Findings) -> String {
             dl { @for (label, sentence) in &findings.rows { dt { (label) } dd { (sentence) } } }
         }
         (plots(&[("", findings)]))
-        section {
-            h2 { "Settings" }
-            (settings(findings))
-        }
         section {
             h2 { "Figures" }
             (figures(findings))
@@ -91,24 +88,35 @@ fn failures(sentences: &[String]) -> Markup {
 
 fn settings(findings: &Findings) -> Markup {
     html! {
-        table {
-            @for (name, value) in &findings.settings {
-                tr { th scope="row" { (name) } td { (super::setting_text(value)) } }
+        @if !findings.settings.is_empty() {
+            ul class="settings" {
+                @for (name, value) in &findings.settings {
+                    li { (name) " " strong { (super::setting_text(value)) } }
+                }
             }
         }
     }
 }
 
 fn figures(findings: &Findings) -> Markup {
+    let has_rounds = findings.figures.values().any(|figure| !figure.rounds.is_empty());
     html! {
         table {
-            thead { tr { th { "figure" } th { "value" } th { "better" } } }
+            thead {
+                tr {
+                    th { "figure" }
+                    th class="number" { "value" }
+                    th { "better" }
+                    @if has_rounds { th { "rounds" } }
+                }
+            }
             tbody {
                 @for (name, figure) in &findings.figures {
                     tr {
                         th scope="row" { (name) }
-                        td { (with_unit(figure.value, &figure.unit)) (rounds(figure)) }
+                        td class="number" { (with_unit(figure.value, &figure.unit)) }
                         td { (direction(figure.better)) }
+                        @if has_rounds { td { (rounds(figure)) } }
                     }
                 }
             }
@@ -119,10 +127,8 @@ fn figures(findings: &Findings) -> Markup {
 fn rounds(figure: &Figure) -> Markup {
     html! {
         @if let Some((least, most)) = figure.spread() {
-            " " small {
-                "median of " (figure.rounds.len()) " rounds, " (with_unit(least, &figure.unit)) " to "
-                (with_unit(most, &figure.unit))
-            }
+            (figure.rounds.len()) ", from " (with_unit(least, &figure.unit)) " to "
+            (with_unit(most, &figure.unit))
         }
     }
 }
@@ -137,15 +143,21 @@ fn direction(better: Better) -> &'static str {
 
 fn compared(comparison: &Comparison) -> Markup {
     html! {
-        table {
-            thead { tr { th { "figure" } th { "A" } th { "B" } th { "B/A" } th {} } }
+        table class="compared" {
+            thead {
+                tr {
+                    th { "figure" }
+                    @for column in ["A", "B", "B/A"] { th class="number" { (column) } }
+                    th {}
+                }
+            }
             tbody {
                 @for row in comparison.rows() {
                     tr {
                         th scope="row" { (row.name) }
-                        td { (row.text_of(row.a)) }
-                        td { (row.text_of(row.b)) }
-                        td { (row.ratio_text()) }
+                        td class="number" { (row.text_of(row.a)) }
+                        td class="number" { (row.text_of(row.b)) }
+                        td class="number" { (row.ratio_text()) }
                         td class=(class(row.verdict)) { (row.verdict.text()) }
                     }
                 }
@@ -189,7 +201,7 @@ fn latency_by_percentile(runs: &[(&str, &Findings)]) -> Markup {
     let latencies = || runs.iter().filter_map(|(name, findings)| Some((name, findings.latency.as_ref()?)));
     let curve = |(index, (name, latency)): (usize, (&&str, &super::latency::Latency))| Curve {
         name: (*name).to_owned(),
-        class: class_of(index, 0),
+        class: class_of(index, runs.len(), 0, 1),
         points: latency.curve.iter().map(|(quantile, ns)| (*quantile, *ns as f64 / 1e6)).collect(),
     };
     let curves: Vec<Curve> = latencies().enumerate().map(curve).collect();
@@ -211,7 +223,7 @@ fn over_time(runs: &[(&str, &Findings)], title: &str, y: Axis, parts: &[(&str, P
             let points = timeline.samples.iter();
             let points = points.filter_map(|sample| Some((sample.seconds, value(sample)?))).collect();
             let name = format!("{name} {part_name}").trim().to_owned();
-            curves.push(Curve { name, class: class_of(run, part), points });
+            curves.push(Curve { name, class: class_of(run, runs.len(), part, parts.len()), points });
         }
     }
     let title = match (y, items) {
@@ -221,13 +233,15 @@ fn over_time(runs: &[(&str, &Findings)], title: &str, y: Axis, parts: &[(&str, P
     Plot { title: format!("{title} over time"), x: Axis::Time, y, curves }.render()
 }
 
-/// The class of a curve: colours tell runs apart, shades the parts of one run.
-fn class_of(run: usize, part: usize) -> &'static str {
-    match (run, part) {
-        (0, 0) => "c1",
-        (0, _) => "c2",
-        (_, 0) => "c3",
-        _ => "c4",
+/// The classes of a curve: with one run colours tell its parts apart, with two the runs; then only the last part, the
+/// higher quantile, is drawn in full.
+fn class_of(run: usize, runs: usize, part: usize, parts: usize) -> &'static str {
+    let is_faint = runs > 1 && part + 1 < parts;
+    match (if runs > 1 { run } else { part }, is_faint) {
+        (0, false) => "c1",
+        (0, true) => "c1 faint",
+        (_, false) => "c2",
+        (_, true) => "c2 faint",
     }
 }
 
@@ -335,8 +349,10 @@ mod tests {
         let page = super::comparison(&comparison);
         assert_eq!(plots_of(&page), 5);
         assert!(page.contains(r#"class="worse">worse"#), "{page}");
-        for curve in ["curve c1", "curve c2", "curve c3", "curve c4"] {
-            assert!(page.contains(curve), "{curve}");
+        for curve in ["curve c1", "curve c2"] {
+            let count = page.matches(&format!("\"{curve}\"")).count();
+            assert_eq!(count, 5, "one of each run in each plot: {page}");
+            assert_eq!(page.matches(&format!("\"{curve} faint\"")).count(), 1);
         }
     }
 }

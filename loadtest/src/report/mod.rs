@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 pub(crate) use findings::{Better, Findings, median};
+pub(crate) use numbers::number;
 pub(crate) use output::OutputOptions;
 pub(crate) use text::table;
 

@@ -14,12 +14,15 @@ const WIDTH: f64 = 460.0;
 const HEIGHT: f64 = 260.0;
 const LEFT: f64 = 54.0;
 const RIGHT: f64 = 446.0;
-const TOP: f64 = 24.0;
+const TOP: f64 = 32.0;
 const BOTTOM: f64 = 216.0;
 /// Where texts stand, relative to what they belong to.
 const TICK_LABEL_GAP: f64 = 7.0;
 const BELOW_AXIS: f64 = 18.0;
+const UNIT_Y: f64 = 8.0;
 const AXIS_LABEL_Y: f64 = 252.0;
+/// Texts below the horizontal axis stand at least so far from each other.
+const TICK_LABEL_WIDTH: f64 = 58.0;
 /// About so many ticks on an axis.
 const TICKS: f64 = 5.0;
 
@@ -44,7 +47,7 @@ pub(crate) enum Axis {
 #[derive(Clone, Debug)]
 pub(crate) struct Curve {
     pub(crate) name: String,
-    /// The style sheet's class: `c1` to `c4`.
+    /// The style sheet's classes: `c1` or `c2`, and `faint` for what matters less.
     pub(crate) class: &'static str,
     /// In the axes' values, from left to right.
     pub(crate) points: Vec<(f64, f64)>,
@@ -121,7 +124,7 @@ impl Scale {
         let highest = values.filter(|value| value.is_finite()).fold(0.0, f64::max);
         if axis == Axis::Percentile {
             let most = highest.max(1.0);
-            return Self { label: "percentile".to_owned(), ticks: percentile_ticks(most), most, from, to };
+            return Self { label: "percentile, %".to_owned(), ticks: percentile_ticks(most), most, from, to };
         }
         let (divisor, label) = axis.unit(highest);
         let highest = if highest > 0.0 { highest / divisor } else { 1.0 };
@@ -135,6 +138,16 @@ impl Scale {
             .map(|value| (value * divisor, format!("{value:.decimals$}")))
             .collect();
         Self { label, ticks, most: most * divisor, from, to }
+    }
+
+    /// The ticks whose texts have room beside each other.
+    fn readable_ticks(&self) -> impl Iterator<Item = &(f64, String)> {
+        let mut end = f64::NEG_INFINITY;
+        self.ticks.iter().filter(move |(value, _)| {
+            let has_room = self.place(*value) >= end;
+            end = if has_room { self.place(*value) + TICK_LABEL_WIDTH } else { end };
+            has_room
+        })
     }
 
     fn place(&self, value: f64) -> f64 {
@@ -157,7 +170,7 @@ impl Axis {
             Self::Throughput => (1.0, "a second"),
             Self::Processor => (1.0, "% of one processor"),
             Self::Memory => binary_unit(highest),
-            Self::Percentile => (1.0, "percentile"),
+            Self::Percentile => (1.0, "percentile, %"),
         };
         (divisor, label.to_owned())
     }
@@ -172,16 +185,15 @@ fn tick_step(highest: f64) -> f64 {
     step.unwrap_or(10.0) * power
 }
 
-/// 0 %, 50 %, and each further nine.
+/// 0, 50, and each further nine.
 fn percentile_ticks(most: f64) -> Vec<(f64, String)> {
     // A quantile like 0.999 stands a rounding error away from its third nine.
     let nines = (1..).take_while(|nines| f64::from(*nines) <= most + 1e-6).map(|nines: i32| {
         let decimals = usize::try_from(nines - 2).unwrap_or(0);
-        (f64::from(nines), format!("{:.decimals$} %", 100.0 - 100.0 * 10_f64.powi(-nines)))
+        (f64::from(nines), format!("{:.decimals$}", 100.0 - 100.0 * 10_f64.powi(-nines)))
     });
-    let below = [(0.0, "0 %".to_owned())].into_iter();
-    let half = (most < 4.0).then(|| (2_f64.log10(), "50 %".to_owned()));
-    below.chain(half).chain(nines).collect()
+    let below = [(0.0, "0".to_owned()), (2_f64.log10(), "50".to_owned())].into_iter();
+    below.chain(nines).collect()
 }
 
 fn axes(x: &Scale, y: &Scale) -> Markup {
@@ -197,10 +209,10 @@ fn axes(x: &Scale, y: &Scale) -> Markup {
         @for (value, text) in &y.ticks {
             text x=(LEFT - TICK_LABEL_GAP) y=(format!("{:.1}", y.place(*value))) class="end" { (text) }
         }
-        @for (value, text) in &x.ticks {
+        @for (value, text) in x.readable_ticks() {
             text x=(format!("{:.1}", x.place(*value))) y=(BOTTOM + BELOW_AXIS) class="middle" { (text) }
         }
-        text x=(0) y=(TOP / 2.0) { (y.label) }
+        text x=(0) y=(UNIT_Y) { (y.label) }
         text x=(RIGHT) y=(AXIS_LABEL_Y) class="end" { (x.label) }
     }
 }
@@ -239,7 +251,8 @@ mod tests {
         for x in [LEFT, LEFT + third, LEFT + 2.0 * third, RIGHT] {
             assert!(svg.contains(&format!("{x:.1} ")), "{x} in {svg}");
         }
-        assert!(svg.contains(">99.9 %<") && svg.contains(">50 %<"), "{svg}");
+        assert!(svg.contains(">99.9<") && svg.contains(">90<"), "{svg}");
+        assert!(!svg.contains(">50<"), "it has no room beside 0: {svg}");
     }
 
     #[test]

@@ -41,6 +41,15 @@ pub(crate) struct Sample {
     pub(crate) server_rss_bytes: Option<u64>,
 }
 
+impl Sample {
+    /// Its latency and what the server used, for people.
+    pub(crate) fn text(&self) -> String {
+        let latency = self.latency_p99_ms.map(|ms| format!("p99 {ms:.1} ms"));
+        let processor = self.server_cpu_percent.map(|percent| format!("server CPU {percent:.0} %"));
+        latency.into_iter().chain(processor).collect::<Vec<_>>().join(", ")
+    }
+}
+
 /// Takes samples while a run goes on.
 ///
 /// [`Recorder::latency`] is called for each item that is timed and costs what a histogram costs; [`Recorder::turn`] is
@@ -108,8 +117,17 @@ impl Recorder {
 
     /// Ends the recording: how the run went, and all of its latencies.
     pub(crate) fn finish(mut self, now_ns: u64, items: u64, items_name: &str) -> (Timeline, Histogram<u64>) {
-        if now_ns > self.begun_ns {
+        let lasted_ns = now_ns.saturating_sub(self.begun_ns);
+        if lasted_ns > 0 {
             self.sample(now_ns, items);
+        }
+        // A short rest would tell little of its own.
+        if lasted_ns < self.interval_ns / 2
+            && self.parts.len() > 1
+            && let Some(rest) = self.parts.pop()
+            && let Some(last) = self.parts.last_mut()
+        {
+            last.merge(&rest);
         }
         let samples = self.parts.iter().map(|part| part.sample(self.start_ns)).collect();
         (Timeline { items: items_name.to_owned(), samples }, self.total_ns)
@@ -208,6 +226,18 @@ mod tests {
         assert!(first.latency_p99_ms.is_some_and(|ms| (1.99..2.02).contains(&ms)));
         let second = recorder.latest().expect("two were due");
         assert_eq!((second.seconds, second.items_per_s, second.latency_p99_ms), (0.3, 50.0, None));
+    }
+
+    #[test]
+    fn a_short_rest_belongs_to_the_last_sample() {
+        for (rest_ns, samples) in [(INTERVAL_NS / 4, 1), (INTERVAL_NS * 3 / 4, 2)] {
+            let mut recorder = Recorder::start(None, 0);
+            recorder.turn(INTERVAL_NS, 10);
+            let end_ns = INTERVAL_NS + rest_ns;
+            let (timeline, _) = recorder.finish(end_ns, 20, "deliveries");
+            assert_eq!(timeline.samples.len(), samples);
+            assert_eq!(timeline.samples.last().map(|sample| sample.seconds), Some(end_ns as f64 / 1e9));
+        }
     }
 
     #[test]
