@@ -16,6 +16,7 @@ use crate::control::{Control, LongestTurn};
 use crate::engine::{Engine, Outbox, Scenario};
 use crate::order::excerpt;
 use crate::process::{ProcessorTime, processor_time, processors, raise_descriptor_limit, run_on};
+use crate::progress::{Progress, Standing};
 use crate::report::{Findings, OutputOptions, ServerReport, per_second};
 use crate::server::{ServerOptions, Subject};
 use crate::target::Target;
@@ -98,6 +99,8 @@ fn drive(options: &Options, joiners: u32, subject: &Subject) -> anyhow::Result<M
 
     let mut members = Crowd::new(tokens(0, options.members)?, true);
     let mut engine_of_members = engine()?;
+    let progress = options.output.progress();
+    engine_of_members.show(progress.clone());
     let begun = Instant::now();
     members.awaited = Awaited::Known(options.members);
     engine_of_members.open(options.members);
@@ -106,6 +109,8 @@ fn drive(options: &Options, joiners: u32, subject: &Subject) -> anyhow::Result<M
 
     let mut joining = Crowd::new(tokens(options.members, joiners)?, false);
     let mut engine_of_joiners = engine()?;
+    engine_of_members.show(Progress::hidden());
+    engine_of_joiners.show(progress);
     joining.awaited = Awaited::Ready;
     engine_of_joiners.open(joiners);
     engine_of_joiners.run(&mut joining).context("while the joiners connected")?;
@@ -289,6 +294,16 @@ impl Scenario for Crowd {
             self.authenticated,
             self.subscribed
         )
+    }
+
+    fn standing(&self) -> Standing {
+        let (phase, done) = if self.authenticated < self.tokens.len() {
+            ("connecting", self.authenticated)
+        } else {
+            ("joining", self.subscribed)
+        };
+        let detail = format!("{} joins told", self.told);
+        Standing { phase, done: done as u64, due: self.tokens.len() as u64, detail }
     }
 }
 
