@@ -17,6 +17,7 @@ use crate::engine::{Engine, Outbox, Scenario};
 use crate::order::excerpt;
 use crate::process::{ProcessorTime, processor_time, processors, raise_descriptor_limit, run_on};
 use crate::progress::{Progress, Standing};
+use crate::report::timeline::{Recorder, Timeline};
 use crate::report::{Findings, OutputOptions, ServerReport, per_second};
 use crate::server::{ServerOptions, Subject};
 use crate::target::Target;
@@ -24,8 +25,6 @@ use crate::target::Target;
 const CHANNEL: &str = "presence-load";
 /// How long tokens wait for their use.
 const TOKEN_TTL: Duration = Duration::from_secs(3600);
-/// Longer times to join count as this.
-const LATENCY_NS_MAX: u64 = 60_000_000_000;
 /// The members' engine looks so often whether the joiners are done.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -63,6 +62,7 @@ struct Measured {
     latency_ns: Histogram<u64>,
     /// Joins told to members and joiners, over all of them.
     told: u64,
+    timeline: Timeline,
     longest_turn: LongestTurn,
     server_processor: Option<ProcessorTime>,
 }
@@ -120,6 +120,7 @@ fn drive(options: &Options, joiners: u32, subject: &Subject) -> anyhow::Result<M
     let processor_before = processor(subject)?;
     let told_before = members.told;
     members.awaited = Awaited::Known(all);
+    joining.recorder = Some(Recorder::start(subject.process(), monotonic_ns()));
     let begun = Instant::now();
     thread::scope(|scope| {
         let thread = scope.spawn(|| {
@@ -138,12 +139,15 @@ fn drive(options: &Options, joiners: u32, subject: &Subject) -> anyhow::Result<M
         (Some(before), Some(after)) => Some(after.since(before)),
         _ => None,
     };
+    let recorder = joining.recorder.take().context("the joins were recorded")?;
+    let (timeline, latency_ns) = recorder.finish(monotonic_ns(), u64::from(joiners), "joins");
     Ok(Measured {
         filling,
         joins: joiners,
         joining: took,
         told: members.told - told_before + joining.told,
-        latency_ns: joining.latency_ns,
+        latency_ns,
+        timeline,
         longest_turn: control.longest_turn()?,
         server_processor,
     })
@@ -192,7 +196,8 @@ struct Crowd {
     /// When each was to ask.
     due_ns: Vec<u64>,
     told: u64,
-    latency_ns: Histogram<u64>,
+    /// Of the joins whose time is taken.
+    recorder: Option<Recorder>,
 }
 
 impl Crowd {
@@ -207,7 +212,7 @@ impl Crowd {
             known: vec![0; count],
             due_ns: vec![0; count],
             told: 0,
-            latency_ns: Histogram::new_with_max(LATENCY_NS_MAX, 3).expect("valid bounds and precision"),
+            recorder: None,
         }
     }
 
@@ -228,9 +233,8 @@ impl Crowd {
         let before = answer["total"].as_u64().unwrap_or(listed as u64);
         self.subscribed += 1;
         self.known[connection.index()] += u32::try_from(before)?;
-        let due_ns = self.due_ns[connection.index()];
-        if due_ns > 0 {
-            self.latency_ns.saturating_record(received_ns.saturating_sub(due_ns));
+        if let Some(recorder) = &mut self.recorder {
+            recorder.latency(received_ns.saturating_sub(self.due_ns[connection.index()]));
         }
         Ok(())
     }
@@ -268,6 +272,13 @@ impl Scenario for Crowd {
             bail!("{connection} was told of more than the {all} that there are: {}", excerpt(message));
         }
         Ok(())
+    }
+
+    fn tick(&mut self, now_ns: u64, _: &mut Outbox) -> Option<u64> {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.turn(now_ns, self.subscribed as u64);
+        }
+        None
     }
 
     fn finished(&self) -> bool {
@@ -326,6 +337,7 @@ impl Measured {
             .fact("told", self.told as f64, "")
             .row("verified", "the list and the joins that each was told add up to everybody")
             .latency("time to join", &self.latency_ns)
+            .timeline(self.timeline.clone())
             .row("longest slice", longest_slice(slice))
             .less_is_better("longest_slice_processor_ms", slice[0], "ms")
             .less_is_better("longest_slice_ms", slice[1], "ms");
@@ -374,6 +386,7 @@ mod tests {
             joins: 20,
             joining: Duration::from_secs(2),
             latency_ns,
+            timeline: Timeline { items: "joins".to_owned(), samples: Vec::new() },
             told: 2190,
             longest_turn: LongestTurn { wall: Duration::from_millis(3), processor: Duration::from_millis(2) },
             server_processor: Some(ProcessorTime {

@@ -45,11 +45,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let [a, b] = [&options.a, &options.b].map(|path| read(path));
     let paths = [&options.a, &options.b].map(|path| path.display().to_string());
     let comparison = Comparison::new([a?, b?], paths, options.threshold);
-    println!("{}", comparison.text());
     if let Some(path) = &options.html {
-        output::write(path, &html::comparison(&comparison))?;
+        output::write(path, html::comparison(&comparison))?;
     }
-    Ok(())
+    output::print(comparison.text())
 }
 
 fn read(path: &Path) -> anyhow::Result<Findings> {

@@ -1,12 +1,14 @@
 //! Where findings go: text or JSON on stdout, and files.
 
+use std::fmt::Display;
 use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
 
-use super::Findings;
+use super::{Findings, html, text};
 use crate::progress::Progress;
 
 /// How a run is told.
@@ -35,17 +37,10 @@ impl OutputOptions {
         }
         let findings = scenario()?;
         let json = serde_json::to_string(&findings).context("findings are writable as JSON")?;
-        match &self.json {
-            Some(None) => println!("{json}"),
-            Some(Some(path)) => {
-                println!("{}", super::text::render(&findings));
-                write(path, &format!("{json}\n"))?;
-            }
-            None => println!("{}", super::text::render(&findings)),
-        }
-        if let Some(path) = &self.html {
-            write(path, &super::html::page(&findings))?;
-        }
+        // A full disk shall not cost the text, nor a reader of stdout that has gone the files.
+        let written = self.write_files(&findings, &json);
+        print(if self.json == Some(None) { json } else { text::render(&findings) })?;
+        written?;
         match findings.failures.as_slice() {
             [] => Ok(()),
             failures => bail!("{}", failures.join("\n")),
@@ -57,13 +52,28 @@ impl OutputOptions {
         if self.quiet { Progress::hidden() } else { Progress::new() }
     }
 
+    fn write_files(&self, findings: &Findings, json: &str) -> anyhow::Result<()> {
+        if let Some(Some(path)) = &self.json {
+            write(path, format!("{json}\n"))?;
+        }
+        if let Some(path) = &self.html {
+            write(path, html::page(findings))?;
+        }
+        Ok(())
+    }
+
     fn files(&self) -> impl Iterator<Item = &Path> {
         self.json.iter().flatten().chain(&self.html).map(PathBuf::as_path)
     }
 }
 
+/// Prints to stdout. A reader that has gone is an error, not a panic.
+pub(crate) fn print(text: impl Display) -> anyhow::Result<()> {
+    writeln!(io::stdout().lock(), "{text}").context("cannot write to stdout")
+}
+
 /// Writes a file.
-pub(crate) fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+pub(crate) fn write(path: &Path, text: impl AsRef<[u8]>) -> anyhow::Result<()> {
     fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
@@ -74,4 +84,40 @@ pub(crate) fn check_writable(path: &Path) -> anyhow::Result<()> {
     let opened = OpenOptions::new().append(true).create(true).open(path);
     opened.with_context(|| format!("cannot write {}", path.display()))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::tests::server;
+
+    #[test]
+    fn a_bound_that_was_not_kept_fails_the_run_after_its_findings() {
+        let directory = tempfile::tempdir().expect("there is room");
+        let path = directory.path().join("findings.json");
+        let options = OutputOptions { json: Some(Some(path.clone())), ..OutputOptions::default() };
+        let mut findings = Findings::new("soak", server());
+        findings.failed("RSS grew by 9 bytes an hour");
+        let error = options.tell(|| Ok(findings)).expect_err("a bound was not kept");
+        assert_eq!(error.to_string(), "RSS grew by 9 bytes an hour");
+        assert!(fs::read_to_string(path).expect("it was written").contains("RSS grew"));
+    }
+
+    #[test]
+    fn nothing_runs_that_cannot_be_told() {
+        let html = Some(PathBuf::from("/nowhere/page.html"));
+        let options = OutputOptions { html, ..OutputOptions::default() };
+        let error = options.tell(|| unreachable!("it would be in vain")).expect_err("no such directory");
+        assert!(error.to_string().contains("cannot write /nowhere/page.html"), "{error}");
+    }
+
+    #[test]
+    fn what_a_file_holds_stays_until_there_are_findings() {
+        let directory = tempfile::tempdir().expect("there is room");
+        let path = directory.path().join("findings.json");
+        fs::write(&path, "before").expect("there is room");
+        let options = OutputOptions { json: Some(Some(path.clone())), ..OutputOptions::default() };
+        options.tell(|| bail!("no server")).expect_err("the run failed");
+        assert_eq!(fs::read_to_string(path).expect("it is there"), "before");
+    }
 }
