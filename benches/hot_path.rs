@@ -1,7 +1,8 @@
 //! What the hot path takes, without sockets: `cargo bench --bench hot_path`, or with a case's name behind `--`.
 //!
 //! An element is what the case calls an operation: a frame, a message, a delivery, a lookup, a hop. The same
-//! cases are counted in instructions, which say more on a machine that others use too: `cargo xtask instructions`.
+//! cases are counted in instructions, which say more on a machine that others use too: `cargo xtask
+//! instructions`. Only the hop between two threads is timed here alone; it needs two processors of its own.
 
 mod cases;
 mod crowd;
