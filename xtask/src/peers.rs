@@ -69,6 +69,9 @@ fn uwebsockets(folder: &Path) -> Result<(String, String)> {
         println!("compiling uWebSockets from {name} {version} (a minute)");
         let library = fetch_crate(folder, name, version)?.join("uWebSockets");
         compile_uwebsockets(folder, &library, &source, &server)?;
+        for intermediate in ["carrier", "objects"] {
+            fs::remove_dir_all(folder.join(intermediate))?;
+        }
         fs::write(&recipe, wanted)?;
     }
     Ok((script("sh", &quoted(&server)), format!("of {name} {version}")))
