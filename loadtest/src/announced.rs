@@ -47,7 +47,9 @@ impl Announced {
         });
         started.address = match told.recv_timeout(START_MAX) {
             Ok(Some(line)) => line.trim().to_owned(),
-            Ok(None) | Err(RecvTimeoutError::Disconnected) => bail!("{name} ended before it told its address"),
+            Ok(None) | Err(RecvTimeoutError::Disconnected) => {
+                bail!("{name} ended before it told its address")
+            }
             Err(RecvTimeoutError::Timeout) => {
                 bail!("{name} did not tell its address within {} s", START_MAX.as_secs())
             }
@@ -79,7 +81,8 @@ mod tests {
 
     #[test]
     fn the_first_line_is_the_address() {
-        let started = Announced::start(Command::new("sh").args(["-c", "echo ws://127.0.0.1:1/; echo more; cat"]));
+        let started =
+            Announced::start(Command::new("sh").args(["-c", "echo ws://127.0.0.1:1/; echo more; cat"]));
         assert_eq!(started.expect("sh starts").address(), "ws://127.0.0.1:1/");
     }
 

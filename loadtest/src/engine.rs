@@ -227,7 +227,8 @@ impl Engine {
         let now_ns = monotonic_ns();
         self.progress.turn(|| scenario.standing());
         let next_ns = scenario.tick(now_ns, &mut self.outbox);
-        let sleep = next_ns.map_or(sleep, |next| sleep.min(Duration::from_nanos(next.saturating_sub(now_ns))));
+        let sleep =
+            next_ns.map_or(sleep, |next| sleep.min(Duration::from_nanos(next.saturating_sub(now_ns))));
         self.send_outbox()?;
         while self.opening < OPENING_MAX && self.connections.len() < self.wanted {
             self.begin()?;
