@@ -23,8 +23,11 @@ const UNIT_Y: f64 = 8.0;
 const AXIS_LABEL_Y: f64 = 252.0;
 /// Texts below the horizontal axis stand at least so far from each other.
 const TICK_LABEL_WIDTH: f64 = 58.0;
-/// About so many ticks on an axis.
+/// About so many ticks on an axis, and the most.
 const TICKS: f64 = 5.0;
+const TICKS_MAX: i32 = 10;
+/// The most decimals of a tick's number.
+const DECIMALS_MAX: f64 = 6.0;
 
 /// What an axis tells: which units it may have, and how its values are spread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,8 +134,8 @@ impl Scale {
         let step = tick_step(highest);
         // Time ends with the run; everything else at the next tick, so that no curve touches the upper edge.
         let most = if axis == Axis::Time { highest } else { (highest * 1.02 / step).ceil() * step };
-        let decimals = (-step.log10().floor()).max(0.0) as usize;
-        let ticks = (0..)
+        let decimals = (-step.log10().floor()).clamp(0.0, DECIMALS_MAX) as usize;
+        let ticks = (0..=TICKS_MAX)
             .map(|index| f64::from(index) * step)
             .take_while(|value| *value <= most * 1.000_001)
             .map(|value| (value * divisor, format!("{value:.decimals$}")))
@@ -264,6 +267,16 @@ mod tests {
     fn nothing_but_zeros_can_be_drawn() {
         let svg = plot(Axis::Time, Axis::Processor, vec![(0.0, 0.0), (1.0, 0.0)]).render().0;
         assert!(svg.contains("<path") && !svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+    }
+
+    #[test]
+    fn values_of_a_strange_file_do_no_harm() {
+        for strange in [f64::MAX, f64::MIN_POSITIVE, -1.0, 2.0] {
+            for axis in [Axis::Time, Axis::Percentile, Axis::Latency, Axis::Memory] {
+                let svg = plot(axis, Axis::Latency, vec![(0.0, 0.0), (strange, strange)]).render().0;
+                assert!(svg.len() < 100_000, "{strange} on {axis:?}: {} bytes", svg.len());
+            }
+        }
     }
 
     #[test]
