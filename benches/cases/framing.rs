@@ -16,6 +16,12 @@ use crate::crowd::{broadcast, masked};
 const OPERATIONS: u64 = 1_000;
 const MESSAGE_BYTES_MAX: usize = 65_536;
 
+/// Data as the load test sends it.
+const LOAD_DATA: &str = concat!(
+    r#"{"publisher":0,"number":12345,"sent_ns":123456789012345,"#,
+    r#""padding":"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"}"#
+);
+
 pub(super) const CASES: &[Case] = &[
     case("framing", "decode 66 B", || decode(masked(&"x".repeat(60)))),
     case("framing", "decode 256 B", || decode(masked(&"x".repeat(248)))),
@@ -34,10 +40,13 @@ pub(super) const CASES: &[Case] = &[
             r#"{"broadcast":{"channel":"world","event":"message","data":{"text":"hello, world","n":1},"ref":7}}"#,
         )
     }),
+    case("parsing", "WWFP, 128 B of data", || parse(&load())),
     case("splicing", "object", || splice(r#"{"text":"hello, world","n":1}"#)),
+    case("splicing", "128 B of data", || splice(LOAD_DATA)),
     case("splicing", "scalar", || splice(r#""hello, world""#)),
     case("splicing", "forged", || splice(r#"{"text":"hello, world","sid":1}"#)),
-    case("wire", "decode, parse and splice", decode_parse_splice),
+    case("wire", "decode, parse and splice", || decode_parse_splice(broadcast("world", 64))),
+    case("wire", "decode, parse and splice 128 B of data", || decode_parse_splice(masked(&load()))),
 ];
 
 const fn case(group: &'static str, name: &'static str, prepare: fn() -> Box<dyn Subject>) -> Case {
@@ -83,10 +92,16 @@ fn encode(payload_bytes: usize) -> Box<dyn Subject> {
     })
 }
 
-fn parse(text: &'static str) -> Box<dyn Subject> {
+/// A broadcast of [`LOAD_DATA`].
+fn load() -> String {
+    format!(r#"{{"broadcast":{{"event":"load","channel":"load-17","data":{LOAD_DATA}}}}}"#)
+}
+
+fn parse(text: &str) -> Box<dyn Subject> {
+    let text = text.to_owned();
     Box::new(move || {
         for _ in 0..OPERATIONS {
-            black_box(ClientMessage::parse(black_box(text))).expect("a valid message");
+            black_box(ClientMessage::parse(black_box(&text))).expect("a valid message");
         }
     })
 }
@@ -118,9 +133,8 @@ fn splice_into(out: &mut Vec<u8>, fields: &Fields<'_>, channel: &ChannelName) {
 }
 
 /// What wire does for one broadcast; the checks of rights and names are the machine's.
-fn decode_parse_splice() -> Box<dyn Subject> {
+fn decode_parse_splice(masked: Vec<u8>) -> Box<dyn Subject> {
     let channel: ChannelName = "world".parse().expect("a valid name");
-    let masked = broadcast("world", 64);
     let mut input = Vec::with_capacity(masked.len());
     let mut decoder = Decoder::default();
     let mut out = Vec::with_capacity(1024);
