@@ -43,12 +43,12 @@ impl Format {
 
     /// Whether a message is a delivery, a right one or not.
     pub(crate) fn is_delivery(self, message: &[u8]) -> bool {
-        self.dialect.from_data_on(message).is_some_and(|rest| rest.starts_with(STAMP_PREFIX))
+        self.dialect.data_and_rest(message).is_some_and(|rest| rest.starts_with(STAMP_PREFIX))
     }
 
     /// Reads the stamp that a delivery begins with; the rest of the message is not looked at.
     pub(crate) fn read_stamp(self, message: &[u8]) -> Option<Stamp> {
-        let rest = self.dialect.from_data_on(message)?;
+        let rest = self.dialect.data_and_rest(message)?;
         let (publisher, rest) = read_number(rest.strip_prefix(STAMP_PREFIX)?)?;
         let (number, rest) = read_number(rest.strip_prefix(b",\"number\":")?)?;
         let (sent_ns, rest) = read_number(rest.strip_prefix(b",\"sent_ns\":")?)?;
@@ -68,9 +68,9 @@ impl Format {
         let stamp = self.read_stamp(message)?;
         scratch.clear();
         self.write_members(scratch, stamp);
-        let from_data_on = self.dialect.from_data_on(message)?;
-        let end = from_data_on.strip_prefix(scratch.as_slice())?;
-        let head = &message[..message.len() - from_data_on.len()];
+        let data_and_rest = self.dialect.data_and_rest(message)?;
+        let end = data_and_rest.strip_prefix(scratch.as_slice())?;
+        let head = &message[..message.len() - data_and_rest.len()];
         let data_bytes = scratch.len() + "}".len();
         self.dialect.surrounds_delivery(head, data_bytes, end, channel).then_some(stamp)
     }

@@ -152,7 +152,7 @@ impl Dialect {
     }
 
     /// A delivery from `data` on; `None` if the message begins like none.
-    pub(crate) fn from_data_on(self, message: &[u8]) -> Option<&[u8]> {
+    pub(crate) fn data_and_rest(self, message: &[u8]) -> Option<&[u8]> {
         match self {
             Self::Classic | Self::Wwfp => message.strip_prefix(br#"{"load":"#.as_slice()),
             Self::Bare => Some(message),
@@ -236,10 +236,10 @@ mod tests {
         let dialect = Dialect::SocketIo;
         assert_eq!(subscribe(dialect), r#"42["subscribe","a"]"#);
         assert_eq!(broadcast(dialect, r#"{"x":1}"#), r#"42["broadcast","a",{"x":1}]"#);
-        assert_eq!(dialect.from_data_on(br#"42["load",{"x":1}]"#), Some(br#"{"x":1}]"#.as_slice()));
+        assert_eq!(dialect.data_and_rest(br#"42["load",{"x":1}]"#), Some(br#"{"x":1}]"#.as_slice()));
         assert!(dialect.surrounds_delivery(br#"42["load","#, 7, b"}]", "a"));
         assert!(!dialect.surrounds_delivery(br#"42["load","#, 7, b"}]]", "a"));
-        assert_eq!(dialect.from_data_on(&dialect.subscribed("a")), None, "an answer is no delivery");
+        assert_eq!(dialect.data_and_rest(&dialect.subscribed("a")), None, "an answer is no delivery");
     }
 
     #[test]
@@ -267,7 +267,7 @@ mod tests {
         assert_eq!(dialect.notice(b"PING\r\n"), Some(Notice::Question(b"PONG\r\n")));
         assert_eq!(dialect.notice(b"-ERR 'Slow Consumer'\r\n"), None);
         let delivery = b"MSG a 1 7\r\n{\"x\":1}\r\n";
-        let body = dialect.from_data_on(delivery).expect("a delivery");
+        let body = dialect.data_and_rest(delivery).expect("a delivery");
         assert_eq!(body, b"{\"x\":1}\r\n");
         assert!(dialect.surrounds_delivery(&delivery[..11], 7, b"}\r\n", "a"));
     }
