@@ -14,7 +14,7 @@ use crate::frames::PAYLOAD_BYTES_MAX;
 use crate::order::excerpt;
 
 /// A client's first request: requests are not answered. Its own messages are delivered to it too, as by default.
-pub(super) const CONNECT: &str = "CONNECT {\"verbose\":false,\"pedantic\":false,\"echo\":true,\"lang\":\"rust\",\"version\":\"1\",\"protocol\":1}\r\n";
+pub(super) const CONNECT: &str = "CONNECT {\"verbose\":false,\"pedantic\":false}\r\n";
 /// The number of a connection's only subscription.
 pub(super) const SUBSCRIPTION: &str = "1";
 
