@@ -2,6 +2,7 @@ use std::collections::HashSet;
 
 use super::*;
 use crate::connection::ConnectionId;
+use crate::engine::{Outbox, Scenario};
 use crate::mock::{Mock, Sabotage};
 
 fn options(mock: &Mock) -> Options {
@@ -161,5 +162,24 @@ fn publishers_have_connections_of_their_own_on_their_channels() {
                 assert!(all.insert(connection), "each has one of its own");
             }
         }
+    }
+}
+
+#[test]
+fn a_binary_message_is_only_taken_where_it_is_spoken() {
+    for (dialect, taken) in [(Dialect::Classic, false), (Dialect::SocketIo, false), (Dialect::Nats, true)] {
+        let plan = Plan {
+            dialect,
+            channels: 1,
+            subscribers: 1,
+            publishers: 1,
+            load: Load::InFlight(1),
+            payload_bytes: 128,
+        };
+        let mut fanout = Fanout::new(plan);
+        let mut binary = |bytes| fanout.binary(ConnectionId(0), bytes, 0, &mut Outbox::default());
+        assert_eq!(binary(b"PO").is_ok(), taken, "{dialect:?}");
+        assert_eq!(binary(b"NG\r\n").is_ok(), taken, "{dialect:?}");
+        assert_eq!(fanout.finished(), taken, "{dialect:?}: that was the answer to the subscription");
     }
 }
