@@ -125,6 +125,12 @@ impl Connection {
         self.stalled_since.is_some()
     }
 
+    /// Whether nothing of its own waits, and the socket takes what it is sent.
+    #[must_use]
+    pub fn is_clear(&self) -> bool {
+        self.out.is_empty() && self.stalled_since.is_none()
+    }
+
     /// Whether everything was written that ever will be and FIN is due; once.
     pub fn take_shutdown(&mut self) -> bool {
         match &mut self.stage {

@@ -24,6 +24,7 @@ use crate::{
     message::{ChannelRef, ShardId},
     session::{Queued, Session, Subscription, Tail},
     slots::Slots,
+    vhost::VhostId,
 };
 
 /// A tail is settled to make one contiguous range with the session's own bytes up to this length.
@@ -38,6 +39,8 @@ pub struct View {
     pub owner: ShardId,
     /// The channel at its owner.
     pub channel: ChannelRef,
+    /// The channel is closed; its subscribers are being told.
+    is_detached: bool,
     log: Log,
     followers: Vec<Entry>,
     visitors: Vec<Entry>,
@@ -109,6 +112,22 @@ pub enum FlushStep {
 /// How many urgent sessions may go before the bulk in a row.
 const FAVOURED_MAX: u8 = 3;
 
+/// So many names are compared faster than one is hashed.
+const COMPARED_MAX: usize = 8;
+
+/// A [`ChannelKey`] whose name is borrowed.
+#[derive(Hash)]
+struct NamedChannel<'a> {
+    vhost: VhostId,
+    name: &'a str,
+}
+
+impl hashbrown::Equivalent<ChannelKey> for NamedChannel<'_> {
+    fn equivalent(&self, (vhost, name): &ChannelKey) -> bool {
+        self.vhost == *vhost && self.name == name.as_str()
+    }
+}
+
 /// The views of a shard, and the queues of what is to be flushed.
 #[derive(Debug, Default)]
 pub struct Delivery {
@@ -176,6 +195,7 @@ impl Delivery {
             key: key.clone(),
             owner,
             channel,
+            is_detached: false,
             log: Log::default(),
             followers: Vec::new(),
             visitors: Vec::new(),
@@ -204,6 +224,22 @@ impl Delivery {
             self.by_key.remove(key);
         }
         self.by_channel.remove(&(*owner, *channel));
+        self.views[view].is_detached = true;
+    }
+
+    /// The view of the channel of that name, if the session subscribes it.
+    #[must_use]
+    pub fn subscribed(&self, session: &Session, name: &str) -> Option<u32> {
+        let named = |view: &u32| {
+            let view = &self.views[*view];
+            !view.is_detached && view.name().as_str() == name
+        };
+        if session.inbox.subscriptions.len() <= COMPARED_MAX {
+            return session.inbox.subscriptions.iter().map(|subscription| subscription.view).find(named);
+        }
+        let vhost = session.vhost.as_ref()?.id;
+        let view = *self.by_key.get(&NamedChannel { vhost, name })?;
+        self.subscribes(session, view).then_some(view)
     }
 
     /// Whether the session subscribes the view's channel.
@@ -449,6 +485,12 @@ impl Delivery {
         }
     }
 
+    /// Whether anything waits for the session.
+    fn has_pending(&self, session: &Session) -> bool {
+        let waits = |tail: Tail| tail.position < self.views[tail.view].log.end();
+        !session.connection.out.is_empty() || session.inbox.tail.is_some_and(waits)
+    }
+
     /// How many bytes wait for the session.
     #[must_use]
     pub fn lag(&self, session: &Session) -> u64 {
@@ -511,12 +553,21 @@ impl Delivery {
             ViewFlush::Queued => (place.followers.len(), false),
             ViewFlush::Running { below, again } => (below.min(place.followers.len()), again),
         };
+        let end = place.log.end();
         while below > 0 {
             below -= 1;
-            let slot = self.views[view].followers[below].session;
-            if let Some(step) = self.judge(&mut sessions[slot], slot) {
+            let place = &mut self.views[view];
+            let slot = place.followers[below].session;
+            let session = &mut sessions[slot];
+            // Nearly all wait for nothing but this log, and take what they are sent.
+            let step = if session.connection.is_clear() {
+                session.inbox.tail.filter(|tail| tail.position < end).map(|_| FlushStep::Send(slot))
+            } else {
+                self.judge(session, slot)
+            };
+            if step.is_some() {
                 self.views[view].flush = ViewFlush::Running { below, again };
-                return Some(step);
+                return step;
             }
         }
         self.bulk.pop_front();
@@ -531,12 +582,15 @@ impl Delivery {
 
     /// Whether the session has something to send, and may still be sent it.
     fn judge(&mut self, session: &mut Session, slot: u32) -> Option<FlushStep> {
-        let lag = self.lag(session);
-        if lag == 0 {
+        if !self.has_pending(session) {
             return None;
         }
+        if session.connection.is_clear() {
+            return Some(FlushStep::Send(slot));
+        }
+        let lag = self.lag(session);
         if !session.connection.is_stalled() {
-            if !session.connection.out.is_empty() && lag <= SETTLE_BYTES_MAX {
+            if lag <= SETTLE_BYTES_MAX {
                 self.settle(session);
             }
             return Some(FlushStep::Send(slot));
@@ -558,33 +612,37 @@ impl Delivery {
     /// The first `bytes` of [`Delivery::pending`] were sent; returns whether that was all of it.
     /// The session is queued again if more waits behind.
     pub fn sent(&mut self, session: &mut Session, slot: u32, bytes: usize) -> bool {
-        let offered = self.pending(session).len();
-        let all = bytes == offered;
-        if session.connection.out.is_empty() {
-            if let Some(tail) = session.inbox.tail {
-                self.sent_from_log(session, tail, bytes);
+        let out = &mut session.connection.out;
+        let all = match session.inbox.tail {
+            Some(tail) if out.is_empty() => self.sent_from_log(session, tail, bytes),
+            Some(_) | None => {
+                let all = bytes == out.pending().len();
+                out.advance(bytes);
+                all
             }
-        } else {
-            session.connection.out.advance(bytes);
-        }
-        if all && self.lag(session) > 0 {
+        };
+        if all && self.has_pending(session) {
             self.enqueue_rest(session, slot);
         }
         all
     }
 
-    /// Moves the tail behind what was sent; the rest of a frame that has begun becomes the
-    /// session's own, so that the tail stands at a frame boundary.
-    fn sent_from_log(&mut self, session: &mut Session, tail: Tail, bytes: usize) {
+    /// Moves the tail behind what was sent, and tells whether that was all that was offered. The rest of
+    /// a frame that has begun becomes the session's own, so that the tail stands at a frame boundary.
+    fn sent_from_log(&mut self, session: &mut Session, tail: Tail, bytes: usize) -> bool {
         let log = &mut self.views[tail.view].log;
         let slice = log.slice(tail.position);
-        let begun = if bytes == slice.len() { bytes..bytes } else { frame::frame_around(slice, bytes) };
+        let all = bytes == slice.len();
         let mut to = bytes;
-        if begun.start < bytes {
-            session.connection.out.push_opaque(&slice[bytes..begun.end]);
-            to = begun.end;
+        if !all {
+            let begun = frame::frame_around(slice, bytes);
+            if begun.start < bytes {
+                session.connection.out.push_opaque(&slice[bytes..begun.end]);
+                to = begun.end;
+            }
         }
         Self::move_tail(log, &mut self.pool, session, tail, tail.position + to as u64);
+        all
     }
 }
 
@@ -593,8 +651,6 @@ mod tests {
     use std::{net::IpAddr, time::Instant};
 
     use webrocket_wire::frame::{Opcode, encode};
-
-    use crate::vhost::VhostId;
 
     use super::*;
 

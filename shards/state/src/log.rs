@@ -187,6 +187,10 @@ impl Log {
 
     fn index_of(&self, position: u64) -> usize {
         assert!(position < self.end, "a cursor waits before the end");
+        // Most logs have one segment, and most cursors wait in the oldest.
+        if self.segments.front().is_some_and(|first| position < first.end()) {
+            return 0;
+        }
         self.segments.partition_point(|segment| segment.end() <= position)
     }
 }

@@ -360,18 +360,17 @@ impl Shard {
         let Some(entry) = self.sessions.entry(session.slot, session.generation) else { return };
         self.figures.add(Figure::BytesSent, bytes as u64);
         let all = self.delivery.sent(entry, session.slot, bytes);
-        let was_stalled = entry.connection.is_stalled();
+        let stalls = !all && !entry.connection.is_stalled();
         entry.connection.sent(now, bytes, !all);
-        if !all && !was_stalled {
-            self.schedule(session.slot);
-        }
-        let entry = &mut self.sessions[session.slot];
         if entry.pause.output && entry.connection.out.pending().len() <= OUTPUT_PAUSE_BYTES / 2 {
             entry.pause.output = false;
             self.resumed.push_back(session);
         }
         if entry.connection.take_shutdown() {
             self.actions.push_back(Action::ShutdownWrite(session));
+        }
+        if stalls {
+            self.schedule(session.slot);
         }
     }
 
@@ -451,8 +450,9 @@ impl Machine for Shard {
             match self.delivery.next_step(&mut self.sessions)? {
                 FlushStep::Condemn(slot) => self.condemn(now, slot),
                 FlushStep::Send(slot) => {
-                    let session = self.reference(slot);
-                    return Some((session, self.delivery.pending(&self.sessions[slot])));
+                    let (session, generation) = self.sessions.at(slot).expect("a used slot");
+                    let reference = SessionRef { shard: self.config.id, slot, generation };
+                    return Some((reference, self.delivery.pending(session)));
                 }
             }
         }

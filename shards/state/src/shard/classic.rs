@@ -5,7 +5,7 @@
 //!
 //! Source: docs/protocol.md, "Classic".
 
-use std::time::Instant;
+use std::{borrow::Cow, time::Instant};
 
 use webrocket_wire::{
     ChannelKind, ChannelName, CloseCode, MemberData, Reply, Rights, Status, UserName,
@@ -56,8 +56,9 @@ impl Shard {
         self.require(slot, Rights::WRITE)?;
         let fields = object(payload)?;
         let event = event_name(fields)?;
-        let channel = channel_name(fields)?;
-        self.require_on(slot, Rights::WRITE, &channel)?;
+        let channel = channel_text(fields)?;
+        let channel = self.named_channel(slot, &channel).map_err(|_| Status::InvalidChannelName)?;
+        self.require_on(slot, Rights::WRITE, &channel.name)?;
         self.publish(now, slot, channel, event, fields.data, None)
     }
 
@@ -154,7 +155,11 @@ fn object<'a, 'b>(payload: &'b Payload<'a>) -> Result<&'b Fields<'a>, Status> {
     }
 }
 
+/// The channel that a request names; whether that is a channel's name is another question.
+fn channel_text<'a>(fields: &Fields<'a>) -> Result<Cow<'a, str>, Status> {
+    fields.channel.and_then(message::string).ok_or(Status::InvalidChannelName)
+}
+
 fn channel_name(fields: &Fields<'_>) -> Result<ChannelName, Status> {
-    let name = fields.channel.and_then(message::string).ok_or(Status::InvalidChannelName)?;
-    name.parse().map_err(|_| Status::InvalidChannelName)
+    channel_text(fields)?.parse().map_err(|_| Status::InvalidChannelName)
 }

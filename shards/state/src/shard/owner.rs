@@ -168,16 +168,14 @@ impl Shard {
         &mut self,
         now: Instant,
         slot: u32,
-        vhost: VhostId,
+        channel: ChannelRef,
         name: &ChannelName,
         broadcast: &Broadcast<'_>,
         reference: Option<&Reference>,
     ) -> Step {
-        let key = (vhost, name.clone());
-        let channel = self.channels.find(&key).ok_or(Status::ChannelNotFound)?;
+        let entry = self.channels.entry(channel).ok_or(Status::ChannelNotFound)?;
         self.figures.add(Figure::Broadcasts, 1);
         let here = self.config.id;
-        let entry = self.channels.entry(channel).expect("just found");
         if entry.audience.iter().all(|(shard, _)| *shard == here) {
             if let Some(view) = self.delivery.find_channel(here, channel) {
                 self.deliver(view, |out| broadcast.encode(out));

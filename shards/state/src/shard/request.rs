@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use serde_json::value::RawValue;
 use webrocket_wire::{
-    ChannelKind, ChannelName, EventName, MemberData, Reply, Rights, SingleAccessToken, Status, UserName,
+    ChannelKind, ChannelName, EventName, MemberData, NameError, Reply, Rights, SingleAccessToken, Status,
+    UserName,
     event::Delivery as Broadcast,
     message::{self, Fields},
     wwfp::Reference,
@@ -47,6 +48,13 @@ pub(super) struct Subscribing {
     pub(super) hidden: bool,
 }
 
+/// A channel that a request names.
+pub(super) struct NamedChannel {
+    pub(super) name: ChannelName,
+    /// The view of it, if the session subscribes it.
+    pub(super) view: Option<u32>,
+}
+
 /// A channel that is to be opened or closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Managing {
@@ -55,21 +63,39 @@ pub(super) enum Managing {
 }
 
 impl Shard {
+    /// The channel of that name, as far as the session need not ask for it: one that it subscribes is known.
+    pub(super) fn named_channel(&self, slot: u32, name: &str) -> Result<NamedChannel, NameError> {
+        let view = self.delivery.subscribed(&self.sessions[slot], name);
+        let name = match view {
+            Some(view) => self.delivery.view(view).name().clone(),
+            None => name.parse()?,
+        };
+        Ok(NamedChannel { name, view })
+    }
+
     /// Broadcasts on a channel on which the session may.
     pub(super) fn publish(
         &mut self,
         now: Instant,
         slot: u32,
-        channel: ChannelName,
+        NamedChannel { name: channel, view }: NamedChannel,
         event: &RawValue,
         data: Option<&RawValue>,
         reference: Option<&Reference>,
     ) -> Step {
         let vhost = self.vhost_of(slot)?;
         let broadcast = Broadcast::new(event, data, &channel, Some(self.sessions[slot].sid));
-        let owner = self.config.directory.owner(vhost, &channel);
+        let owner = match view {
+            Some(view) => self.delivery.view(view).owner,
+            None => self.config.directory.owner(vhost, &channel),
+        };
         if owner == self.config.id {
-            return self.broadcast_here(now, slot, vhost, &channel, &broadcast, reference);
+            let known = match view {
+                Some(view) => Some(self.delivery.view(view).channel),
+                None => self.channels.find(&(vhost, channel.clone())),
+            };
+            let known = known.ok_or(Status::ChannelNotFound)?;
+            return self.broadcast_here(now, slot, known, &channel, &broadcast, reference);
         }
         self.require_room(slot, owner)?;
         let mut frame = Vec::new();

@@ -122,7 +122,7 @@ impl Shard {
         }
         let Ok(vhost) = self.vhost_of(slot) else { return };
         let owner = self.config.directory.owner(vhost, &channel);
-        let (open, message) = if self.is_subscribed(slot, &channel) == Ok(true) {
+        let (open, message) = if self.delivery.subscribed(&self.sessions[slot], channel.as_str()).is_some() {
             let open = Open::Broadcast { channel: channel.clone(), bytes: frame.len() };
             (open, ShardMessage::Publish { request, vhost, channel, frame })
         } else {

@@ -76,20 +76,22 @@ impl Shard {
         let channel = channel_text(fields)?;
         let event = checked_event(fields.event.ok_or(Status::InvalidPayload)?)?;
         let trigger = fields.trigger.map(checked_event).transpose()?;
-        let channel: ChannelName = channel.parse().map_err(|_| Status::ChannelNotFound)?;
+        let channel = self.named_channel(slot, &channel).map_err(|_| Status::ChannelNotFound)?;
         // Whether it subscribes is known only when what it asked before is answered.
-        if self.sessions[slot].answers.as_ref().is_some_and(|answers| answers.changes(&channel)) {
+        if self.sessions[slot].answers.as_ref().is_some_and(|answers| answers.changes(&channel.name)) {
             return Err(self.hold(slot));
         }
-        if !self.is_subscribed(slot, &channel)? {
-            return self.refuse_unless_found(now, slot, channel, Status::NotSubscribed, reference);
+        if channel.view.is_none() {
+            return self.refuse_unless_found(now, slot, channel.name, Status::NotSubscribed, reference);
         }
         if trigger.is_some() {
             self.require_authenticated(slot)?;
         }
-        self.require_on(slot, Rights::WRITE, &channel)?;
+        self.require_on(slot, Rights::WRITE, &channel.name)?;
         match trigger {
-            Some(trigger) => self.publish_triggering(slot, channel, event, trigger, fields.data, reference),
+            Some(trigger) => {
+                self.publish_triggering(slot, channel.name, event, trigger, fields.data, reference)
+            }
             None => self.publish(now, slot, channel, event, fields.data, reference),
         }
     }
@@ -197,12 +199,6 @@ impl Shard {
     fn data_bytes_max(&self, slot: u32) -> usize {
         let vhost = self.sessions[slot].vhost.as_ref();
         vhost.map_or(0, |vhost| vhost.settings.presence_data_bytes_max as usize)
-    }
-
-    pub(super) fn is_subscribed(&self, slot: u32, channel: &ChannelName) -> Result<bool, Status> {
-        let key = (self.vhost_of(slot)?, channel.clone());
-        let view = self.delivery.find(&key);
-        Ok(view.is_some_and(|view| self.delivery.subscribes(&self.sessions[slot], view)))
     }
 
     /// Whether the session may not know whether the channel exists.
