@@ -12,6 +12,7 @@ mod announced;
 mod broadcast;
 mod clock;
 mod connection;
+mod contest;
 mod control;
 mod dialect;
 mod engine;
@@ -30,6 +31,7 @@ mod presence;
 mod process;
 mod progress;
 mod report;
+mod rivals;
 mod server;
 mod target;
 
@@ -60,6 +62,7 @@ enum ScenarioCommand {
     #[command(long_flag = "compare")]
     Compare(report::compare::Options),
     Broker(exchange::BrokerOptions),
+    Peers(contest::Options),
     Floor(floor::Options),
 }
 
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
         ScenarioCommand::Request(options) => options.pair.output.tell(|| exchange::run_request(&options)),
         ScenarioCommand::Compare(options) => report::compare::run(&options),
         ScenarioCommand::Broker(options) => exchange::run_broker(&options),
+        ScenarioCommand::Peers(options) => options.output.tell(|| contest::run(&options)),
         ScenarioCommand::Floor(options) => floor::run(&options),
     };
     match outcome {

@@ -65,6 +65,9 @@ pub(crate) struct Findings {
     /// Label and sentence, for people.
     #[serde(skip)]
     pub(crate) rows: Vec<(String, String)>,
+    /// A table in Markdown, for people, below the rows.
+    #[serde(skip)]
+    pub(crate) table: Option<String>,
     #[serde(rename = "latency_ns")]
     pub(crate) latency: Option<Latency>,
     pub(crate) timeline: Option<Timeline>,
@@ -84,6 +87,7 @@ impl Findings {
             settings: IndexMap::new(),
             figures: IndexMap::new(),
             rows,
+            table: None,
             latency: None,
             timeline: None,
             failures: Vec::new(),
@@ -132,6 +136,12 @@ impl Findings {
     /// A sentence for people, in the order in which they shall read.
     pub(crate) fn row(&mut self, label: &str, sentence: impl Into<String>) -> &mut Self {
         self.rows.push((label.to_owned(), sentence.into()));
+        self
+    }
+
+    /// A table in Markdown, for people, below the rows.
+    pub(crate) fn table(&mut self, markdown: String) -> &mut Self {
+        self.table = Some(markdown);
         self
     }
 

@@ -25,6 +25,7 @@ pub(crate) fn page(findings: &Findings) -> String {
         section {
             h2 { "Findings" }
             dl { @for (label, sentence) in &findings.rows { dt { (label) } dd { (sentence) } } }
+            @if let Some(table) = &findings.table { pre { (table) } }
         }
         (plots(&[("", findings)]))
         section {

@@ -2,9 +2,13 @@
 
 use super::Findings;
 
-/// One row each, labels in one column.
+/// One row each, labels in one column; below them the table, if there is one.
 pub(crate) fn render(findings: &Findings) -> String {
-    table(&findings.rows)
+    let rows = table(&findings.rows);
+    match &findings.table {
+        Some(table) => format!("{rows}\n\n{table}"),
+        None => rows,
+    }
 }
 
 /// Labels and sentences in two columns.
