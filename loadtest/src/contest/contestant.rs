@@ -1,0 +1,156 @@
+//! Who takes part: the floor, WebRocket, and other servers.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Context;
+
+use crate::announced::Announced;
+use crate::dialect::Dialect;
+use crate::engine::Engine;
+use crate::placement::Placement;
+use crate::process::ProcessId;
+use crate::rivals::{self, Rival};
+use crate::server::{ServerOptions, Subject};
+use crate::target::Target;
+
+/// How long a server may do nothing before a run is given up.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A server that can be started for a round.
+#[derive(Clone, Debug)]
+pub(super) struct Contestant {
+    name: String,
+    dialect: Dialect,
+    shards: u32,
+    sort: Sort,
+}
+
+#[derive(Clone, Debug)]
+enum Sort {
+    Floor,
+    WebRocket { binary: Option<PathBuf> },
+    Rival(Rival),
+}
+
+impl Contestant {
+    /// The bare `send(2)` loop.
+    pub(super) fn floor() -> Self {
+        Self { name: "floor".to_owned(), dialect: Dialect::Bare, shards: 1, sort: Sort::Floor }
+    }
+
+    /// WebRocket, spoken to in `dialect`.
+    pub(super) fn webrocket(name: &str, dialect: Dialect, shards: u32, binary: Option<&Path>) -> Self {
+        let sort = Sort::WebRocket { binary: binary.map(Path::to_owned) };
+        Self { name: name.to_owned(), dialect, shards, sort }
+    }
+
+    fn rival(rival: Rival) -> Self {
+        Self { name: rival.name().to_owned(), dialect: rival.dialect(), shards: 1, sort: Sort::Rival(rival) }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// The version of a server of others.
+    pub(super) fn version(&self) -> Option<&str> {
+        match &self.sort {
+            Sort::Floor | Sort::WebRocket { .. } => None,
+            Sort::Rival(rival) => Some(rival.version()),
+        }
+    }
+
+    pub(super) fn is_floor(&self) -> bool {
+        matches!(self.sort, Sort::Floor)
+    }
+
+    /// Starts the server on processors of its own, with `channels` open where that is needed.
+    pub(super) fn start(&self, channels: &[String]) -> anyhow::Result<Running> {
+        let placement = Placement::of(self.shards)?;
+        let server = placement.start(|| self.start_here()).with_context(|| format!("{} fails", self.name))?;
+        if let Server::WebRocket(subject) = &server {
+            subject.open_channels(self.dialect, channels)?;
+        }
+        Ok(Running { dialect: self.dialect, server })
+    }
+
+    fn start_here(&self) -> anyhow::Result<Server> {
+        let mut command = match &self.sort {
+            Sort::WebRocket { binary } => {
+                let options = ServerOptions {
+                    server: binary.clone(),
+                    shards: Some(self.shards),
+                    ..ServerOptions::default()
+                };
+                return Ok(Server::WebRocket(Box::new(Subject::start(&options)?)));
+            }
+            Sort::Floor => {
+                let own = std::env::current_exe().context("cannot tell where this binary stands")?;
+                let mut command = Command::new(own);
+                command.arg("floor");
+                command
+            }
+            Sort::Rival(rival) => rival.command(),
+        };
+        Ok(Server::Other(Announced::start(&mut command)?))
+    }
+}
+
+/// All that this machine has: the floor first, then WebRocket in both dialects.
+pub(super) fn all(binary: Option<&Path>) -> Vec<Contestant> {
+    let mut all = vec![
+        Contestant::floor(),
+        Contestant::webrocket("webrocket", Dialect::Wwfp, 1, binary),
+        Contestant::webrocket("webrocket-classic", Dialect::Classic, 1, binary),
+    ];
+    for rival in rivals::all() {
+        match rival {
+            Ok(rival) => all.push(Contestant::rival(rival)),
+            Err(absent) => eprintln!("{absent}"),
+        }
+    }
+    all
+}
+
+/// A server that has been started.
+pub(super) struct Running {
+    dialect: Dialect,
+    server: Server,
+}
+
+enum Server {
+    WebRocket(Box<Subject>),
+    Other(Announced),
+}
+
+impl Running {
+    pub(super) fn process(&self) -> anyhow::Result<ProcessId> {
+        match &self.server {
+            Server::WebRocket(subject) => subject.process().context("the server is ours"),
+            Server::Other(other) => Ok(other.process()),
+        }
+    }
+
+    /// An engine that speaks to it.
+    pub(super) fn engine(&self) -> anyhow::Result<Engine> {
+        let target: Target = match &self.server {
+            Server::WebRocket(subject) => subject.target().clone(),
+            Server::Other(other) => other.address().parse()?,
+        };
+        Engine::new(self.dialect.target(&target), PATIENCE)
+    }
+
+    /// Ends it.
+    pub(super) fn end(self) -> anyhow::Result<()> {
+        match self.server {
+            Server::WebRocket(subject) => subject.end(Ok(())),
+            Server::Other(_) => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! `peers`: servers side by side, on the same work, in turns.
+//!
+//! [`contestant`] starts them, [`discipline`] says what they do and what is taken of it, [`results`] makes the table.
+//! What is compared with the floor is compared round by round, so that what disturbs the machine disturbs both.
+
+mod contestant;
+mod discipline;
+mod results;
+
+use anyhow::ensure;
+use clap::Args;
+
+use crate::process::raise_descriptor_limit;
+use crate::report::Findings;
+use contestant::Contestant;
+use discipline::{Discipline, all};
+use results::Results;
+
+/// Compares servers side by side: the floor, WebRocket in both dialects, and what else the machine has.
+///
+/// In each discipline the servers take turns, --rounds times; each round opens its connections anew. A server has the
+/// first processor for itself and the load test the next one. Told are medians, how far the rounds spread, and the
+/// ratio to the floor: the median of the ratios of each round. The floor is a loop of send(2) without any logic
+/// (`webrocket-loadtest floor`). Every delivery of every server is checked for loss, doubles and order.
+///
+/// Costs are processor time of the server's process for a delivery.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Options {
+    /// How many rounds each server has in each discipline
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// How many seconds a round broadcasts
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    seconds: u32,
+    /// Only these servers, separated by commas; the floor is always there
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Only disciplines whose names contain one of these
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    disciplines: Vec<String>,
+    /// WebRocket's binary [default: webrocket-server beside this one]
+    #[arg(long, value_name = "PATH")]
+    server: Option<std::path::PathBuf>,
+    #[command(flatten)]
+    pub(crate) output: crate::report::OutputOptions,
+}
+
+/// Lets all take part in all disciplines.
+///
+/// # Errors
+/// Nobody is called so, a server fails, or breaks a guarantee.
+pub(crate) fn run(options: &Options) -> anyhow::Result<Findings> {
+    let disciplines: Vec<Discipline> = all().into_iter().filter(|it| options.takes_place(it)).collect();
+    ensure!(!disciplines.is_empty(), "no discipline is called so");
+    let contestants = contestants(options)?;
+    let most = disciplines.iter().map(Discipline::connections).max().unwrap_or_default();
+    raise_descriptor_limit(most)?;
+    let mut results = Results::new(options.rounds, options.seconds);
+    for discipline in &disciplines {
+        let found = discipline.run(&contestants, options)?;
+        eprintln!("{}", found.line());
+        results.add(found);
+    }
+    let mut findings = results.findings();
+    for contestant in &contestants {
+        if let Some(version) = contestant.version() {
+            findings.setting(contestant.name(), version);
+        }
+    }
+    Ok(findings)
+}
+
+impl Options {
+    fn takes_place(&self, discipline: &Discipline) -> bool {
+        self.disciplines.is_empty() || self.disciplines.iter().any(|name| discipline.name().contains(name))
+    }
+}
+
+fn contestants(options: &Options) -> anyhow::Result<Vec<Contestant>> {
+    let mut there = Vec::new();
+    for contestant in contestant::all(options.server.as_deref()) {
+        let wanted = options.only.is_empty() || options.only.iter().any(|name| name == contestant.name());
+        if wanted || contestant.is_floor() {
+            there.push(contestant);
+        }
+    }
+    for name in &options.only {
+        ensure!(there.iter().any(|contestant| contestant.name() == name), "no server here is called {name}");
+    }
+    Ok(there)
+}
