@@ -1,6 +1,6 @@
 //! The table of a comparison.
 
-use crate::report::{Better, Findings, ServerReport, median};
+use crate::report::{Better, Findings, ServerReport, Table, median};
 
 /// What a discipline has found: the first column is what the others are compared with.
 pub(super) struct Found {
@@ -67,32 +67,30 @@ impl Results {
                 }
             }
         }
-        findings.table(self.markdown());
+        findings.table(self.table());
         findings
     }
 
-    /// A table in Markdown: a line for each discipline and server.
-    fn markdown(&self) -> String {
-        let mut lines = vec![
-            "| work | server | median | of the rounds | ratio | of the rounds |".to_owned(),
-            "| --- | --- | --- | --- | --- | --- |".to_owned(),
-        ];
+    /// A row for each discipline and server.
+    fn table(&self) -> Table {
+        let mut table = Table::new(["work", "server", "median", "of the rounds", "ratio", "of the rounds"]);
         for found in &self.found {
             for (column, (label, values)) in found.columns.iter().enumerate() {
                 let title = if column == 0 { found.title.as_str() } else { "" };
                 let (least, most) = bounds(values);
                 let ratios = found.ratios(column);
                 let (low, high) = bounds(&ratios);
-                lines.push(format!(
-                    "| {title} | {label} | {} | {} to {} | {:.3} | {low:.3} to {high:.3} |",
+                table.row(vec![
+                    title.to_owned(),
+                    label.clone(),
                     number(median(values), found.unit),
-                    number(least, ""),
-                    number(most, ""),
-                    median(&ratios),
-                ));
+                    format!("{} to {}", number(least, ""), number(most, "")),
+                    format!("{:.3}", median(&ratios)),
+                    format!("{low:.3} to {high:.3}"),
+                ]);
             }
         }
-        lines.join("\n")
+        table
     }
 }
 
@@ -142,9 +140,9 @@ mod tests {
     fn each_server_has_a_line_and_two_figures() {
         let mut results = Results::new(3, 1);
         results.add(found());
-        assert!(
-            results.markdown().contains("| work | floor | 200 ns | 100 to 300 | 1.000 | 1.000 to 1.000 |")
-        );
+        let markdown = results.table().markdown();
+        let words: Vec<&str> = markdown.lines().nth(2).expect("a row").split_whitespace().collect();
+        assert_eq!(words.join(" "), "| work | floor | 200 ns | 100 to 300 | 1.000 | 1.000 to 1.000 |");
         let findings = results.findings();
         assert_eq!(findings.figures["1x1_we"].value, 210.0);
         assert_eq!(findings.figures["1x1_we_ratio"].value, 1.05);

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
 use super::latency::Latency;
+use super::table::Table;
 use super::timeline::Timeline;
 use super::{ServerReport, mib, per_second};
 use crate::process::ProcessorTime;
@@ -65,9 +66,9 @@ pub(crate) struct Findings {
     /// Label and sentence, for people.
     #[serde(skip)]
     pub(crate) rows: Vec<(String, String)>,
-    /// A table in Markdown, for people, below the rows.
+    /// A table for people, below the rows.
     #[serde(skip)]
-    pub(crate) table: Option<String>,
+    pub(crate) table: Option<Table>,
     #[serde(rename = "latency_ns")]
     pub(crate) latency: Option<Latency>,
     pub(crate) timeline: Option<Timeline>,
@@ -139,9 +140,9 @@ impl Findings {
         self
     }
 
-    /// A table in Markdown, for people, below the rows.
-    pub(crate) fn table(&mut self, markdown: String) -> &mut Self {
-        self.table = Some(markdown);
+    /// A table for people, below the rows.
+    pub(crate) fn table(&mut self, table: Table) -> &mut Self {
+        self.table = Some(table);
         self
     }
 

@@ -25,7 +25,7 @@ pub(crate) fn page(findings: &Findings) -> String {
         section {
             h2 { "Findings" }
             dl { @for (label, sentence) in &findings.rows { dt { (label) } dd { (sentence) } } }
-            @if let Some(table) = &findings.table { pre { (table) } }
+            @if let Some(table) = &findings.table { (table.html()) }
         }
         (plots(&[("", findings)]))
         section {

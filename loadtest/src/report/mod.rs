@@ -8,6 +8,7 @@ mod latency;
 mod numbers;
 mod output;
 mod plot;
+mod table;
 mod text;
 pub(crate) mod timeline;
 
@@ -20,6 +21,7 @@ use serde_json::{Value, json};
 pub(crate) use findings::{Better, Findings, median};
 pub(crate) use numbers::number;
 pub(crate) use output::OutputOptions;
+pub(crate) use table::Table;
 pub(crate) use text::table;
 
 use crate::server::Subject;

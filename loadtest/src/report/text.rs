@@ -6,7 +6,7 @@ use super::Findings;
 pub(crate) fn render(findings: &Findings) -> String {
     let rows = table(&findings.rows);
     match &findings.table {
-        Some(table) => format!("{rows}\n\n{table}"),
+        Some(table) => format!("{rows}\n\n{}", table.markdown()),
         None => rows,
     }
 }
