@@ -11,6 +11,7 @@ use anyhow::ensure;
 use clap::Args;
 
 use crate::process::raise_descriptor_limit;
+use crate::progress::Standing;
 use crate::report::Findings;
 use contestant::Contestant;
 use discipline::{Discipline, all};
@@ -56,9 +57,12 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Findings> {
     let most = disciplines.iter().map(Discipline::connections).max().unwrap_or_default();
     raise_descriptor_limit(most)?;
     let mut results = Results::new(options.rounds, options.seconds);
-    for discipline in &disciplines {
+    let mut progress = options.output.progress();
+    for (done, discipline) in (0..).zip(&disciplines) {
+        let (due, detail) = (disciplines.len() as u64, discipline.name().to_owned());
+        progress.show(Standing { phase: "disciplines", done, due, detail });
         let found = discipline.run(&contestants, options)?;
-        eprintln!("{}", found.line());
+        progress.line(&found.line());
         results.add(found);
     }
     let mut findings = results.findings();
