@@ -7,10 +7,11 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-/// Which connection: they count from 0 in the order of their opening.
+/// Which connection: they count from 0 in the order of their opening; who ends gives his number to a later one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct ConnectionId(pub(crate) u32);
 
@@ -35,6 +36,8 @@ pub(crate) enum Stage {
     Handshaking,
     /// Frames flow.
     Open,
+    /// A close frame is sent; the server's end is awaited.
+    Closing,
 }
 
 /// How many connections one source address can carry with the usual range of ephemeral ports (about 28,000).
@@ -86,6 +89,11 @@ impl Connection {
         }
         let (kept, unsent) = (Vec::new(), Vec::new());
         Ok(Self { socket: socket.into(), stage: Stage::Connecting, kept, unsent })
+    }
+
+    /// Lets the socket be reset instead of closed when it is dropped.
+    pub(crate) fn reset(&self) -> io::Result<()> {
+        SockRef::from(&self.socket).set_linger(Some(Duration::ZERO))
     }
 
     pub(crate) fn socket(&self) -> BorrowedFd<'_> {

@@ -1,6 +1,7 @@
 //! A throw-away broker for tests: the classic dialect's subscribe and broadcast, one thread, another's WebSocket
 //! implementation, and a fault on demand.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -30,6 +31,8 @@ pub(crate) enum Sabotage {
     /// The victim is closed with 4008 at its 20th delivery.
     CloseSlow,
     RefuseSubscriptions,
+    /// A connection that was closed is never ended, nor is its socket closed.
+    KeepClosed,
 }
 
 const FAULT_AT: u32 = 20;
@@ -51,7 +54,8 @@ impl Mock {
         let (stop, closed_cleanly) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
         let (stopped, closed) = (stop.clone(), closed_cleanly.clone());
         let thread = thread::spawn(move || {
-            let mut broker = Broker { listener, sabotage, peers: Vec::new(), closed };
+            let (peers, kept) = (BTreeMap::new(), Vec::new());
+            let mut broker = Broker { listener, sabotage, accepted: 0, peers, closed, kept };
             while !stopped.load(Ordering::Relaxed) {
                 if !broker.turn() {
                     thread::sleep(Duration::from_micros(200));
@@ -91,8 +95,13 @@ struct Peer {
 struct Broker {
     listener: TcpListener,
     sabotage: Sabotage,
-    peers: Vec<Peer>,
+    /// How many connections were accepted.
+    accepted: usize,
+    /// Those that still stand, by their number in the order of accepting.
+    peers: BTreeMap<usize, Peer>,
     closed: Arc<AtomicU32>,
+    /// What [`Sabotage::KeepClosed`] keeps.
+    kept: Vec<Peer>,
 }
 
 impl Broker {
@@ -102,61 +111,72 @@ impl Broker {
         while let Ok((stream, _)) = self.listener.accept() {
             stream.set_nonblocking(false).expect("a fresh socket");
             stream.set_nodelay(true).expect("a fresh socket");
-            let socket = accept(stream).expect("a valid handshake");
-            socket.get_ref().set_nonblocking(true).expect("an open socket");
-            self.peers.push(Peer { socket, gone: false, channel: None, deliveries: 0, held: None });
+            // Who goes before the handshake is through was never there.
+            if let Ok(socket) = accept(stream) {
+                socket.get_ref().set_nonblocking(true).expect("an open socket");
+                let peer = Peer { socket, gone: false, channel: None, deliveries: 0, held: None };
+                self.peers.insert(self.accepted, peer);
+                self.accepted += 1;
+            }
             busy = true;
         }
-        for index in 0..self.peers.len() {
-            while !self.peers[index].gone {
-                match self.peers[index].socket.read() {
-                    Ok(Message::Text(text)) => self.message(index, &text),
+        for number in self.peers.keys().copied().collect::<Vec<_>>() {
+            while let Some(peer) = self.peers.get_mut(&number) {
+                match peer.socket.read() {
+                    Ok(Message::Text(text)) => self.message(number, &text),
                     Ok(_) => {}
-                    Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(error) => {
-                        let clean = matches!(error, Error::ConnectionClosed);
-                        self.closed.fetch_add(u32::from(clean), Ordering::Relaxed);
-                        self.peers[index].gone = true;
-                        // A server ends the connection once the close frames are through.
-                        let _ = self.peers[index].socket.get_ref().shutdown(std::net::Shutdown::Both);
+                    Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                        // What does not fit now is flushed on a later turn.
+                        let _ = peer.socket.flush();
+                        break;
                     }
+                    Err(error) => self.ended(number, &error),
                 }
                 busy = true;
-            }
-            if !self.peers[index].gone {
-                // What does not fit now is flushed on a later turn.
-                let _ = self.peers[index].socket.flush();
             }
         }
         busy
     }
 
-    fn message(&mut self, index: usize, text: &str) {
+    /// A server ends a connection once the close frames are through.
+    fn ended(&mut self, number: usize, error: &Error) {
+        let peer = self.peers.remove(&number).expect("it was just read");
+        self.closed.fetch_add(u32::from(matches!(error, Error::ConnectionClosed)), Ordering::Relaxed);
+        if self.sabotage == Sabotage::KeepClosed {
+            self.kept.push(peer);
+        }
+    }
+
+    fn message(&mut self, number: usize, text: &str) {
         let request: serde_json::Value = serde_json::from_str(text).expect("the load test sends JSON");
         if let Some(channel) = request["subscribe"]["channel"].as_str() {
             if self.sabotage == Sabotage::RefuseSubscriptions {
-                return self.peers[index].send(r#"{"err":"ACCESS_DENIED"}"#.into());
+                return self.peer(number).send(r#"{"err":"ACCESS_DENIED"}"#.into());
             }
-            self.peers[index].channel = Some(channel.to_owned());
-            return self.peers[index].send(format!(r#"{{"subscribed":"{channel}"}}"#).into());
+            self.peer(number).channel = Some(channel.to_owned());
+            return self.peer(number).send(format!(r#"{{"subscribed":"{channel}"}}"#).into());
         }
         let broadcast = &request["broadcast"];
         let channel = broadcast["channel"].as_str().expect("a broadcast").to_owned();
         let event = broadcast["event"].as_str().expect("a broadcast");
         let (_, data) = text.split_once(r#""data":{"#).expect("a broadcast");
         let members = data.strip_suffix("}}}").expect("data comes last");
-        let sid = format!("00000000-0000-4000-8000-{index:012x}");
+        let sid = format!("00000000-0000-4000-8000-{number:012x}");
         let delivery: Utf8Bytes =
             format!(r#"{{"{event}":{{{members},"channel":"{channel}","sid":"{sid}"}}}}"#).into();
-        for (index, peer) in self.peers.iter_mut().enumerate() {
+        for (number, peer) in &mut self.peers {
             if !peer.gone && peer.channel.as_deref() == Some(channel.as_str()) {
-                let sabotage = if index == VICTIM { self.sabotage } else { Sabotage::None };
+                let sabotage = if *number == VICTIM { self.sabotage } else { Sabotage::None };
                 peer.deliver(&delivery, sabotage);
             }
         }
         if self.sabotage != Sabotage::SwallowAcknowledgements {
-            self.peers[index].send(format!(r#"{{"broadcasted":"{channel}"}}"#).into());
+            self.peer(number).send(format!(r#"{{"broadcasted":"{channel}"}}"#).into());
         }
+    }
+
+    fn peer(&mut self, number: usize) -> &mut Peer {
+        self.peers.get_mut(&number).expect("it has just said something")
     }
 }
 

@@ -1,12 +1,20 @@
 //! The engine: thousands of connections on one thread and one epoll set.
 //!
 //! It opens connections in batches, answers pings, and hands every message to a [`Scenario`], which decides what to
-//! send. Each connection is read once a turn, so that none starves the others. It does not reconnect: a connection
-//! that ends, unless the engine itself closes it, ends the run with an error that says why.
+//! send, and which connections to open and to close. Each connection is read once a turn, so that none starves the
+//! others. It does not reconnect: a connection that ends though nobody wanted it to ends the run with an error that
+//! says why.
+//!
+//! Nearly all of its time is the kernel's: `cargo bench -p webrocket-loadtest --bench engine` tells how much of it.
+
+mod outbox;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use outbox::{Closing, Outbox};
 
 use std::io;
 use std::net::IpAddr;
-use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
@@ -19,7 +27,8 @@ use crate::handshake::Handshake;
 use crate::progress::{Progress, Standing};
 use crate::target::Target;
 
-/// How many connections may be in the making at once; below the usual backlog of a listener (1024).
+/// How many connections may be in the making at once, unless more are asked for; below the usual backlog of a
+/// listener (1024).
 const OPENING_MAX: usize = 256;
 /// How many ready sockets are served a turn.
 const READY_MAX: usize = 1024;
@@ -63,10 +72,15 @@ pub(crate) trait Scenario {
     }
 
     /// Does what is due at `now_ns` (`CLOCK_MONOTONIC`). Returns when to be asked again at the latest, if ever;
-    /// asked at least once a turn.
+    /// asked at least once a turn, and in long turns between two connections.
     fn tick(&mut self, now_ns: u64, outbox: &mut Outbox) -> Option<u64> {
         let _ = (now_ns, outbox);
         None
+    }
+
+    /// `connection`, which was to be closed, has ended. Its number is given to the next one that is opened.
+    fn closed(&mut self, connection: ConnectionId, outbox: &mut Outbox) {
+        let _ = (connection, outbox);
     }
 
     /// Whether everything that was asked for has happened.
@@ -84,56 +98,19 @@ pub(crate) trait Scenario {
     }
 }
 
-/// What a scenario wants sent. Frames are masked here; the engine sends them when the scenario returns.
-#[derive(Default)]
-pub(crate) struct Outbox {
-    bytes: Vec<u8>,
-    frames: Vec<(ConnectionId, Range<usize>)>,
-    mask: u32,
-}
-
-impl Outbox {
-    /// Sends a text message.
-    pub(crate) fn text(&mut self, connection: ConnectionId, message: &[u8]) {
-        self.frame(connection, Opcode::Text, message);
-    }
-
-    /// Sends a binary message.
-    pub(crate) fn binary(&mut self, connection: ConnectionId, message: &[u8]) {
-        self.frame(connection, Opcode::Binary, message);
-    }
-
-    fn frame(&mut self, connection: ConnectionId, opcode: Opcode, payload: &[u8]) {
-        // Masks protect proxies from forged requests; here they only have to differ.
-        self.mask = self.mask.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        let start = self.bytes.len();
-        frames::encode(&mut self.bytes, opcode, self.mask.to_be_bytes(), payload);
-        let end = self.bytes.len();
-        match self.frames.last_mut() {
-            // One send carries what one connection has to say.
-            Some((last, range)) if *last == connection => range.end = end,
-            Some(_) | None => self.frames.push((connection, start..end)),
-        }
-    }
-
-    fn clear(&mut self) {
-        self.bytes.clear();
-        self.frames.clear();
-    }
-}
-
 pub(crate) struct Engine {
     target: Target,
     handshake: Handshake,
     epoll: Epoll,
     /// By [`ConnectionId`]; `None` once closed.
     connections: Vec<Option<Connection>>,
-    /// How many connections there shall be.
-    wanted: usize,
-    /// How many connections are in the making.
+    /// How many connections are in the making, and how many may be.
     opening: usize,
-    /// Set while the engine itself closes everything.
-    closing: bool,
+    opening_max: usize,
+    /// Connections that have ended as they were to, which is not told yet.
+    ended: Vec<ConnectionId>,
+    /// When the scenario wants to be asked again.
+    tick_ns: Option<u64>,
     outbox: Outbox,
     buffer: Vec<u8>,
     /// How long a run goes on without progress.
@@ -149,14 +126,20 @@ impl Engine {
             target,
             epoll: Epoll::new(READY_MAX).context("cannot make an epoll set")?,
             connections: Vec::new(),
-            wanted: 0,
             opening: 0,
-            closing: false,
+            opening_max: OPENING_MAX,
+            ended: Vec::new(),
+            tick_ns: None,
             outbox: Outbox::default(),
             buffer: vec![0; RECEIVE_BYTES],
             patience,
             progress: Progress::hidden(),
         })
+    }
+
+    /// Lets up to `count` connections be in the making at once.
+    pub(crate) fn open_at_once(&mut self, count: u32) {
+        self.opening_max = count as usize;
     }
 
     /// Shows from now on what scenarios are at.
@@ -166,10 +149,12 @@ impl Engine {
 
     /// Asks for `count` more connections; the next run opens them.
     pub(crate) fn open(&mut self, count: u32) {
-        self.wanted += count as usize;
+        for _ in 0..count {
+            self.outbox.open();
+        }
     }
 
-    /// Where to put what shall be sent when the next run begins.
+    /// Where to put what shall be done when the next run begins.
     pub(crate) fn outbox(&mut self) -> &mut Outbox {
         &mut self.outbox
     }
@@ -205,15 +190,10 @@ impl Engine {
         }
     }
 
-    /// Closes all connections as a browser does: a close frame, then waiting for the server's end. What is not
-    /// closed after a few seconds is dropped.
+    /// Closes all connections as a browser does. What is not closed after a few seconds is dropped.
     pub(crate) fn close(mut self, scenario: &mut impl Scenario) -> anyhow::Result<()> {
-        self.closing = true;
-        self.wanted = self.connections.len();
-        for (index, connection) in self.connections.iter().enumerate() {
-            if connection.as_ref().is_some_and(|connection| connection.stage == Stage::Open) {
-                self.outbox.frame(ConnectionId(index as u32), Opcode::Close, &1000_u16.to_be_bytes());
-            }
+        for number in 0..self.outbox.given() {
+            self.outbox.close(ConnectionId(number), Closing::Clean);
         }
         let end = Instant::now() + CLOSING_MAX;
         while self.connections.iter().any(Option::is_some) && Instant::now() < end {
@@ -222,17 +202,17 @@ impl Engine {
         Ok(())
     }
 
-    /// One turn: send what waits, open what is missing, then serve every socket that is ready.
+    /// One turn: do what is due and what is wanted, then serve every socket that is ready.
     fn turn(&mut self, scenario: &mut impl Scenario, sleep: Duration) -> anyhow::Result<()> {
         let now_ns = monotonic_ns();
         self.progress.turn(|| scenario.standing());
-        let next_ns = scenario.tick(now_ns, &mut self.outbox);
-        let sleep =
-            next_ns.map_or(sleep, |next| sleep.min(Duration::from_nanos(next.saturating_sub(now_ns))));
-        self.send_outbox()?;
-        while self.opening < OPENING_MAX && self.connections.len() < self.wanted {
-            self.begin()?;
+        self.tick(scenario, now_ns)?;
+        while self.opening < self.opening_max {
+            let Some(id) = self.outbox.next_to_begin() else { break };
+            self.begin(id)?;
         }
+        let due_in = self.tick_ns.map(|due_ns| Duration::from_nanos(due_ns.saturating_sub(now_ns)));
+        let sleep = due_in.map_or(sleep, |due_in| sleep.min(due_in));
         for index in 0..self.epoll.wait(sleep).context("cannot wait for sockets")? {
             let ready = self.epoll.ready(index);
             let id = ConnectionId(ready.token as u32);
@@ -243,12 +223,22 @@ impl Engine {
                 self.readable(id, scenario)?;
             }
         }
+        for id in self.ended.drain(..) {
+            // Only now: no event of this turn can be taken for one of the number's next connection.
+            self.outbox.free(id);
+            scenario.closed(id, &mut self.outbox);
+        }
         Ok(())
     }
 
-    fn begin(&mut self) -> anyhow::Result<()> {
-        let id = ConnectionId(self.connections.len() as u32);
-        let crowded = self.wanted > CONNECTIONS_PER_SOURCE as usize;
+    /// Lets the scenario do what is due, and does what it wants.
+    fn tick(&mut self, scenario: &mut impl Scenario, now_ns: u64) -> anyhow::Result<()> {
+        self.tick_ns = scenario.tick(now_ns, &mut self.outbox);
+        self.serve_outbox()
+    }
+
+    fn begin(&mut self, id: ConnectionId) -> anyhow::Result<()> {
+        let crowded = self.outbox.given() > CONNECTIONS_PER_SOURCE;
         let source = match self.target.address().ip() {
             IpAddr::V4(address) if crowded && address.is_loopback() => Some(source_address(id)),
             IpAddr::V4(_) | IpAddr::V6(_) => None,
@@ -262,7 +252,10 @@ impl Engine {
             anyhow!(error).context(format!("{id} cannot reach {}{hint}", self.target))
         })?;
         self.epoll.add(connection.socket(), u64::from(id.0), Interest::Write)?;
-        self.connections.push(Some(connection));
+        if self.connections.len() <= id.index() {
+            self.connections.resize_with(id.index() + 1, || None);
+        }
+        self.connections[id.index()] = Some(connection);
         self.opening += 1;
         Ok(())
     }
@@ -276,7 +269,7 @@ impl Engine {
                 connection.stage = Stage::Handshaking;
                 connection.send(self.handshake.request())
             }
-            Stage::Handshaking | Stage::Open => connection.send_rest(),
+            Stage::Handshaking | Stage::Open | Stage::Closing => connection.send_rest(),
         };
         match sent {
             Ok(all) => {
@@ -319,7 +312,7 @@ impl Engine {
             bytes = &bytes[used..];
             match frame {
                 // The server ends the connection itself once both close frames are through.
-                Frame::Text(_) | Frame::Binary(_) | Frame::Close { .. } if self.closing => {}
+                _ if connection.stage == Stage::Closing => {}
                 Frame::Text(message) => scenario.message(id, message, received_ns, &mut self.outbox)?,
                 Frame::Binary(message) => scenario.binary(id, message, received_ns, &mut self.outbox)?,
                 Frame::Ping(payload) => self.outbox.frame(id, Opcode::Pong, payload),
@@ -332,34 +325,92 @@ impl Engine {
             }
         }
         connection.keep(bytes);
+        if self.tick_ns.is_some_and(|due_ns| due_ns <= received_ns) {
+            return self.tick(scenario, received_ns);
+        }
         // At once, because a broadcast's time stamp is already in it.
-        self.send_outbox()
+        self.serve_outbox()
     }
 
-    fn send_outbox(&mut self) -> anyhow::Result<()> {
-        if self.outbox.frames.is_empty() {
+    /// Sends and closes what is to be sent and closed.
+    fn serve_outbox(&mut self) -> anyhow::Result<()> {
+        if self.outbox.is_idle() {
             return Ok(());
         }
-        let mut outbox = std::mem::take(&mut self.outbox);
-        for (id, range) in &outbox.frames {
-            let Some(connection) = &mut self.connections[id.index()] else { continue };
-            match connection.send(&outbox.bytes[range.clone()]) {
-                Ok(true) => {}
-                Ok(false) => {
-                    self.epoll.change(connection.socket(), u64::from(id.0), Interest::ReadWrite)?;
-                }
-                Err(error) => self.lost(*id, &error)?,
-            }
+        let (bytes, frames) = self.outbox.take_frames();
+        for (id, range) in &frames {
+            self.send(*id, &bytes[range.clone()])?;
         }
-        outbox.clear();
-        self.outbox = outbox;
+        self.outbox.give_back(bytes, frames);
+        for (id, how) in self.outbox.take_closings() {
+            self.end(id, how)?;
+        }
         Ok(())
     }
 
-    /// A connection has ended. While the engine closes everything that is what it waits for.
+    fn send(&mut self, id: ConnectionId, bytes: &[u8]) -> anyhow::Result<()> {
+        let Some(connection) = self.connections.get_mut(id.index()).and_then(Option::as_mut) else {
+            return Ok(());
+        };
+        if connection.stage != Stage::Open {
+            return Ok(());
+        }
+        match connection.send(bytes) {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                self.epoll.change(connection.socket(), u64::from(id.0), Interest::ReadWrite)?;
+                Ok(())
+            }
+            Err(error) => self.lost(id, &error),
+        }
+    }
+
+    fn connection(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        self.connections.get_mut(id.index())?.as_mut()
+    }
+
+    /// Drops a connection that was to end.
+    fn gone(&mut self, id: ConnectionId) {
+        self.connections[id.index()] = None;
+        self.ended.push(id);
+    }
+
+    /// Begins to close a connection, or has it closed at once.
+    fn end(&mut self, id: ConnectionId, how: Closing) -> anyhow::Result<()> {
+        let Some(connection) = self.connection(id) else {
+            // It may not have been begun yet.
+            if self.outbox.withdraw(id) {
+                self.ended.push(id);
+            }
+            return Ok(());
+        };
+        match (connection.stage, how) {
+            (Stage::Closing, Closing::Clean) => return Ok(()),
+            (Stage::Open, Closing::Clean) => {
+                let mut frame = Vec::new();
+                frames::encode(&mut frame, Opcode::Close, [0; 4], &1000_u16.to_be_bytes());
+                self.send(id, &frame)?;
+                if let Some(connection) = self.connection(id) {
+                    connection.stage = Stage::Closing;
+                }
+                return Ok(());
+            }
+            (Stage::Connecting | Stage::Handshaking, _) => {
+                connection.reset().with_context(|| format!("{id} cannot be reset"))?;
+                self.opening -= 1;
+            }
+            (Stage::Open | Stage::Closing, Closing::Abrupt) => {
+                connection.reset().with_context(|| format!("{id} cannot be reset"))?;
+            }
+        }
+        self.gone(id);
+        Ok(())
+    }
+
+    /// A connection has ended: as it was to, or against the scenario's will.
     fn lost(&mut self, id: ConnectionId, error: &io::Error) -> anyhow::Result<()> {
-        if self.closing {
-            self.connections[id.index()] = None;
+        if self.connections[id.index()].as_ref().is_some_and(|it| it.stage == Stage::Closing) {
+            self.gone(id);
             return Ok(());
         }
         match error.kind() {
