@@ -15,7 +15,7 @@ use webrocket_state::{
     connection::{Connection, Due, Event, Timeouts},
     slots::Slots,
 };
-use webrocket_wire::frame::{self, MessageKind, Opcode};
+use webrocket_wire::frame::{self, Message, Opcode};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -66,12 +66,11 @@ impl Echo {
         while let Some(event) = connection.receive(now, &mut input, MESSAGE_BYTES_MAX, &TIMEOUTS) {
             match event {
                 Event::Upgrade(upgrade) => connection.open(now, &upgrade),
-                Event::Message(kind, payload) => {
-                    let opcode = match kind {
-                        MessageKind::Text => Opcode::Text,
-                        MessageKind::Binary => Opcode::Binary,
-                    };
-                    frame::encode(connection.out.frames(), opcode, payload.as_bytes());
+                Event::Message(Message::Text(text)) => {
+                    frame::encode(connection.out.frames(), Opcode::Text, text.as_bytes());
+                }
+                Event::Message(Message::Binary(bytes)) => {
+                    frame::encode(connection.out.frames(), Opcode::Binary, &bytes);
                 }
                 Event::Http(_) => {
                     self.actions.push_back(Action::Close(session));

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use webrocket_wire::{
     ChannelName,
     event::Delivery,
-    frame::{self, Decoder, Opcode, Received},
+    frame::{self, Decoder, Message, Opcode, Received},
     message::{ClientMessage, Fields, Payload},
 };
 
@@ -70,11 +70,9 @@ fn decode(masked: Vec<u8>) -> Box<dyn Subject> {
 fn take_in(decoder: &mut Decoder, input: &mut Vec<u8>, masked: &[u8], then: impl FnOnce(&str)) {
     input.clear();
     input.extend_from_slice(black_box(masked));
-    let Ok(Some(Received::Message(_, payload))) = decoder.next(&mut &mut input[..], MESSAGE_BYTES_MAX) else {
-        panic!("a whole message");
-    };
-    // As the machine does, which gets its messages as bytes.
-    then(std::str::from_utf8(payload.as_bytes()).expect("the decoder checked that it is UTF-8"));
+    let received = decoder.next(&mut &mut input[..], MESSAGE_BYTES_MAX);
+    let Ok(Some(Received::Message(Message::Text(text)))) = received else { panic!("a whole text") };
+    then(&text);
 }
 
 /// The payload lies in the middle of a buffer, as it does where it comes from: two buffers that begin alike

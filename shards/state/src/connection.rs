@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use webrocket_wire::{
     CloseCode,
-    frame::{self, Decoder, MessageKind, Opcode, Payload, Received},
+    frame::{self, Decoder, Message, Opcode, Received},
     handshake::{self, Head, Refusal, Upgrade},
 };
 
@@ -41,7 +41,7 @@ pub enum Event<'a> {
     /// The request was refused; nothing more will come.
     Refused(Refusal),
     /// A whole message.
-    Message(MessageKind, Payload<'a>),
+    Message(Message<'a>),
     /// The peer closed, or broke the protocol; nothing more will come. The close frame waits.
     Closed {
         /// Whether the peer broke the protocol.
@@ -235,7 +235,7 @@ impl Connection {
         timeouts: &Timeouts,
     ) -> Option<Option<Event<'a>>> {
         match self.decoder.next(input, message_bytes_max) {
-            Ok(Some(Received::Message(kind, payload))) => Some(Some(Event::Message(kind, payload))),
+            Ok(Some(Received::Message(message))) => Some(Some(Event::Message(message))),
             Ok(Some(Received::Ping(payload))) => {
                 frame::encode(self.out.frames(), Opcode::Pong, payload.as_bytes());
                 Some(None)

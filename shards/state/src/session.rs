@@ -66,7 +66,7 @@ impl Pause {
 #[derive(Debug, Default)]
 pub struct Parked {
     /// A message that could not be acted upon yet.
-    pub message: Option<Vec<u8>>,
+    pub message: Option<String>,
     /// Bytes behind it.
     pub bytes: Vec<u8>,
     /// Whether the peer has said that nothing more will come.

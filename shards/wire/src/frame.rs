@@ -10,12 +10,9 @@
 //!
 //! Source: RFC 6455, sections 5 to 8.
 
-use std::{io::Cursor, ops::Range};
+use std::{borrow::Cow, ops::Range};
 
-use tungstenite::protocol::frame::{
-    FrameHeader,
-    coding::{CloseCode as PeerCode, Control, Data, OpCode},
-};
+use tungstenite::protocol::frame::coding::CloseCode as PeerCode;
 
 use crate::status::CloseCode;
 
@@ -25,40 +22,30 @@ pub const CONTROL_BYTES_MAX: usize = 125;
 /// The longest header of a client's frame: 2 bytes, 8 of length, 4 of mask.
 const HEADER_BYTES_MAX: usize = 14;
 
-/// What a message holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MessageKind {
-    /// UTF-8, already checked.
-    Text,
+/// In a header's first byte: the last frame of its message.
+const FINAL: u8 = 0x80;
+
+/// In a header's second byte: the payload is masked.
+const MASKED: u8 = 0x80;
+
+/// In a header's second byte: the payload's length, or 126 or 127 where it follows in 2 or 8 bytes.
+const LENGTH: u8 = 0x7f;
+
+/// A whole message: borrowed where it lay whole in the input, owned where it was put together from
+/// several frames or reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message<'a> {
+    /// Text.
+    Text(Cow<'a, str>),
     /// Any bytes.
-    Binary,
-}
-
-/// The payload of a message: borrowed where it lay whole in the input.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Payload<'a> {
-    /// Lies in the input.
-    Borrowed(&'a mut [u8]),
-    /// Was put together from several frames or reads.
-    Owned(Vec<u8>),
-}
-
-impl Payload<'_> {
-    /// The bytes.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
-        match self {
-            Self::Borrowed(bytes) => bytes,
-            Self::Owned(bytes) => bytes,
-        }
-    }
+    Binary(Cow<'a, [u8]>),
 }
 
 /// What a client sent.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Received<'a> {
     /// A whole message.
-    Message(MessageKind, Payload<'a>),
+    Message(Message<'a>),
     /// To be answered with a pong of the same payload.
     Ping(Control125),
     /// An answer to a ping, or a sign of life unasked.
@@ -117,13 +104,19 @@ struct Frame {
     arrived: usize,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Head {
     bytes: usize,
     kind: FrameKind,
     is_final: bool,
     mask: [u8; 4],
     length: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum MessageKind {
+    Text,
+    Binary,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -187,12 +180,11 @@ impl Decoder {
 /// A whole final frame that lies in the input, outside of any fragmented message.
 fn whole(kind: FrameKind, payload: &mut [u8]) -> Result<Received<'_>, CloseCode> {
     match kind {
-        FrameKind::Start(kind) => {
-            if kind == MessageKind::Text && std::str::from_utf8(payload).is_err() {
-                return Err(CloseCode::InvalidUtf8);
-            }
-            Ok(Received::Message(kind, Payload::Borrowed(payload)))
+        FrameKind::Start(MessageKind::Text) => {
+            let text = std::str::from_utf8(payload).map_err(|_| CloseCode::InvalidUtf8)?;
+            Ok(Received::Message(Message::Text(text.into())))
         }
+        FrameKind::Start(MessageKind::Binary) => Ok(Received::Message(Message::Binary((&*payload).into()))),
         FrameKind::Continue => Err(CloseCode::ProtocolError),
         FrameKind::Ping => {
             let mut control = Control125::new();
@@ -241,7 +233,7 @@ impl Partial {
                 self.control.extend(piece);
             } else {
                 self.bytes.extend_from_slice(piece);
-                self.check_text(false)?;
+                self.check_text()?;
             }
             if frame.arrived < frame.head.length {
                 self.frame = Some(frame);
@@ -288,23 +280,28 @@ impl Partial {
             FrameKind::Close => close_code(self.control.as_bytes()).map(|code| Some(Received::Close(code))),
             FrameKind::Start(_) | FrameKind::Continue if !head.is_final => Ok(None),
             FrameKind::Start(_) | FrameKind::Continue => {
-                self.check_text(true)?;
                 self.checked = 0;
-                let kind = self.message.take().expect("a message is begun before it ends");
-                Ok(Some(Received::Message(kind, Payload::Owned(std::mem::take(&mut self.bytes)))))
+                let bytes = std::mem::take(&mut self.bytes);
+                let message = match self.message.take().expect("a message is begun before it ends") {
+                    MessageKind::Text => {
+                        let text = String::from_utf8(bytes).map_err(|_| CloseCode::InvalidUtf8)?;
+                        Message::Text(text.into())
+                    }
+                    MessageKind::Binary => Message::Binary(bytes.into()),
+                };
+                Ok(Some(Received::Message(message)))
             }
         }
     }
 
-    /// Checks the new bytes of a text message; a character may be cut off at their end unless
-    /// the message is `whole`.
-    fn check_text(&mut self, whole: bool) -> Result<(), CloseCode> {
+    /// Checks the new bytes of a text message; a character may be cut off at their end.
+    fn check_text(&mut self) -> Result<(), CloseCode> {
         if self.message != Some(MessageKind::Text) {
             return Ok(());
         }
         match std::str::from_utf8(&self.bytes[self.checked..]) {
             Ok(_) => self.checked = self.bytes.len(),
-            Err(error) if error.error_len().is_none() && !whole => self.checked += error.valid_up_to(),
+            Err(error) if error.error_len().is_none() => self.checked += error.valid_up_to(),
             Err(_) => return Err(CloseCode::InvalidUtf8),
         }
         Ok(())
@@ -312,45 +309,51 @@ impl Partial {
 }
 
 /// Parses and checks the header of a client's frame; `None`: it is not whole yet.
+///
+/// `message` is what is being put together, of which `message_bytes` are there.
 fn parse_head(
     bytes: &[u8],
     message: Option<MessageKind>,
     message_bytes_max: usize,
     message_bytes: usize,
 ) -> Result<Option<Head>, CloseCode> {
-    let mut cursor = Cursor::new(bytes);
-    let Some((header, length)) = FrameHeader::parse(&mut cursor).map_err(|_| CloseCode::ProtocolError)?
-    else {
-        return Ok(None);
-    };
-    let head_bytes = usize::try_from(cursor.position()).expect("a header is short");
-    let kind = match header.opcode {
-        OpCode::Data(Data::Text) => FrameKind::Start(MessageKind::Text),
-        OpCode::Data(Data::Binary) => FrameKind::Start(MessageKind::Binary),
-        OpCode::Data(Data::Continue) => FrameKind::Continue,
-        OpCode::Control(Control::Ping) => FrameKind::Ping,
-        OpCode::Control(Control::Pong) => FrameKind::Pong,
-        OpCode::Control(Control::Close) => FrameKind::Close,
-        OpCode::Data(Data::Reserved(_)) | OpCode::Control(Control::Reserved(_)) => {
-            return Err(CloseCode::ProtocolError);
+    let Some((&[first, second], rest)) = bytes.split_first_chunk() else { return Ok(None) };
+    let (length, is_minimal, rest) = match second & LENGTH {
+        126 => {
+            let Some((length, rest)) = rest.split_first_chunk() else { return Ok(None) };
+            let length = u64::from(u16::from_be_bytes(*length));
+            (length, length >= 126, rest)
         }
+        127 => {
+            let Some((length, rest)) = rest.split_first_chunk() else { return Ok(None) };
+            let length = u64::from_be_bytes(*length);
+            (length, length > u64::from(u16::MAX) && length >> 63 == 0, rest)
+        }
+        length => (u64::from(length), true, rest),
     };
-    let Some(mask) = header.mask else {
+    if second & MASKED == 0 {
         return Err(CloseCode::ProtocolError);
+    }
+    let Some((&mask, rest)) = rest.split_first_chunk() else { return Ok(None) };
+    let is_final = first & FINAL != 0;
+    let kind = match first & !FINAL {
+        0x0 => FrameKind::Continue,
+        0x1 => FrameKind::Start(MessageKind::Text),
+        0x2 => FrameKind::Start(MessageKind::Binary),
+        0x8 => FrameKind::Close,
+        0x9 => FrameKind::Ping,
+        0xa => FrameKind::Pong,
+        // A reserved opcode, or one with a reserved bit.
+        _ => return Err(CloseCode::ProtocolError),
     };
-    let in_order = match kind {
+    let is_in_order = match kind {
         FrameKind::Start(_) => message.is_none(),
         FrameKind::Continue => message.is_some(),
         FrameKind::Ping | FrameKind::Pong | FrameKind::Close => {
-            header.is_final && length <= CONTROL_BYTES_MAX as u64
+            is_final && length <= CONTROL_BYTES_MAX as u64
         }
     };
-    let minimal = match bytes[1] & 0x7f {
-        126 => length >= 126,
-        127 => length > u64::from(u16::MAX) && length >> 63 == 0,
-        _ => true,
-    };
-    if header.rsv1 || header.rsv2 || header.rsv3 || !in_order || !minimal {
+    if !is_in_order || !is_minimal {
         return Err(CloseCode::ProtocolError);
     }
     let room = message_bytes_max.saturating_sub(message_bytes);
@@ -358,7 +361,7 @@ fn parse_head(
         Ok(length) if kind.is_control() || length <= room => length,
         Ok(_) | Err(_) => return Err(CloseCode::TooBig),
     };
-    Ok(Some(Head { bytes: head_bytes, kind, is_final: header.is_final, mask, length }))
+    Ok(Some(Head { bytes: bytes.len() - rest.len(), kind, is_final, mask, length }))
 }
 
 /// The code of a close frame's payload, checked.
@@ -417,15 +420,25 @@ pub enum Opcode {
 
 /// Appends the header of an unmasked frame whose payload of `length` bytes the caller appends next.
 pub fn encode_header(out: &mut Vec<u8>, opcode: Opcode, length: usize) {
-    let opcode = match opcode {
-        Opcode::Text => OpCode::Data(Data::Text),
-        Opcode::Binary => OpCode::Data(Data::Binary),
-        Opcode::Close => OpCode::Control(Control::Close),
-        Opcode::Ping => OpCode::Control(Control::Ping),
-        Opcode::Pong => OpCode::Control(Control::Pong),
-    };
-    let header = FrameHeader { is_final: true, rsv1: false, rsv2: false, rsv3: false, opcode, mask: None };
-    header.format(length as u64, out).expect("writing to memory does not fail");
+    let first = FINAL
+        | match opcode {
+            Opcode::Text => 0x1,
+            Opcode::Binary => 0x2,
+            Opcode::Close => 0x8,
+            Opcode::Ping => 0x9,
+            Opcode::Pong => 0xa,
+        };
+    match length {
+        0..126 => out.extend_from_slice(&[first, length as u8]),
+        126..0x1_0000 => {
+            let [high, low] = (length as u16).to_be_bytes();
+            out.extend_from_slice(&[first, 126, high, low]);
+        }
+        _ => {
+            out.extend_from_slice(&[first, 127]);
+            out.extend_from_slice(&(length as u64).to_be_bytes());
+        }
+    }
 }
 
 /// Appends a whole unmasked frame.

@@ -30,7 +30,8 @@ fn feed(connection: &mut Connection, now: Instant, bytes: &[u8]) -> Vec<String> 
             }
             Event::Http(head) => format!("http {}", head.len()),
             Event::Refused(refusal) => format!("{refusal:?}"),
-            Event::Message(_, payload) => String::from_utf8_lossy(payload.as_bytes()).into_owned(),
+            Event::Message(Message::Text(text)) => text.into_owned(),
+            Event::Message(Message::Binary(bytes)) => format!("{bytes:?}"),
             Event::Closed { broken } => format!("closed, broken {broken}"),
             Event::Finished => "finished".to_owned(),
         });

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use webrocket_wire::{
     CloseCode, MemberData, Reply, classic,
-    frame::MessageKind,
+    frame::Message,
     handshake::Dialect,
     wwfp::{self, Reference},
 };
@@ -55,9 +55,7 @@ impl Shard {
                 break;
             };
             match event {
-                Event::Message(kind, payload) => {
-                    self.browser_message(now, session.slot, kind, payload.as_bytes());
-                }
+                Event::Message(message) => self.browser_message(now, session.slot, &message),
                 Event::Upgrade(upgrade) => self.upgrade(now, session.slot, upgrade),
                 Event::Http(head) => {
                     let session = self.remove_session(session.slot);
@@ -110,30 +108,29 @@ impl Shard {
         self.finish_requests(slot);
     }
 
-    fn browser_message(&mut self, now: Instant, slot: u32, kind: MessageKind, message: &[u8]) {
+    fn browser_message(&mut self, now: Instant, slot: u32, message: &Message<'_>) {
         self.figures.add(Figure::MessagesReceived, 1);
-        if kind == MessageKind::Binary {
+        let Message::Text(text) = message else {
             self.figures.add(Figure::ProtocolErrors, 1);
             return self.close_session(now, slot, CloseCode::Unsupported, &MemberData::default());
-        }
+        };
         if let Some(rate) = &mut self.sessions[slot].rate
-            && !rate.admit(now, message.len())
+            && !rate.admit(now, text.len())
         {
             self.figures.add(Figure::RateLimited, 1);
             return self.close_session(now, slot, CloseCode::PolicyViolation, &MemberData::default());
         }
-        self.request(now, slot, message);
+        self.request(now, slot, text);
     }
 
     /// Carries out a request, or parks its message.
-    fn request(&mut self, now: Instant, slot: u32, message: &[u8]) {
-        let text = std::str::from_utf8(message).expect("the decoder checked that it is UTF-8");
+    fn request(&mut self, now: Instant, slot: u32, text: &str) {
         let done = match self.sessions[slot].dialect {
             Dialect::Classic => self.classic_request(now, slot, text),
             Dialect::Wwfp => self.wwfp_request(now, slot, text),
         };
         if done == Err(Held) {
-            self.sessions[slot].parked.get_or_insert_default().message = Some(message.to_vec());
+            self.sessions[slot].parked.get_or_insert_default().message = Some(text.to_owned());
         }
     }
 

@@ -1,4 +1,10 @@
+use std::io::Cursor;
+
 use proptest::prelude::*;
+use tungstenite::protocol::frame::{
+    FrameHeader,
+    coding::{Control, Data, OpCode},
+};
 
 use super::*;
 
@@ -7,7 +13,8 @@ const MAX: usize = 1 << 20;
 /// What a decoder yields, without borrows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Seen {
-    Message(MessageKind, Vec<u8>),
+    Text(String),
+    Binary(Vec<u8>),
     Ping(Vec<u8>),
     Pong,
     Close(Option<u16>),
@@ -22,8 +29,9 @@ fn decode(pieces: &[Vec<u8>], max: usize) -> Vec<Seen> {
         let mut input = &mut piece[..];
         loop {
             match decoder.next(&mut input, max) {
-                Ok(Some(Received::Message(kind, payload))) => {
-                    seen.push(Seen::Message(kind, payload.as_bytes().to_vec()));
+                Ok(Some(Received::Message(Message::Text(text)))) => seen.push(Seen::Text(text.into_owned())),
+                Ok(Some(Received::Message(Message::Binary(bytes)))) => {
+                    seen.push(Seen::Binary(bytes.into_owned()));
                 }
                 Ok(Some(Received::Ping(payload))) => seen.push(Seen::Ping(payload.as_bytes().to_vec())),
                 Ok(Some(Received::Pong)) => seen.push(Seen::Pong),
@@ -76,13 +84,13 @@ fn one(first: u8, payload: &[u8]) -> Vec<Seen> {
 }
 
 fn text(payload: &str) -> Seen {
-    Seen::Message(MessageKind::Text, payload.as_bytes().to_vec())
+    Seen::Text(payload.to_owned())
 }
 
 #[test]
 fn whole_frames_of_every_kind() {
     assert_eq!(one(0x81, b"hello"), [text("hello")]);
-    assert_eq!(one(0x82, b"\xff"), [Seen::Message(MessageKind::Binary, vec![0xff])]);
+    assert_eq!(one(0x82, b"\xff"), [Seen::Binary(vec![0xff])]);
     assert_eq!(one(0x89, b"p"), [Seen::Ping(b"p".to_vec())]);
     assert_eq!(one(0x8a, b"p"), [Seen::Pong]);
     assert_eq!(one(0x88, b""), [Seen::Close(None)]);
@@ -99,7 +107,7 @@ fn a_whole_frame_leaves_no_buffer() {
     let mut input = &mut bytes[..];
     assert!(matches!(
         decoder.next(&mut input, MAX),
-        Ok(Some(Received::Message(MessageKind::Text, Payload::Borrowed(_))))
+        Ok(Some(Received::Message(Message::Text(Cow::Borrowed("hello")))))
     ));
     assert!(decoder.is_idle());
 }
@@ -204,7 +212,43 @@ fn split(bytes: &[u8], cuts: &[usize]) -> Vec<Vec<u8>> {
     pieces
 }
 
+/// [`parse_head`] outside of any message, as tungstenite reads headers.
+fn read_by_tungstenite(bytes: &[u8]) -> Result<Option<Head>, CloseCode> {
+    let mut cursor = Cursor::new(bytes);
+    let parsed = FrameHeader::parse(&mut cursor).map_err(|_| CloseCode::ProtocolError)?;
+    let Some((header, length)) = parsed else { return Ok(None) };
+    let is_short = header.is_final && length <= 125;
+    let kind = match header.opcode {
+        OpCode::Data(Data::Text) => FrameKind::Start(MessageKind::Text),
+        OpCode::Data(Data::Binary) => FrameKind::Start(MessageKind::Binary),
+        OpCode::Control(Control::Ping) if is_short => FrameKind::Ping,
+        OpCode::Control(Control::Pong) if is_short => FrameKind::Pong,
+        OpCode::Control(Control::Close) if is_short => FrameKind::Close,
+        OpCode::Data(_) | OpCode::Control(_) => return Err(CloseCode::ProtocolError),
+    };
+    let head_bytes = cursor.position() as usize;
+    let is_reserved = header.rsv1 || header.rsv2 || header.rsv3 || length >> 63 == 1;
+    match header.mask {
+        Some(mask) if !is_reserved && header.len(length) == head_bytes => {
+            let length = length as usize;
+            Ok(Some(Head { bytes: head_bytes, kind, is_final: header.is_final, mask, length }))
+        }
+        Some(_) | None => Err(CloseCode::ProtocolError),
+    }
+}
+
 proptest! {
+    #[test]
+    fn headers_mean_what_tungstenite_says(
+        first in prop_oneof![any::<u8>(), Just(0x01), Just(0x81)],
+        second in prop_oneof![any::<u8>(), 0xfcu8..],
+        zeros in 0usize..8,
+        rest in proptest::collection::vec(any::<u8>(), 0..14),
+    ) {
+        let bytes = [vec![first, second], vec![0; zeros], rest].concat();
+        prop_assert_eq!(parse_head(&bytes, None, usize::MAX, 0), read_by_tungstenite(&bytes));
+    }
+
     #[test]
     fn any_split_decodes_alike(
         frames in proptest::collection::vec(frame_strategy(), 1..8),
