@@ -1,8 +1,8 @@
 //! Drives a WebRocket server with thousands of real connections and checks what comes back.
 //!
 //! One thread, one epoll set, plain sockets: see [`engine`]. What is done with the connections is a [`Scenario`]
-//! (`engine::Scenario`), one module each: [`fanout`] measures and verifies deliveries, [`idle`] weighs connections
-//! that do nothing, [`presence`] lets a crowd be joined, [`exchange`] drives the backends' side. The server is started as a child process ([`server`]) or stands elsewhere (`--url`).
+//! (`engine::Scenario`), one module each: [`fanout`] measures and verifies deliveries, [`connect`] times and
+//! weighs connections that do nothing, [`presence`] lets a crowd be joined, [`exchange`] drives the backends' side. The server is started as a child process ([`server`]) or stands elsewhere (`--url`).
 //!
 //! Exit status: 0 when every guarantee held, 1 on a violation, a timeout or a failure, 2 on wrong usage.
 //!
@@ -11,6 +11,7 @@
 mod announced;
 mod broadcast;
 mod clock;
+mod connect;
 mod connection;
 mod contest;
 mod control;
@@ -22,7 +23,6 @@ mod fanout;
 mod floor;
 mod frames;
 mod handshake;
-mod idle;
 #[cfg(test)]
 mod mock;
 mod order;
@@ -33,6 +33,7 @@ mod progress;
 mod report;
 mod rivals;
 mod server;
+mod subscription;
 mod target;
 
 use std::process::ExitCode;
@@ -55,7 +56,8 @@ struct CommandLine {
 #[derive(Subcommand)]
 enum ScenarioCommand {
     Fanout(fanout::Options),
-    Idle(idle::Options),
+    #[command(alias = "idle")]
+    Connect(connect::Options),
     Presence(presence::Options),
     Trigger(exchange::TriggerOptions),
     Request(exchange::RequestOptions),
@@ -69,9 +71,7 @@ enum ScenarioCommand {
 fn main() -> ExitCode {
     let outcome = match CommandLine::parse().scenario {
         ScenarioCommand::Fanout(options) => options.output.tell(|| fanout::run(&options)),
-        ScenarioCommand::Idle(options) => {
-            idle::run(&options).map(|report| println!("{}", report.render(options.json)))
-        }
+        ScenarioCommand::Connect(options) => options.output.tell(|| connect::run(&options)),
         ScenarioCommand::Presence(options) => options.output.tell(|| presence::run(&options)),
         ScenarioCommand::Trigger(options) => options.pair.output.tell(|| exchange::run_trigger(&options)),
         ScenarioCommand::Request(options) => options.pair.output.tell(|| exchange::run_request(&options)),

@@ -31,6 +31,9 @@ pub(crate) enum Sabotage {
     /// The victim is closed with 4008 at its 20th delivery.
     CloseSlow,
     RefuseSubscriptions,
+    SwallowSubscriptions,
+    /// Each subscription is answered twice.
+    AnswerTwice,
     /// A connection that was closed is never ended, nor is its socket closed.
     KeepClosed,
 }
@@ -154,7 +157,15 @@ impl Broker {
                 return self.peer(number).send(r#"{"err":"ACCESS_DENIED"}"#.into());
             }
             self.peer(number).channel = Some(channel.to_owned());
-            return self.peer(number).send(format!(r#"{{"subscribed":"{channel}"}}"#).into());
+            let answers = match self.sabotage {
+                Sabotage::SwallowSubscriptions => 0,
+                Sabotage::AnswerTwice => 2,
+                _ => 1,
+            };
+            for _ in 0..answers {
+                self.peer(number).send(format!(r#"{{"subscribed":"{channel}"}}"#).into());
+            }
+            return;
         }
         let broadcast = &request["broadcast"];
         let channel = broadcast["channel"].as_str().expect("a broadcast").to_owned();

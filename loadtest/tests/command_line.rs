@@ -62,27 +62,48 @@ fn a_timeout_is_a_sentence_and_exit_status_1() {
 }
 
 #[test]
-fn idle_is_told_as_text() {
-    let mock = Mock::start(Sabotage::None);
-    let url = mock.url();
-    let arguments = ["idle", "--url", &url, "--connections", "30", "--warm-up", "5", "--channels", "4"];
-    let output = webrocket_loadtest(&arguments);
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    assert!(text(&output.stdout).contains("30 connections with one of 4 channels each"));
-    assert_eq!(mock.closed_cleanly(), 5);
+fn connect_is_told_as_text_under_its_old_name_too() {
+    for name in ["connect", "idle"] {
+        let mock = Mock::start(Sabotage::None);
+        let url = mock.url();
+        let mut arguments = vec![name, "--url", &url, "--dialect", "classic", "--connections", "30"];
+        arguments.extend(["--warm-up", "5", "--channels", "4"]);
+        let output = webrocket_loadtest(&arguments);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        assert!(text(&output.stdout).contains("27 connections with one of 4 channels each"));
+        assert_eq!(mock.closed_cleanly(), 5);
+    }
+}
+
+#[test]
+fn a_wrong_answer_to_a_subscription_is_a_sentence_and_exit_status_1() {
+    let faults = [
+        (Sabotage::RefuseSubscriptions, "was answered {\"err\":\"ACCESS_DENIED\"}"),
+        (Sabotage::SwallowSubscriptions, "no progress for 1 s"),
+        (Sabotage::AnswerTwice, "which waits for nothing, received"),
+    ];
+    for (sabotage, said) in faults {
+        let mock = Mock::start(sabotage);
+        let url = mock.url();
+        let mut arguments = vec!["connect", "--url", &url, "--dialect", "classic", "--patience", "1"];
+        arguments.extend(["--connections", "30"]);
+        let output = webrocket_loadtest(&arguments);
+        assert_eq!(output.status.code(), Some(1), "{sabotage:?}");
+        assert!(text(&output.stderr).contains(said), "{sabotage:?}: {}", text(&output.stderr));
+    }
 }
 
 #[test]
 fn wrong_usage_is_exit_status_2() {
     assert_eq!(webrocket_loadtest(&["fanout", "--publishers", "0"]).status.code(), Some(2));
     assert_eq!(webrocket_loadtest(&["fanout", "--url", "wss://127.0.0.1/demo"]).status.code(), Some(2));
-    let contradiction = ["idle", "--url", "ws://127.0.0.1/demo", "--shards", "2"];
+    let contradiction = ["connect", "--url", "ws://127.0.0.1/demo", "--shards", "2"];
     assert_eq!(webrocket_loadtest(&contradiction).status.code(), Some(2));
 }
 
 #[test]
 fn too_many_connections_are_told_before_anything_starts() {
-    let output = webrocket_loadtest(&["idle", "--connections", "4000000000"]);
+    let output = webrocket_loadtest(&["connect", "--connections", "4000000000"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("file descriptors"), "{}", text(&output.stderr));
 }
