@@ -41,6 +41,22 @@ impl Control {
         Ok(Self { agent: config.into(), url, cookie: cookie.trim().to_owned() })
     }
 
+    /// Makes sure that the target's vhost may have so many channels.
+    pub(crate) fn allow_channels(&self, target: &Target, count: usize) -> anyhow::Result<()> {
+        let path = format!("{}/settings", vhost(target));
+        let most = self.get(&path)?["channels_max"].as_u64().context("a vhost has a limit of channels")?;
+        if most >= count as u64 {
+            return Ok(());
+        }
+        let url = format!("{}{path}", self.url);
+        let request = self.agent.patch(&url).header("x-webrocket-cookie", &self.cookie);
+        let response = request.send_json(json!({ "channels_max": count }));
+        match response.with_context(|| format!("cannot ask {url}"))?.status().as_u16() {
+            200..300 => Ok(()),
+            status => bail!("{count} channels are not allowed: {status}"),
+        }
+    }
+
     /// Opens a channel of the target's vhost; it may be open already.
     pub(crate) fn open_channel(&self, target: &Target, name: &str) -> anyhow::Result<()> {
         match self.post(&format!("{}/channels", vhost(target)), &json!({ "name": name }))? {

@@ -28,6 +28,8 @@ const START_MAX: Duration = Duration::from_secs(20);
 const STOP_MAX: Duration = Duration::from_secs(20);
 /// How many of its last noteworthy log lines are kept, to be told when the run fails.
 const LINES_MAX: usize = 20;
+/// How many channels the server may have made itself.
+const OTHER_CHANNELS: usize = 100;
 /// The vhost that `--dev` makes: anonymous sessions may READ and WRITE.
 const VHOST: &str = "/demo";
 const SERVER_BINARY: &str = "webrocket-server";
@@ -158,6 +160,7 @@ impl Subject {
             return Ok(());
         }
         let control = self.control()?;
+        control.allow_channels(&self.target, names.len() + OTHER_CHANNELS)?;
         names.iter().try_for_each(|name| control.open_channel(&self.target, name))
     }
 

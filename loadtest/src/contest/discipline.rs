@@ -6,7 +6,7 @@ use anyhow::Context;
 
 use super::Options;
 use super::contestant::{Contestant, Running};
-use super::results::Found;
+use super::results::{Column, Found};
 use crate::dialect::Dialect;
 use crate::engine::Engine;
 use crate::fanout::{Amount, Fanout, Load, Plan, measure, subscribe};
@@ -52,7 +52,7 @@ enum Field {
     All(Work),
     /// WebRocket alone: with so many shards in the same work, compared with the first.
     Shards(Work, Vec<u32>),
-    /// WebRocket alone, in different works, compared with the first.
+    /// The floor and WebRocket, each in different works, compared with what it did in the first.
     Works(Vec<(String, Work)>),
 }
 
@@ -61,6 +61,8 @@ struct Entry {
     label: String,
     contestant: Contestant,
     work: Work,
+    /// Which entry it is compared with.
+    reference: usize,
 }
 
 /// All disciplines, in the order of the table.
@@ -97,11 +99,12 @@ pub(super) fn all() -> Vec<Discipline> {
         ),
         alone(
             "channels",
-            "1 subscriber each, 16 in flight, by channels: CPU per publish",
+            // Fewer in flight than channels: no two broadcasts share a send.
+            "1 subscriber each, 8 in flight, by channels: CPU per publish",
             Field::Works(
                 [10, 100, 1000, 10_000]
                     .iter()
-                    .map(|channels| (format!("{channels} channels"), deliver(*channels, 1, 16)))
+                    .map(|channels| (format!("{channels} channels"), deliver(*channels, 1, 8)))
                     .collect(),
             ),
         ),
@@ -153,7 +156,11 @@ impl Discipline {
             title: self.title.clone(),
             unit,
             better,
-            columns: entries.into_iter().map(|entry| entry.label).zip(rounds).collect(),
+            columns: entries
+                .into_iter()
+                .zip(rounds)
+                .map(|(Entry { label, reference, .. }, values)| Column { label, values, reference })
+                .collect(),
         })
     }
 
@@ -167,6 +174,7 @@ impl Discipline {
                     label: contestant.name().to_owned(),
                     contestant: contestant.clone(),
                     work: *work,
+                    reference: 0,
                 })
                 .collect(),
             Field::Shards(work, shards) => shards
@@ -175,11 +183,19 @@ impl Discipline {
                     label: format!("{shards} shard{}", if *shards == 1 { "" } else { "s" }),
                     contestant: webrocket(*shards),
                     work: *work,
+                    reference: 0,
                 })
                 .collect(),
             Field::Works(works) => works
                 .iter()
-                .map(|(label, work)| Entry { label: label.clone(), contestant: webrocket(1), work: *work })
+                .flat_map(|work| [(Contestant::floor(), work), (webrocket(1), work)])
+                .enumerate()
+                .map(|(index, (contestant, (label, work)))| Entry {
+                    label: format!("{}, {label}", contestant.name()),
+                    contestant,
+                    work: *work,
+                    reference: index % 2,
+                })
                 .collect(),
         }
     }

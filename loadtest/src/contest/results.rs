@@ -2,21 +2,31 @@
 
 use crate::report::{Better, Findings, ServerReport, Table, median};
 
-/// What a discipline has found: the first column is what the others are compared with.
+/// What a discipline has found.
 pub(super) struct Found {
     pub(super) name: String,
     pub(super) title: String,
     pub(super) unit: &'static str,
     pub(super) better: Better,
-    /// Label, and the values of the rounds.
-    pub(super) columns: Vec<(String, Vec<f64>)>,
+    pub(super) columns: Vec<Column>,
+}
+
+/// What one server has done in it.
+pub(super) struct Column {
+    pub(super) label: String,
+    /// The values of the rounds.
+    pub(super) values: Vec<f64>,
+    /// Which column it is compared with; itself, if with none.
+    pub(super) reference: usize,
 }
 
 impl Found {
-    /// The ratios of a column to the first, round by round.
-    fn ratios(&self, column: usize) -> Vec<f64> {
-        let (_, floor) = &self.columns[0];
-        self.columns[column].1.iter().zip(floor).map(|(value, floor)| value / floor).collect()
+    /// The ratios of a column to the one that it is compared with, round by round; none if there is none.
+    fn ratios(&self, index: usize) -> Option<Vec<f64>> {
+        let column = &self.columns[index];
+        let reference = &self.columns[column.reference].values;
+        let ratios = column.values.iter().zip(reference).map(|(value, reference)| value / reference);
+        (column.reference != index).then(|| ratios.collect())
     }
 
     /// One line, for who waits.
@@ -26,12 +36,9 @@ impl Found {
     }
 
     fn column(&self, column: usize) -> String {
-        let (label, values) = &self.columns[column];
+        let Column { label, values, .. } = &self.columns[column];
         let value = format!("{label} {}", number(median(values), self.unit));
-        if column == 0 {
-            return value;
-        }
-        let ratios = self.ratios(column);
+        let Some(ratios) = self.ratios(column) else { return value };
         let (least, most) = bounds(&ratios);
         format!("{value} = {:.3} ({least:.3} to {most:.3})", median(&ratios))
     }
@@ -59,11 +66,12 @@ impl Results {
         let mut findings = Findings::new("peers", server);
         findings.setting("rounds", self.rounds).setting("seconds", self.seconds);
         for found in &self.found {
-            for (column, (label, values)) in found.columns.iter().enumerate() {
-                let name = format!("{}_{}", found.name, label.replace([' ', '-'], "_"));
-                findings.rounds(&name, values, found.unit, found.better);
-                if column > 0 {
-                    findings.rounds(&format!("{name}_ratio"), &found.ratios(column), "", found.better);
+            for (index, column) in found.columns.iter().enumerate() {
+                let name =
+                    format!("{}_{}", found.name, column.label.replace(", ", "_").replace([' ', '-'], "_"));
+                findings.rounds(&name, &column.values, found.unit, found.better);
+                if let Some(ratios) = found.ratios(index) {
+                    findings.rounds(&format!("{name}_ratio"), &ratios, "", found.better);
                 }
             }
         }
@@ -75,18 +83,20 @@ impl Results {
     fn table(&self) -> Table {
         let mut table = Table::new(["work", "server", "median", "of the rounds", "ratio", "of the rounds"]);
         for found in &self.found {
-            for (column, (label, values)) in found.columns.iter().enumerate() {
-                let title = if column == 0 { found.title.as_str() } else { "" };
+            for (index, Column { label, values, .. }) in found.columns.iter().enumerate() {
+                let title = if index == 0 { found.title.as_str() } else { "" };
                 let (least, most) = bounds(values);
-                let ratios = found.ratios(column);
-                let (low, high) = bounds(&ratios);
+                let ratios = found.ratios(index).map(|ratios| (median(&ratios), bounds(&ratios)));
+                let (ratio, spread) = ratios.map_or_else(Default::default, |(ratio, (least, most))| {
+                    (format!("{ratio:.3}"), format!("{least:.3} to {most:.3}"))
+                });
                 table.row(vec![
                     title.to_owned(),
                     label.clone(),
                     number(median(values), found.unit),
                     format!("{} to {}", number(least, ""), number(most, "")),
-                    format!("{:.3}", median(&ratios)),
-                    format!("{low:.3} to {high:.3}"),
+                    ratio,
+                    spread,
                 ]);
             }
         }
@@ -124,15 +134,16 @@ mod tests {
             unit: "ns",
             better: Better::Less,
             columns: vec![
-                ("floor".to_owned(), vec![100.0, 200.0, 300.0]),
-                ("we".to_owned(), vec![110.0, 210.0, 300.0]),
+                Column { label: "floor".to_owned(), values: vec![100.0, 200.0, 300.0], reference: 0 },
+                Column { label: "we".to_owned(), values: vec![110.0, 210.0, 300.0], reference: 0 },
             ],
         }
     }
 
     #[test]
     fn ratios_are_of_rounds_and_then_of_medians() {
-        assert_eq!(median(&found().ratios(1)), 1.05);
+        assert_eq!(found().ratios(1).map(|ratios| median(&ratios)), Some(1.05));
+        assert_eq!(found().ratios(0), None);
         assert_eq!(found().line(), "work: floor 200 ns; we 210 ns = 1.050 (1.000 to 1.100)");
     }
 
@@ -142,7 +153,7 @@ mod tests {
         results.add(found());
         let markdown = results.table().markdown();
         let words: Vec<&str> = markdown.lines().nth(2).expect("a row").split_whitespace().collect();
-        assert_eq!(words.join(" "), "| work | floor | 200 ns | 100 to 300 | 1.000 | 1.000 to 1.000 |");
+        assert_eq!(words.join(" "), "| work | floor | 200 ns | 100 to 300 | | |");
         let findings = results.findings();
         assert_eq!(findings.figures["1x1_we"].value, 210.0);
         assert_eq!(findings.figures["1x1_we_ratio"].value, 1.05);

@@ -28,7 +28,7 @@ fn options(mock: &Mock) -> Options {
 /// The sentence that a run against a server with this fault ends with.
 fn failure(sabotage: Sabotage) -> String {
     let mock = Mock::start(sabotage);
-    let error = run(&options(&mock)).err().expect("the fault is noticed");
+    let error = run(&options(&mock)).expect_err("the fault is noticed");
     format!("{error:#}")
 }
 
@@ -138,7 +138,7 @@ fn no_server_is_told() {
     let mock = Mock::start(Sabotage::None);
     let options = options(&mock);
     drop(mock);
-    let text = format!("{:#}", run(&options).err().expect("nobody listens"));
+    let text = format!("{:#}", run(&options).expect_err("nobody listens"));
     assert!(text.contains("cannot reach ws://127.0.0.1:"), "{text}");
 }
 
