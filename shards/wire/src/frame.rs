@@ -181,7 +181,7 @@ impl Decoder {
 fn whole(kind: FrameKind, payload: &mut [u8]) -> Result<Received<'_>, CloseCode> {
     match kind {
         FrameKind::Start(MessageKind::Text) => {
-            let text = std::str::from_utf8(payload).map_err(|_| CloseCode::InvalidUtf8)?;
+            let text = simdutf8::basic::from_utf8(payload).map_err(|_| CloseCode::InvalidUtf8)?;
             Ok(Received::Message(Message::Text(text.into())))
         }
         FrameKind::Start(MessageKind::Binary) => Ok(Received::Message(Message::Binary((&*payload).into()))),
@@ -389,16 +389,13 @@ fn take<'a>(input: &mut &'a mut [u8], count: usize) -> &'a mut [u8] {
 
 /// Unmasks `bytes`, which begin `offset` bytes into the payload.
 fn unmask(bytes: &mut [u8], mask: [u8; 4], offset: usize) {
-    let mut turned = mask;
-    turned.rotate_left(offset % 4);
-    let word = u32::from_ne_bytes(turned);
-    let wide = u64::from(word) | u64::from(word) << 32;
-    let mut chunks = bytes.chunks_exact_mut(8);
-    for chunk in &mut chunks {
-        let value = u64::from_ne_bytes(chunk.try_into().expect("8 bytes")) ^ wide;
-        chunk.copy_from_slice(&value.to_ne_bytes());
+    let mut key = mask;
+    key.rotate_left(offset % 4);
+    let (words, rest) = bytes.as_chunks_mut::<4>();
+    for word in words {
+        *word = (u32::from_ne_bytes(*word) ^ u32::from_ne_bytes(key)).to_ne_bytes();
     }
-    for (byte, key) in chunks.into_remainder().iter_mut().zip(turned.iter().cycle()) {
+    for (byte, key) in rest.iter_mut().zip(key) {
         *byte ^= key;
     }
 }
