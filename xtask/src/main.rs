@@ -1,13 +1,14 @@
 //! The project's own commands: `cargo xtask test` is the whole gate, on a fresh machine too.
 //!
 //! [`stages`] says what is checked and in which order, [`sanitize`] looks at memory too,
-//! [`instructions`] counts what the hot path takes, [`install`] brings what a machine lacks for it and
-//! [`peers`] the servers that the load test compares WebRocket with.
+//! [`instructions`] counts what the hot path takes, [`performance`] compares it with other servers, [`install`] brings
+//! what a machine lacks for all that and [`peers`] the other servers.
 //! Nothing here knows what a test is about.
 
 mod install;
 mod instructions;
 mod peers;
+mod performance;
 mod sanitize;
 mod shell;
 mod stages;
@@ -36,6 +37,12 @@ enum Command {
     Instructions(instructions::Counting),
     /// Install the servers that `webrocket-loadtest peers` compares WebRocket with, as far as they can be had
     Peers,
+    /// Measure the table of docs/performance.md: install the peers, build, compare; some 20 minutes on a quiet machine
+    Performance {
+        /// What `webrocket-loadtest peers` takes: --rounds, --disciplines, --html, …
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -44,6 +51,7 @@ fn main() -> ExitCode {
         Command::Sanitize { only } => sanitize::sanitize(only.as_deref()),
         Command::Instructions(asked) => instructions::instructions(&asked),
         Command::Peers => peers::peers(),
+        Command::Performance { arguments } => performance::performance(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
