@@ -66,6 +66,11 @@ impl Contestant {
         }
     }
 
+    /// Whether it is a server of others.
+    pub(super) fn is_rival(&self) -> bool {
+        matches!(self.sort, Sort::Rival(_))
+    }
+
     pub(super) fn is_floor(&self) -> bool {
         matches!(self.sort, Sort::Floor)
     }

@@ -26,7 +26,7 @@ const REST: Duration = Duration::from_secs(2);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Work {
     /// Broadcast; taken is the processor time for a delivery.
-    Deliver { channels: u32, subscribers: u32, in_flight: u32 },
+    Deliver { channels: u32, subscribers: u32, publishers: u32, in_flight: u32 },
     /// Broadcast at a rate; taken is the 99th percentile of the latency.
     DeliverAtRate { subscribers: u32, rate: u32 },
     /// Connect and subscribe; taken is how many do in a second.
@@ -67,7 +67,9 @@ struct Entry {
 
 /// All disciplines, in the order of the table.
 pub(super) fn all() -> Vec<Discipline> {
-    let deliver = |channels, subscribers, in_flight| Work::Deliver { channels, subscribers, in_flight };
+    let deliver =
+        |channels, subscribers, in_flight| Work::Deliver { channels, subscribers, publishers: 1, in_flight };
+    let sixteen_publishers = Work::Deliver { channels: 1, subscribers: 1000, publishers: 16, in_flight: 16 };
     let each = |name: &str, title: &str, work| Discipline {
         name: name.to_owned(),
         title: title.to_owned(),
@@ -82,6 +84,11 @@ pub(super) fn all() -> Vec<Discipline> {
     vec![
         each("1x1000_1", "1 channel × 1000, 1 in flight: CPU per delivery", deliver(1, 1000, 1)),
         each("1x1000_16", "1 × 1000, 16 in flight: CPU per delivery", deliver(1, 1000, 16)),
+        each(
+            "1x1000_of_16",
+            "1 × 1000, 16 publishers with 1 in flight each: CPU per delivery",
+            sixteen_publishers,
+        ),
         each("1x5000_4", "1 × 5000, 4 in flight: CPU per delivery", deliver(1, 5000, 4)),
         each("1000x5_64", "1000 × 5, 64 in flight: CPU per delivery", deliver(1000, 5, 64)),
         each("connect", "connect + subscribe, per second", Work::Connect { connections: 5000 }),
@@ -127,7 +134,7 @@ impl Discipline {
     /// Lets all who take part in it have their rounds.
     pub(super) fn run(&self, contestants: &[Contestant], options: &Options) -> anyhow::Result<Found> {
         let entries = self.entries(contestants, options);
-        let mut rounds = vec![Vec::new(); entries.len()];
+        let mut columns: Vec<Column> = entries.iter().map(Entry::column).collect();
         let mut running: Vec<Option<Running>> = Vec::new();
         for entry in &entries {
             let is_fresh = entry.work.wants_fresh_server();
@@ -136,7 +143,10 @@ impl Discipline {
         for round in 0..options.rounds as usize {
             for turn in 0..entries.len() {
                 let index = (round + turn) % entries.len();
-                let entry = &entries[index];
+                let (entry, column) = (&entries[index], &mut columns[index]);
+                if column.failure.is_some() {
+                    continue;
+                }
                 let value = match &running[index] {
                     Some(running) => entry.round(running, options),
                     None => {
@@ -146,22 +156,17 @@ impl Discipline {
                         value
                     }
                 };
-                rounds[index].push(value.with_context(|| format!("{}: {}", self.title, entry.label))?);
+                match value {
+                    Ok(value) => column.values.push(value),
+                    // What others do not promise is told, and no reason to give up.
+                    Err(error) if entry.contestant.is_rival() => column.failure = Some(format!("{error:#}")),
+                    Err(error) => return Err(error.context(format!("{}: {}", self.title, entry.label))),
+                }
             }
         }
         running.into_iter().flatten().try_for_each(Running::end)?;
         let (unit, better) = entries.first().map_or(("", Better::Neither), |entry| entry.work.unit());
-        Ok(Found {
-            name: self.name.clone(),
-            title: self.title.clone(),
-            unit,
-            better,
-            columns: entries
-                .into_iter()
-                .zip(rounds)
-                .map(|(Entry { label, reference, .. }, values)| Column { label, values, reference })
-                .collect(),
-        })
+        Ok(Found { name: self.name.clone(), title: self.title.clone(), unit, better, columns })
     }
 
     fn entries(&self, contestants: &[Contestant], options: &Options) -> Vec<Entry> {
@@ -203,15 +208,15 @@ impl Discipline {
 
 impl Work {
     fn plan(self, dialect: Dialect) -> Plan {
-        let (channels, subscribers, load) = match self {
-            Self::Deliver { channels, subscribers, in_flight } => {
-                (channels, subscribers, Load::InFlight(in_flight))
+        let (channels, subscribers, publishers, load) = match self {
+            Self::Deliver { channels, subscribers, publishers, in_flight } => {
+                (channels, subscribers, publishers, Load::InFlight(in_flight))
             }
-            Self::DeliverAtRate { subscribers, rate } => (1, subscribers, Load::Rate(rate)),
-            Self::Connect { connections } => (1, connections, Load::InFlight(1)),
-            Self::Hold { connections } => (100, connections / 100, Load::InFlight(1)),
+            Self::DeliverAtRate { subscribers, rate } => (1, subscribers, 1, Load::Rate(rate)),
+            Self::Connect { connections } => (1, connections, 1, Load::InFlight(1)),
+            Self::Hold { connections } => (100, connections / 100, 1, Load::InFlight(1)),
         };
-        Plan { dialect, channels, subscribers, publishers: 1, load, payload_bytes: PAYLOAD_BYTES }
+        Plan { dialect, channels, subscribers, publishers, load, payload_bytes: PAYLOAD_BYTES }
     }
 
     fn connections(self) -> u32 {
@@ -235,6 +240,11 @@ impl Work {
 }
 
 impl Entry {
+    /// Its column, still empty.
+    fn column(&self) -> Column {
+        Column { label: self.label.clone(), values: Vec::new(), reference: self.reference, failure: None }
+    }
+
     fn plan(&self) -> Plan {
         self.work.plan(self.contestant.dialect())
     }

@@ -18,6 +18,8 @@ pub(super) struct Column {
     pub(super) values: Vec<f64>,
     /// Which column it is compared with; itself, if with none.
     pub(super) reference: usize,
+    /// Why there are no more rounds.
+    pub(super) failure: Option<String>,
 }
 
 impl Found {
@@ -26,7 +28,7 @@ impl Found {
         let column = &self.columns[index];
         let reference = &self.columns[column.reference].values;
         let ratios = column.values.iter().zip(reference).map(|(value, reference)| value / reference);
-        (column.reference != index).then(|| ratios.collect())
+        (column.reference != index && column.failure.is_none()).then(|| ratios.collect())
     }
 
     /// One line, for who waits.
@@ -36,7 +38,10 @@ impl Found {
     }
 
     fn column(&self, column: usize) -> String {
-        let Column { label, values, .. } = &self.columns[column];
+        let Column { label, values, failure, .. } = &self.columns[column];
+        if let Some(failure) = failure {
+            return format!("{label} failed: {failure}");
+        }
         let value = format!("{label} {}", number(median(values), self.unit));
         let Some(ratios) = self.ratios(column) else { return value };
         let (least, most) = bounds(&ratios);
@@ -69,7 +74,9 @@ impl Results {
             for (index, column) in found.columns.iter().enumerate() {
                 let name =
                     format!("{}_{}", found.name, column.label.replace(", ", "_").replace([' ', '-'], "_"));
-                findings.rounds(&name, &column.values, found.unit, found.better);
+                if column.failure.is_none() {
+                    findings.rounds(&name, &column.values, found.unit, found.better);
+                }
                 if let Some(ratios) = found.ratios(index) {
                     findings.rounds(&format!("{name}_ratio"), &ratios, "", found.better);
                 }
@@ -83,8 +90,13 @@ impl Results {
     fn table(&self) -> Table {
         let mut table = Table::new(["work", "server", "median", "of the rounds", "ratio", "of the rounds"]);
         for found in &self.found {
-            for (index, Column { label, values, .. }) in found.columns.iter().enumerate() {
+            for (index, Column { label, values, failure, .. }) in found.columns.iter().enumerate() {
                 let title = if index == 0 { found.title.as_str() } else { "" };
+                if let Some(failure) = failure {
+                    let row = [title, label, &format!("failed: {failure}"), "", "", ""];
+                    table.row(row.map(str::to_owned).to_vec());
+                    continue;
+                }
                 let (least, most) = bounds(values);
                 let ratios = found.ratios(index).map(|ratios| (median(&ratios), bounds(&ratios)));
                 let (ratio, spread) = ratios.map_or_else(Default::default, |(ratio, (least, most))| {
@@ -134,8 +146,18 @@ mod tests {
             unit: "ns",
             better: Better::Less,
             columns: vec![
-                Column { label: "floor".to_owned(), values: vec![100.0, 200.0, 300.0], reference: 0 },
-                Column { label: "we".to_owned(), values: vec![110.0, 210.0, 300.0], reference: 0 },
+                Column {
+                    label: "floor".to_owned(),
+                    values: vec![100.0, 200.0, 300.0],
+                    reference: 0,
+                    failure: None,
+                },
+                Column {
+                    label: "we".to_owned(),
+                    values: vec![110.0, 210.0, 300.0],
+                    reference: 0,
+                    failure: None,
+                },
             ],
         }
     }
@@ -145,6 +167,17 @@ mod tests {
         assert_eq!(found().ratios(1).map(|ratios| median(&ratios)), Some(1.05));
         assert_eq!(found().ratios(0), None);
         assert_eq!(found().line(), "work: floor 200 ns; we 210 ns = 1.050 (1.000 to 1.100)");
+    }
+
+    #[test]
+    fn a_server_that_fails_is_told_and_has_no_figures() {
+        let mut found = found();
+        found.columns[1].failure = Some("a double".to_owned());
+        assert_eq!(found.line(), "work: floor 200 ns; we failed: a double");
+        let mut results = Results::new(3, 1);
+        results.add(found);
+        assert!(results.table().markdown().contains("failed: a double"));
+        assert!(!results.findings().figures.contains_key("1x1_we"));
     }
 
     #[test]
