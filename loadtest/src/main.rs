@@ -2,7 +2,9 @@
 //!
 //! One thread, one epoll set, plain sockets: see [`engine`]. What is done with the connections is a [`Scenario`]
 //! (`engine::Scenario`), one module each: [`fanout`] measures and verifies deliveries, [`connect`] times and
-//! weighs connections that do nothing, [`presence`] lets a crowd be joined, [`exchange`] drives the backends' side. The server is started as a child process ([`server`]) or stands elsewhere (`--url`).
+//! weighs connections that do nothing, [`churn`] lets connections come and go under load and [`soak`] does so for
+//! hours, [`presence`] lets a crowd be joined, [`exchange`] drives the backends' side. The server is started as a
+//! child process ([`server`]) or stands elsewhere (`--url`).
 //!
 //! Exit status: 0 when every guarantee held, 1 on a violation, a timeout or a failure, 2 on wrong usage.
 //!
@@ -10,6 +12,7 @@
 
 mod announced;
 mod broadcast;
+mod churn;
 mod clock;
 mod connect;
 mod connection;
@@ -23,18 +26,23 @@ mod fanout;
 mod floor;
 mod frames;
 mod handshake;
+mod membership;
 #[cfg(test)]
 mod mock;
 mod order;
+mod pace;
 mod placement;
+mod population;
 mod presence;
 mod process;
 mod progress;
 mod report;
 mod rivals;
 mod server;
+mod soak;
 mod subscription;
 mod target;
+mod trend;
 
 use std::process::ExitCode;
 
@@ -58,6 +66,8 @@ enum ScenarioCommand {
     Fanout(fanout::Options),
     #[command(alias = "idle")]
     Connect(connect::Options),
+    Churn(churn::Options),
+    Soak(soak::Options),
     Presence(presence::Options),
     Trigger(exchange::TriggerOptions),
     Request(exchange::RequestOptions),
@@ -72,6 +82,8 @@ fn main() -> ExitCode {
     let outcome = match CommandLine::parse().scenario {
         ScenarioCommand::Fanout(options) => options.output.tell(|| fanout::run(&options)),
         ScenarioCommand::Connect(options) => options.output.tell(|| connect::run(&options)),
+        ScenarioCommand::Churn(options) => options.population.output.tell(|| churn::run(&options)),
+        ScenarioCommand::Soak(options) => options.population.output.tell(|| soak::run(&options)),
         ScenarioCommand::Presence(options) => options.output.tell(|| presence::run(&options)),
         ScenarioCommand::Trigger(options) => options.pair.output.tell(|| exchange::run_trigger(&options)),
         ScenarioCommand::Request(options) => options.pair.output.tell(|| exchange::run_request(&options)),

@@ -34,6 +34,14 @@ pub(crate) enum Sabotage {
     SwallowSubscriptions,
     /// Each subscription is answered twice.
     AnswerTwice,
+    /// Connections from this one on (in the order of accepting, from 0) do not receive their first delivery.
+    LoseFirst {
+        from: usize,
+    },
+    /// Connections from this one on receive, once subscribed, the last delivery before that again.
+    Replay {
+        from: usize,
+    },
     /// A connection that was closed is never ended, nor is its socket closed.
     KeepClosed,
 }
@@ -58,7 +66,7 @@ impl Mock {
         let (stopped, closed) = (stop.clone(), closed_cleanly.clone());
         let thread = thread::spawn(move || {
             let (peers, kept) = (BTreeMap::new(), Vec::new());
-            let mut broker = Broker { listener, sabotage, accepted: 0, peers, closed, kept };
+            let mut broker = Broker { listener, sabotage, accepted: 0, peers, closed, last: None, kept };
             while !stopped.load(Ordering::Relaxed) {
                 if !broker.turn() {
                     thread::sleep(Duration::from_micros(200));
@@ -103,6 +111,8 @@ struct Broker {
     /// Those that still stand, by their number in the order of accepting.
     peers: BTreeMap<usize, Peer>,
     closed: Arc<AtomicU32>,
+    /// The last delivery on any channel.
+    last: Option<Utf8Bytes>,
     /// What [`Sabotage::KeepClosed`] keeps.
     kept: Vec<Peer>,
 }
@@ -165,6 +175,12 @@ impl Broker {
             for _ in 0..answers {
                 self.peer(number).send(format!(r#"{{"subscribed":"{channel}"}}"#).into());
             }
+            if let Sabotage::Replay { from } = self.sabotage
+                && number >= from
+                && let Some(last) = self.last.clone()
+            {
+                self.peer(number).send(last);
+            }
             return;
         }
         let broadcast = &request["broadcast"];
@@ -175,9 +191,14 @@ impl Broker {
         let sid = format!("00000000-0000-4000-8000-{number:012x}");
         let delivery: Utf8Bytes =
             format!(r#"{{"{event}":{{{members},"channel":"{channel}","sid":"{sid}"}}}}"#).into();
+        self.last = Some(delivery.clone());
         for (number, peer) in &mut self.peers {
             if !peer.gone && peer.channel.as_deref() == Some(channel.as_str()) {
-                let sabotage = if *number == VICTIM { self.sabotage } else { Sabotage::None };
+                let is_meant = match self.sabotage {
+                    Sabotage::LoseFirst { from } => *number >= from,
+                    _ => *number == VICTIM,
+                };
+                let sabotage = if is_meant { self.sabotage } else { Sabotage::None };
                 peer.deliver(&delivery, sabotage);
             }
         }
@@ -200,6 +221,7 @@ impl Peer {
                 0
             }
             Sabotage::Lose if self.deliveries == FAULT_AT => 0,
+            Sabotage::LoseFirst { .. } if self.deliveries == 1 => 0,
             Sabotage::LoseLast(number) if self.deliveries == number => 0,
             Sabotage::Double if self.deliveries == FAULT_AT => 2,
             Sabotage::DoubleLast(number) if self.deliveries == number => 2,

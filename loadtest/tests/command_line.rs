@@ -2,6 +2,8 @@
 
 #[path = "../src/mock.rs"]
 mod mock;
+#[path = "command_line/population.rs"]
+mod population;
 #[path = "command_line/reports.rs"]
 mod reports;
 

@@ -1,0 +1,137 @@
+use super::*;
+use crate::connection::ConnectionId;
+use crate::engine::{Outbox, Scenario};
+use crate::mock::{Mock, Sabotage};
+
+const TIME: Duration = Duration::from_secs(1);
+const CONNECTIONS: usize = 40;
+const PLAN: Plan = Plan {
+    dialect: Dialect::Classic,
+    connections: CONNECTIONS as u32,
+    channels: 2,
+    publishers: 3,
+    rate: 200.0,
+    leaves: 40.0,
+    abrupt: 0.25,
+    payload_bytes: 128,
+};
+
+fn options(mock: &Mock) -> PopulationOptions {
+    PopulationOptions {
+        server: ServerOptions {
+            url: Some(mock.url().parse().expect("valid")),
+            patience: 1,
+            ..ServerOptions::default()
+        },
+        connections: PLAN.connections,
+        channels: PLAN.channels,
+        publishers: PLAN.publishers,
+        rate: PLAN.rate,
+        leaves: PLAN.leaves,
+        abrupt: PLAN.abrupt,
+        payload_bytes: PLAN.payload_bytes,
+        dialect: PLAN.dialect,
+        output: OutputOptions::default(),
+    }
+}
+
+fn run_with(options: &PopulationOptions) -> anyhow::Result<Findings> {
+    run(options, TIME, |_| {}, |server, outcome| tell("churn", server, outcome))
+}
+
+/// The sentence that a run against a server with this fault ends with.
+fn failure(sabotage: Sabotage) -> String {
+    let mock = Mock::start(sabotage);
+    let error = run_with(&options(&mock)).expect_err("the fault is noticed");
+    format!("{error:#}")
+}
+
+#[test]
+fn a_right_server_passes() {
+    let mock = Mock::start(Sabotage::None);
+    let findings = run_with(&options(&mock)).expect("nothing is wrong");
+    let figure = |name: &str| findings.figures[name].value;
+    let (clean, abrupt) = (figure("left_cleanly"), figure("left_abruptly"));
+    assert!(clean > abrupt && abrupt > 0.0, "{clean} and {abrupt}");
+    assert_eq!(figure("joins"), clean + abrupt, "for each who leaves another comes");
+    assert_eq!(abrupt, ((clean + abrupt) / 4.0).floor(), "the share that was asked for");
+    assert_eq!(f64::from(mock.closed_cleanly()), clean);
+    assert!(figure("deliveries") > figure("broadcasts"));
+    assert!(figure("joining_p99_ms") >= figure("joining_p50_ms"));
+    assert!(!findings.figures.contains_key("server_descriptors"), "nobody said which process it is");
+}
+
+#[test]
+fn canary_faults_towards_one_that_stays_end_the_run() {
+    for sabotage in [Sabotage::Swap, Sabotage::Lose, Sabotage::Double] {
+        let text = failure(sabotage);
+        assert!(text.contains("a double") || text.contains("lost or overtaken"), "{sabotage:?}: {text}");
+    }
+}
+
+#[test]
+fn canary_a_newcomer_that_loses_its_first_delivery_ends_the_run() {
+    let text = failure(Sabotage::LoseFirst { from: CONNECTIONS });
+    assert!(text.contains("after its subscription had been answered"), "{text}");
+}
+
+#[test]
+fn canary_a_newcomer_that_is_told_the_past_ends_the_run() {
+    let text = failure(Sabotage::Replay { from: CONNECTIONS });
+    assert!(text.contains("before it asked to subscribe") || text.contains("nobody broadcast"), "{text}");
+}
+
+#[test]
+fn canary_missing_acknowledgements_end_the_run() {
+    let text = failure(Sabotage::SwallowAcknowledgements);
+    assert!(text.contains("not acknowledged"), "{text}");
+}
+
+#[test]
+fn canary_a_server_that_does_not_close_ends_the_run() {
+    let text = failure(Sabotage::KeepClosed);
+    assert!(text.contains("not closed"), "{text}");
+}
+
+#[test]
+fn canary_a_connection_that_the_server_closes_ends_the_run() {
+    let text = failure(Sabotage::CloseSlow);
+    assert!(text.contains("was closed by the server with code 4008"), "{text}");
+}
+
+#[test]
+fn silence_is_noticed_while_the_run_goes_on() {
+    let (mut population, mut outbox) = (Population::new(PLAN), Outbox::default());
+    for number in 0..PLAN.connections {
+        let connection = ConnectionId(number);
+        population.opened(connection, &mut outbox);
+        let answer = format!(r#"{{"subscribed":"crowd-{}"}}"#, number % PLAN.channels);
+        population.message(connection, answer.as_bytes(), 1, &mut outbox).expect("it is due");
+    }
+    assert!(population.finished(), "all have come");
+    population.live(None, 1_000_000_000);
+    population.tick(1_000_000_000, &mut outbox);
+    let patience = Duration::from_secs(1);
+    population.check(2_000_000_000, patience).expect("a second is not too long");
+    let error = population.check(2_000_000_001, patience).expect_err("more than a second is");
+    assert!(error.to_string().contains("nobody has received within 1 s"), "{error}");
+}
+
+#[test]
+fn too_few_connections_and_streams_are_refused() {
+    let mock = Mock::start(Sabotage::None);
+    let few = PopulationOptions { connections: 5, ..options(&mock) };
+    assert!(run_with(&few).expect_err("six publish").to_string().contains("too few for 6 publishers"));
+    let stream = PopulationOptions { dialect: Dialect::Nats, ..options(&mock) };
+    assert!(run_with(&stream).expect_err("no text").to_string().contains("NATS is not spoken here"));
+}
+
+#[test]
+fn durations_are_read() {
+    assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
+    assert_eq!(duration("10m"), Ok(Duration::from_secs(600)));
+    assert_eq!(duration("2h"), Ok(Duration::from_secs(7200)));
+    for wrong in ["", "5", "0s", "-5s", "two hours"] {
+        assert!(duration(wrong).is_err(), "{wrong}");
+    }
+}
