@@ -107,13 +107,14 @@ impl Contestant {
     }
 }
 
-/// All that this machine has: the floor first, then WebRocket in both dialects.
-pub(super) fn all(binary: Option<&Path>) -> Vec<Contestant> {
+/// All that this machine has: the floor first, then WebRocket in both dialects, and its other build if there is one.
+pub(super) fn all(binary: Option<&Path>, other: Option<&Path>) -> Vec<Contestant> {
     let mut all = vec![
         Contestant::floor(),
         Contestant::webrocket("webrocket", Dialect::Wwfp, 1, binary),
         Contestant::webrocket("webrocket-classic", Dialect::Classic, 1, binary),
     ];
+    all.extend(other.map(|other| Contestant::webrocket("webrocket-other", Dialect::Wwfp, 1, Some(other))));
     for rival in rivals::all() {
         match rival {
             Ok(rival) => all.push(Contestant::rival(rival)),

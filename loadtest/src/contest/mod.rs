@@ -7,12 +7,14 @@ mod contestant;
 mod discipline;
 mod results;
 
+use std::path::PathBuf;
+
 use anyhow::ensure;
 use clap::Args;
 
 use crate::process::raise_descriptor_limit;
 use crate::progress::Standing;
-use crate::report::Findings;
+use crate::report::{Findings, OutputOptions};
 use contestant::Contestant;
 use discipline::{Discipline, all};
 use results::Results;
@@ -41,9 +43,12 @@ pub(crate) struct Options {
     disciplines: Vec<String>,
     /// WebRocket's binary [default: webrocket-server beside this one]
     #[arg(long, value_name = "PATH")]
-    server: Option<std::path::PathBuf>,
+    server: Option<PathBuf>,
+    /// Another build of WebRocket, which takes part as webrocket-other: to see what a change has brought
+    #[arg(long, value_name = "PATH")]
+    other: Option<PathBuf>,
     #[command(flatten)]
-    pub(crate) output: crate::report::OutputOptions,
+    pub(crate) output: OutputOptions,
 }
 
 /// Lets all take part in all disciplines.
@@ -82,7 +87,7 @@ impl Options {
 
 fn contestants(options: &Options) -> anyhow::Result<Vec<Contestant>> {
     let mut there = Vec::new();
-    for contestant in contestant::all(options.server.as_deref()) {
+    for contestant in contestant::all(options.server.as_deref(), options.other.as_deref()) {
         let wanted = options.only.is_empty() || options.only.iter().any(|name| name == contestant.name());
         if wanted || contestant.is_floor() {
             there.push(contestant);
