@@ -12,14 +12,13 @@ use std::{
 };
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use serde_json::value::RawValue;
 use webrocket_state::{
     Directory, Exchange, Settings, ShardId, ShardMessage, Vhost, VhostId,
     exchange::{ExchangeCommand, ExchangeConfig, ExchangeInput, ExchangeOrder, Pass, PeerMessage, TriggerId},
     machine::Party,
     message::{Answer, RequestRef, SessionRef, Ticket},
 };
-use webrocket_wire::{AccessToken, Trigger, trigger::Origin};
+use webrocket_wire::{AccessToken, Data, Json, Trigger, trigger::Origin};
 
 const VHOST: VhostId = VhostId(1);
 const SHARD: ShardId = ShardId(0);
@@ -57,10 +56,10 @@ impl Bench {
             exchange.handle(now, ExchangeInput::Command(command));
         }
         let pass = exchange.authenticate(b"/moon", digits.as_bytes()).expect("that is the token");
-        let raw = |text: &str| RawValue::from_string(text.to_owned()).expect("valid JSON");
         let data = format!(r#"{{"text":"{}"}}"#, "x".repeat(100));
         let origin = Origin { sid: uuid::Uuid::nil(), uid: Some("joe"), channel: None };
-        let trigger = Trigger::new(&raw(r#""message""#), Some(&raw(&data)), origin);
+        let event = Json::parse(r#""message""#).expect("valid JSON");
+        let trigger = Trigger::new(event, Some(Data::parse(&data).expect("valid JSON")), origin);
         Self { now, exchange, pass, data, trigger }
     }
 

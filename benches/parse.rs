@@ -1,6 +1,6 @@
 //! What parses a client's message fastest: `cargo bench --bench parse`.
 //!
-//! `wire` is the hot path: one pass of serde_json over the message, values raw. `simd-json tape`
+//! `wire` is the hot path: one pass over the message, values as they were written. `simd-json tape`
 //! reads the same bytes into a reused tape with reused buffers, after the copy that its writing in
 //! place makes necessary; it finds no raw ranges, so what it would still take to splice `data`
 //! comes on top.

@@ -244,7 +244,7 @@ mod tests {
     use std::task::Waker;
 
     use uuid::Uuid;
-    use webrocket_wire::trigger::Origin;
+    use webrocket_wire::{Json, trigger::Origin};
 
     use super::*;
 
@@ -265,9 +265,9 @@ mod tests {
         }
 
         fn deliver(&mut self, source: SourceId, id: u64) {
-            let name = serde_json::value::to_raw_value("job").unwrap();
+            let name = Json::parse(r#""job""#).unwrap();
             let origin = Origin { sid: Uuid::nil(), uid: None, channel: None };
-            let trigger = Arc::new(Trigger::new(&name, None, origin));
+            let trigger = Arc::new(Trigger::new(name, None, origin));
             self.sources.deliver(source, TriggerId(id), trigger);
         }
 

@@ -9,17 +9,59 @@
 //!
 //! Source: docs/protocol.md, "What subscribers receive".
 
-use std::sync::LazyLock;
-
-use memchr::memmem::Finder;
-use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::{
     frame::{self, Opcode},
+    json::{Json, NotJson, Scanner},
     members,
     name::ChannelName,
 };
+
+/// The members that only the server sets.
+const RESERVED: [&str; 2] = ["channel", "sid"];
+
+/// What a sender says along with an event: any JSON value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Data<'a> {
+    json: Json<'a>,
+    /// Whether it is an object with a member that only the server sets.
+    is_forged: bool,
+}
+
+impl<'a> Data<'a> {
+    /// The one value that a text consists of.
+    ///
+    /// # Errors
+    /// What is wrong with the text.
+    pub fn parse(text: &'a str) -> Result<Self, NotJson> {
+        let mut scanner = Scanner::new(text);
+        let data = Self::scan(&mut scanner)?;
+        scanner.end()?;
+        Ok(data)
+    }
+
+    /// Reads a value.
+    pub(crate) fn scan(scanner: &mut Scanner<'a>) -> Result<Self, NotJson> {
+        let mut is_forged = false;
+        let json = scanner.value_by(|scanner| {
+            if scanner.token() != b'{' {
+                return scanner.skip();
+            }
+            scanner.object(|scanner, key| {
+                is_forged |= key.name().is_some_and(|name| RESERVED.contains(&&*name));
+                scanner.skip()
+            })
+        })?;
+        Ok(Self { json, is_forged })
+    }
+
+    /// The value as it was written.
+    #[must_use]
+    pub fn text(self) -> &'a str {
+        self.json.text()
+    }
+}
 
 /// A broadcast, or a direct message, on its way to the wire.
 #[derive(Debug)]
@@ -44,24 +86,19 @@ enum Members<'a> {
 }
 
 impl<'a> Delivery<'a> {
-    /// Prepares a broadcast. `event` is a raw JSON string, quotes included, that was checked to be
-    /// an event name; `data` any JSON value; a backend has no `sid`.
+    /// Prepares a broadcast. `event` is a JSON string that was checked to be an event name; a backend
+    /// has no `sid`.
     #[must_use]
-    pub fn new(
-        event: &'a RawValue,
-        data: Option<&'a RawValue>,
-        channel: &'a ChannelName,
-        sid: Option<Uuid>,
-    ) -> Self {
-        let members = data.map_or(Members::None, |data| contributed(data.get()));
-        Self { event: event.get(), members, channel: Some(channel), sid }
+    pub fn new(event: Json<'a>, data: Option<Data<'a>>, channel: &'a ChannelName, sid: Option<Uuid>) -> Self {
+        let members = data.map_or(Members::None, contributed);
+        Self { event: event.text(), members, channel: Some(channel), sid }
     }
 
-    /// Prepares a direct message to one session. `event` and `data` as in [`Delivery::new`].
+    /// Prepares a direct message to one session. `event` as in [`Delivery::new`].
     #[must_use]
-    pub fn direct(event: &'a RawValue, data: Option<&'a RawValue>) -> Self {
-        let members = data.map_or(Members::None, |data| contributed(data.get()));
-        Self { event: event.get(), members, channel: None, sid: None }
+    pub fn direct(event: Json<'a>, data: Option<Data<'a>>) -> Self {
+        let members = data.map_or(Members::None, contributed);
+        Self { event: event.text(), members, channel: None, sid: None }
     }
 
     /// Appends the frame, header included.
@@ -115,12 +152,12 @@ impl<'a> Delivery<'a> {
     }
 }
 
-fn contributed(data: &str) -> Members<'_> {
-    let Some(inner) = data.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) else {
-        return Members::Value(data);
+fn contributed(data: Data<'_>) -> Members<'_> {
+    let Some(inner) = data.text().strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) else {
+        return Members::Value(data.text());
     };
-    if may_hold_reserved(data.as_bytes()) {
-        return match members::kept(data, &["channel", "sid"]) {
+    if data.is_forged {
+        return match members::kept(data.text(), &RESERVED) {
             kept if kept.is_empty() => Members::None,
             kept => Members::Some(kept),
         };
@@ -129,13 +166,6 @@ fn contributed(data: &str) -> Members<'_> {
         "" => Members::None,
         inner => Members::All(inner),
     }
-}
-
-/// Whether a closer look is needed: a reserved name stands somewhere, or an escape might hide one.
-fn may_hold_reserved(data: &[u8]) -> bool {
-    static CHANNEL: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"channel\""));
-    static SID: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"sid\""));
-    memchr::memchr(b'\\', data).is_some() || SID.find(data).is_some() || CHANNEL.find(data).is_some()
 }
 
 #[cfg(test)]
@@ -148,13 +178,12 @@ mod tests {
     const SID: &str = "6d5f2f8e-5b8f-4c59-9b8f-3b1d5a0f6f4e";
 
     fn encode(event: &str, data: Option<&str>, sid: Option<&str>) -> String {
-        let raw = |text: &str| RawValue::from_string(text.to_owned()).unwrap();
         let channel = "world".parse().unwrap();
-        let data = data.map(raw);
-        let event = raw(&serde_json::to_string(event).unwrap());
+        let event = serde_json::to_string(event).unwrap();
+        let event = Json::parse(&event).unwrap();
+        let data = data.map(|data| Data::parse(data).unwrap());
         let mut out = Vec::new();
-        Delivery::new(&event, data.as_deref(), &channel, sid.map(|sid| sid.parse().unwrap()))
-            .encode(&mut out);
+        Delivery::new(event, data, &channel, sid.map(|sid| sid.parse().unwrap())).encode(&mut out);
         let length = frame::encoded_length(&out);
         assert_eq!(length, out.len());
         let header = if out[1] < 126 {
@@ -171,7 +200,7 @@ mod tests {
     fn members_are_spliced_as_they_stand() {
         assert_eq!(
             encode("hello", Some(r#"{"x": 1.50, "y":[ {"sid":1} ]}"#), Some(SID)),
-            format!(r#"{{"hello":{{"x": 1.50,"y":[ {{"sid":1}} ],"channel":"world","sid":"{SID}"}}}}"#)
+            format!(r#"{{"hello":{{"x": 1.50, "y":[ {{"sid":1}} ],"channel":"world","sid":"{SID}"}}}}"#)
         );
         assert_eq!(
             encode("hello", Some(r#"{ "x": 1.50, "y": 2 }"#), None),
@@ -208,10 +237,9 @@ mod tests {
     #[test]
     fn a_direct_message_is_its_data_alone() {
         let direct = |data: Option<&str>| {
-            let raw = |text: &str| RawValue::from_string(text.to_owned()).unwrap();
-            let (event, data) = (raw("\"hello\""), data.map(raw));
+            let event = Json::parse("\"hello\"").unwrap();
             let mut out = Vec::new();
-            Delivery::direct(&event, data.as_deref()).encode(&mut out);
+            Delivery::direct(event, data.map(|data| Data::parse(data).unwrap())).encode(&mut out);
             assert_eq!(frame::encoded_length(&out), out.len());
             String::from_utf8(out.split_off(2)).unwrap()
         };

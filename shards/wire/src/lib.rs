@@ -2,11 +2,11 @@
 //!
 //! This crate turns bytes into types and back: [WebSocket frames](frame), the
 //! [opening handshake](handshake), the [names](name) of the domain, the messages of the
-//! dialects [classic](classic) and [WWFP](wwfp), the [events](event) that subscribers receive, what
-//! they are told of each other's [presence](presence), the [triggers](trigger) that backends receive and
-//! their side of the conversation, [WBP](wbp), the [keys](key) that they are known by, and the one
-//! [table of statuses](status) that all protocols share. It keeps no state beyond one
-//! stream, does no I/O and knows no clock.
+//! dialects [classic](classic) and [WWFP](wwfp), the [JSON](json) in them, the [events](event) that
+//! subscribers receive, what they are told of each other's [presence](presence), the
+//! [triggers](trigger) that backends receive and their side of the conversation, [WBP](wbp), the
+//! [keys](key) that they are known by, and the one [table of statuses](status) that all protocols
+//! share. It keeps no state beyond one stream, does no I/O and knows no clock.
 //!
 //! Normative description: `docs/protocol.md`.
 
@@ -16,6 +16,7 @@ pub mod classic;
 pub mod event;
 pub mod frame;
 pub mod handshake;
+pub mod json;
 pub mod key;
 mod members;
 pub mod message;
@@ -29,6 +30,8 @@ pub mod trigger;
 pub mod wbp;
 pub mod wwfp;
 
+pub use event::Data;
+pub use json::Json;
 pub use key::{BackendKey, SecretKey};
 pub use name::{ChannelKind, ChannelName, EventName, NameError, UserName, VhostPath};
 pub use presence::MemberData;

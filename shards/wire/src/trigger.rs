@@ -6,10 +6,9 @@
 //!
 //! Source: docs/protocol.md, "Triggers".
 
-use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::{members, message, name::ChannelName, presence::quoted};
+use crate::{event::Data, json::Json, members, name::ChannelName, presence::quoted};
 
 /// The members that only the server sets.
 const RESERVED: [&str; 3] = ["sid", "uid", "channel"];
@@ -38,15 +37,14 @@ pub struct Trigger {
 }
 
 impl Trigger {
-    /// Encodes a trigger. `event` is a raw JSON string, quotes included, that was checked to be an
-    /// event name; `data` any JSON value.
+    /// Encodes a trigger. `event` is a JSON string that was checked to be an event name.
     #[must_use]
-    pub fn new(event: &RawValue, data: Option<&RawValue>, origin: Origin<'_>) -> Self {
-        let name = message::string(event).expect("an event name was checked to be text");
-        let members = data.map_or(0, |data| data.get().len()) + origin.uid.map_or(0, str::len);
-        let mut payload = String::with_capacity(event.get().len() + members + SERVER_BYTES);
+    pub fn new(event: Json<'_>, data: Option<Data<'_>>, origin: Origin<'_>) -> Self {
+        let name = event.string().expect("an event name was checked to be text");
+        let members = data.map_or(0, |data| data.text().len()) + origin.uid.map_or(0, str::len);
+        let mut payload = String::with_capacity(event.text().len() + members + SERVER_BYTES);
         payload.push('{');
-        payload.push_str(event.get());
+        payload.push_str(event.text());
         payload.push(':');
         let object = payload.len();
         payload.push('{');
@@ -94,8 +92,8 @@ impl Trigger {
 }
 
 /// Appends the members of `data`, each followed by a comma, on one line.
-fn push_data(payload: &mut String, data: Option<&RawValue>) {
-    let Some(data) = data.map(RawValue::get) else { return };
+fn push_data(payload: &mut String, data: Option<Data<'_>>) {
+    let Some(data) = data.map(Data::text) else { return };
     if data.starts_with('{') {
         for member in members::kept(data, &RESERVED) {
             push_line(payload, member);
@@ -127,15 +125,11 @@ mod tests {
 
     const SID: &str = "6d5f2f8e-5b8f-4c59-9b8f-3b1d5a0f6f4e";
 
-    fn raw(json: &str) -> Box<RawValue> {
-        RawValue::from_string(json.to_owned()).unwrap()
-    }
-
     fn trigger(event: &str, data: Option<&str>, uid: Option<&str>, channel: Option<&str>) -> Trigger {
-        let data = data.map(raw);
+        let data = data.map(|data| Data::parse(data).unwrap());
         let channel = channel.map(|name| name.parse::<ChannelName>().unwrap());
         let origin = Origin { sid: SID.parse().unwrap(), uid, channel: channel.as_ref() };
-        Trigger::new(&raw(event), data.as_deref(), origin)
+        Trigger::new(Json::parse(event).unwrap(), data, origin)
     }
 
     #[test]

@@ -9,13 +9,8 @@
 //!
 //! Source: docs/protocol.md, "ZeroMQ exchange".
 
-use serde_json::value::RawValue;
-
 use crate::{
-    message::{DEPTH_MAX, is_deeper_than},
-    name::EventName,
-    status::Status,
-    token::SingleAccessToken,
+    event::Data, json::Json, name::EventName, presence::quoted, status::Status, token::SingleAccessToken,
     trigger::Trigger,
 };
 
@@ -61,9 +56,9 @@ pub enum ClientRequest<'a> {
 #[derive(Debug, Clone)]
 pub struct Event<'a> {
     /// The event's name as a JSON string.
-    pub name: Box<RawValue>,
-    /// Any JSON value.
-    pub data: &'a RawValue,
+    name: String,
+    /// What is said along with it.
+    pub data: Data<'a>,
 }
 
 /// What a worker says.
@@ -140,12 +135,14 @@ impl<'a> Message<'a> {
 impl<'a> Event<'a> {
     fn parse(name: &str, data: &'a str) -> Result<Self, Status> {
         EventName::check(name).map_err(|_| Status::InvalidEventName)?;
-        if is_deeper_than(data, DEPTH_MAX) {
-            return Err(Status::InvalidPayload);
-        }
-        let data = serde_json::from_str(data).map_err(|_| Status::InvalidPayload)?;
-        let name = serde_json::value::to_raw_value(name).expect("a text is always JSON");
-        Ok(Self { name, data })
+        let data = Data::parse(data).map_err(|_| Status::InvalidPayload)?;
+        Ok(Self { name: quoted(name), data })
+    }
+
+    /// The event's name as a JSON string.
+    #[must_use]
+    pub fn name(&self) -> Json<'_> {
+        Json::parse(&self.name).expect("a quoted text is JSON")
     }
 }
 
@@ -224,7 +221,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::trigger::Origin;
+    use crate::{json::DEPTH_MAX, trigger::Origin};
 
     fn parse<'a>(frames: &[&'a str]) -> Result<Message<'a>, Status> {
         let frames: Vec<&[u8]> =
@@ -267,11 +264,11 @@ mod tests {
         let Ask::Broadcast { channel: "a", event } = ask(&["BC", "a", "h\"i", " {\"b\" :1.50} "]) else {
             panic!("a broadcast was asked for")
         };
-        assert_eq!((event.name.get(), event.data.get()), (r#""h\"i""#, "{\"b\" :1.50}"));
+        assert_eq!((event.name().text(), event.data.text()), (r#""h\"i""#, "{\"b\" :1.50}"));
         let Ask::DirectMessage { sid: "x", event } = ask(&["DM", "x", "e", "null"]) else {
             panic!("a direct message was asked for")
         };
-        assert_eq!((event.name.get(), event.data.get()), (r#""e""#, "null"));
+        assert_eq!((event.name().text(), event.data.text()), (r#""e""#, "null"));
     }
 
     #[test]
@@ -325,8 +322,8 @@ mod tests {
             message.encode(|frame| frames.push(String::from_utf8(frame.to_vec()).unwrap()));
             frames
         };
-        let event = serde_json::value::to_raw_value("job").unwrap();
-        let trigger = Trigger::new(&event, None, Origin { sid: Uuid::nil(), uid: None, channel: None });
+        let event = Json::parse(r#""job""#).unwrap();
+        let trigger = Trigger::new(event, None, Origin { sid: Uuid::nil(), uid: None, channel: None });
         let token = SingleAccessToken::from_bytes([0xab; 64]);
         assert_eq!(frames(ServerMessage::Done), ["", "OK"]);
         assert_eq!(frames(ServerMessage::Token(&token)), ["", "AT", &"ab".repeat(64)]);
@@ -358,7 +355,7 @@ mod tests {
         fn arbitrary_frames_never_panic(frames in anything()) {
             let frames: Vec<&[u8]> = frames.iter().map(Vec::as_slice).collect();
             if let Ok(Message::Client(ClientRequest::Broadcast { event, .. })) = Message::parse(&frames) {
-                let name: String = serde_json::from_str(event.name.get()).unwrap();
+                let name: String = serde_json::from_str(event.name().text()).unwrap();
                 prop_assert_eq!(EventName::check(&name), Ok(()));
             }
         }
@@ -376,8 +373,8 @@ mod tests {
             let Ok(Message::Client(ClientRequest::Broadcast { channel: of, event: heard })) = said else {
                 return Err(TestCaseError::fail(format!("{said:?}")));
             };
-            prop_assert_eq!((of, heard.data.get()), (&*channel, &*texts[0]));
-            prop_assert_eq!(serde_json::from_str::<String>(heard.name.get()).unwrap(), event);
+            prop_assert_eq!((of, heard.data.text()), (&*channel, &*texts[0]));
+            prop_assert_eq!(serde_json::from_str::<String>(heard.name().text()).unwrap(), event);
             let filter = (!channel.is_empty()).then_some(&*channel);
             let ready = WorkerMessage::Ready { filter, window: Some(window) };
             prop_assert_eq!(worker(&["RD", &channel, &texts[1]]), ready);

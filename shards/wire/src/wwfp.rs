@@ -5,12 +5,11 @@
 //!
 //! Source: docs/protocol.md, "WWFP".
 
-use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::{
     frame::{self, Opcode},
-    message,
+    json::Json,
     presence::quoted,
     reply::Reply,
     status::Status,
@@ -67,11 +66,11 @@ impl Reference {
     ///
     /// # Errors
     /// [`Status::InvalidPayload`] if it is neither a string nor an integer, or too long.
-    pub fn new(raw: &RawValue) -> Result<Self, Status> {
-        let text = raw.get();
+    pub fn new(json: Json<'_>) -> Result<Self, Status> {
+        let text = json.text();
         let digits = text.strip_prefix('-').unwrap_or(text);
         let is_integer = digits.bytes().all(|byte| byte.is_ascii_digit());
-        if text.len() <= REFERENCE_BYTES_MAX && (is_integer || message::string(raw).is_some()) {
+        if text.len() <= REFERENCE_BYTES_MAX && (is_integer || json.string().is_some()) {
             Ok(Self(text.into()))
         } else {
             Err(Status::InvalidPayload)
@@ -161,7 +160,7 @@ mod tests {
     use crate::{name::ChannelName, reply::Present};
 
     fn reference(text: &str) -> Result<Reference, Status> {
-        Reference::new(&RawValue::from_string(text.to_owned()).unwrap())
+        Reference::new(Json::parse(text).unwrap())
     }
 
     fn text(reply: Reply<'_>, reference: Option<&Reference>) -> Option<String> {

@@ -1,10 +1,10 @@
 //! The events in a request's body: all checked before the first of them is sent.
 
-use serde::{Deserialize, Deserializer};
-use serde_json::value::RawValue;
+use serde::de::IgnoredAny;
 use webrocket_wire::{
-    EventName,
-    message::{self, DEPTH_MAX, Fields, Payload, is_deeper_than},
+    Data, EventName, Json,
+    json::{DEPTH_MAX, NotJson},
+    message::{Fields, Payload},
 };
 
 use crate::control::refusal::Refusal;
@@ -13,8 +13,8 @@ use crate::control::refusal::Refusal;
 #[derive(Debug)]
 pub(super) struct Event<'a> {
     /// A JSON string that holds an event's name.
-    pub(super) name: &'a RawValue,
-    pub(super) data: Option<&'a RawValue>,
+    pub(super) name: Json<'a>,
+    pub(super) data: Option<Data<'a>>,
 }
 
 /// The events of a body: one `{"event":E,"data":D}` or `{"trigger":{"event":E,"data":D}}`, or an
@@ -26,62 +26,44 @@ pub(super) struct Event<'a> {
 /// What is wrong, and with which element.
 pub(super) fn parse(body: &[u8]) -> Result<Vec<Event<'_>>, Refusal> {
     let text = std::str::from_utf8(body).map_err(|_| invalid("the body is no UTF-8 text"))?;
-    if is_deeper_than(text, DEPTH_MAX) {
-        return Err(Refusal::Invalid(format!("the body is nested deeper than {DEPTH_MAX}")));
-    }
-    let is_array = text.trim_ascii_start().starts_with('[');
-    if !is_array {
-        return json(text).and_then(Form::event).map(|event| vec![event]);
-    }
-    let forms: Vec<Form<'_>> = json(text)?;
-    let events = forms.into_iter().enumerate().map(|(index, form)| {
-        form.event().map_err(|refusal| Refusal::Invalid(format!("element [{index}]: {refusal}")))
+    let body = Json::parse(text).map_err(|error| refusal(text, error))?;
+    let Some(elements) = body.elements() else { return event(body).map(|event| vec![event]) };
+    let events = elements.into_iter().enumerate().map(|(index, element)| {
+        event(element).map_err(|refusal| Refusal::Invalid(format!("element [{index}]: {refusal}")))
     });
     events.collect()
 }
 
-fn json<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Refusal> {
-    serde_json::from_str(text).map_err(|error| Refusal::Invalid(format!("the body is no JSON: {error}")))
+/// What is wrong with a body that is no JSON, and where.
+fn refusal(text: &str, error: NotJson) -> Refusal {
+    Refusal::Invalid(match (error, serde_json::from_str::<IgnoredAny>(text)) {
+        (NotJson::TooDeep, _) => format!("the body is nested deeper than {DEPTH_MAX}"),
+        (NotJson::Malformed, Err(error)) => format!("the body is no JSON: {error}"),
+        (NotJson::Malformed, Ok(_)) => "the body is no JSON".to_owned(),
+    })
 }
 
 fn invalid(sentence: &str) -> Refusal {
     Refusal::Invalid(sentence.to_owned())
 }
 
-/// What stands where an event should, read as far as it may be one.
-enum Form<'a> {
-    Object { event: Option<&'a RawValue>, data: Option<&'a RawValue>, trigger: Option<&'a RawValue> },
-    Other,
-}
-
-impl<'de> Deserialize<'de> for Form<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(match Payload::deserialize(deserializer)? {
-            Payload::Object(Fields { event, data, trigger, .. }) => Self::Object { event, data, trigger },
-            Payload::True | Payload::Other => Self::Other,
-        })
-    }
-}
-
-impl<'a> Form<'a> {
-    fn event(self) -> Result<Event<'a>, Refusal> {
-        match self {
-            Self::Object { event, data, trigger: None } => checked(event, data),
-            Self::Object { event: None, trigger: Some(trigger), .. } => match json(trigger.get())? {
-                Self::Object { event, data, .. } => checked(event, data),
-                Self::Other => Err(invalid("the trigger is no object")),
-            },
-            Self::Object { event: Some(_), trigger: Some(_), .. } => {
-                Err(invalid("there must be an event or a trigger, not both"))
-            }
-            Self::Other => Err(invalid("an event must be an object")),
+fn event(form: Json<'_>) -> Result<Event<'_>, Refusal> {
+    match Payload::new(form) {
+        Payload::Object(Fields { event, data, trigger: None, .. }) => checked(event, data),
+        Payload::Object(Fields { event: None, trigger: Some(trigger), .. }) => match Payload::new(trigger) {
+            Payload::Object(Fields { event, data, .. }) => checked(event, data),
+            Payload::True | Payload::Other => Err(invalid("the trigger is no object")),
+        },
+        Payload::Object(Fields { event: Some(_), trigger: Some(_), .. }) => {
+            Err(invalid("there must be an event or a trigger, not both"))
         }
+        Payload::True | Payload::Other => Err(invalid("an event must be an object")),
     }
 }
 
-fn checked<'a>(name: Option<&'a RawValue>, data: Option<&'a RawValue>) -> Result<Event<'a>, Refusal> {
+fn checked<'a>(name: Option<Json<'a>>, data: Option<Data<'a>>) -> Result<Event<'a>, Refusal> {
     let name = name.ok_or_else(|| invalid("the event's name is missing"))?;
-    let text = message::string(name).ok_or_else(|| invalid("the event's name is no text"))?;
+    let text = name.string().ok_or_else(|| invalid("the event's name is no text"))?;
     EventName::check(&text)
         .map_err(|error| Refusal::Invalid(format!("{text:?} is no event name: {error}")))?;
     Ok(Event { name, data })
@@ -97,8 +79,9 @@ mod tests {
 
     fn parsed(body: &str) -> Result<Pairs, String> {
         let events = parse(body.as_bytes()).map_err(|refusal| refusal.to_string())?;
-        let text = |raw: &RawValue| raw.get().to_owned();
-        Ok(events.iter().map(|event| (text(event.name), event.data.map(text))).collect())
+        let text =
+            |event: &Event<'_>| (event.name.text().to_owned(), event.data.map(|data| data.text().to_owned()));
+        Ok(events.iter().map(text).collect())
     }
 
     fn events(pairs: &[(&str, Option<&str>)]) -> Result<Pairs, String> {

@@ -50,7 +50,7 @@ impl Exchange {
             ClientRequest::Broadcast { channel, event } => {
                 let channel: ChannelName = channel.parse().map_err(unknown)?;
                 let owner = self.config.directory.owner(vhost, &channel);
-                let frame = frame(&Delivery::new(&event.name, Some(event.data), &channel, None));
+                let frame = frame(&Delivery::new(event.name(), Some(event.data), &channel, None));
                 Request::Broadcast { owner, channel, frame }
             }
             ClientRequest::IssueToken { uid, pattern } => {
@@ -58,7 +58,7 @@ impl Exchange {
             }
             ClientRequest::DirectMessage { sid, event } => {
                 let sid = session_id(sid).ok_or(Status::SessionNotFound)?;
-                let frame = frame(&Delivery::direct(&event.name, Some(event.data)));
+                let frame = frame(&Delivery::direct(event.name(), Some(event.data)));
                 Request::Ask(ClientQuestion::SendMessage { sid, frame })
             }
             ClientRequest::Present(channel) => {

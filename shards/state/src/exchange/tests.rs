@@ -13,7 +13,7 @@ use std::{
 };
 
 use regex::Regex;
-use webrocket_wire::{AccessToken, BackendKey, Trigger, trigger::Origin, wbp::ServerMessage};
+use webrocket_wire::{AccessToken, BackendKey, Data, Json, Trigger, trigger::Origin, wbp::ServerMessage};
 
 use super::{
     Exchange, ExchangeCommand, ExchangeConfig, ExchangeInput, ExchangeOrder, ExchangeReport, Filter, Pass,
@@ -207,9 +207,9 @@ fn filter(text: &str) -> Filter {
 
 /// A trigger that says its number.
 fn trigger(event: &str, number: usize) -> Trigger {
-    let raw = |value: serde_json::Value| serde_json::value::to_raw_value(&value).unwrap();
+    let (event, number) = (format!("{event:?}"), number.to_string());
     let origin = Origin { sid: uuid::Uuid::nil(), uid: None, channel: None };
-    Trigger::new(&raw(event.into()), Some(&raw(number.into())), origin)
+    Trigger::new(Json::parse(&event).unwrap(), Some(Data::parse(&number).unwrap()), origin)
 }
 
 fn number(trigger: &Trigger) -> usize {

@@ -8,9 +8,9 @@
 use std::{borrow::Cow, time::Instant};
 
 use webrocket_wire::{
-    ChannelKind, ChannelName, CloseCode, MemberData, Reply, Rights, Status, UserName,
+    ChannelKind, ChannelName, CloseCode, Json, MemberData, Reply, Rights, Status, UserName,
     classic::{self, Request},
-    message::{self, ClientMessage, Fields, Payload},
+    message::{ClientMessage, Fields, Payload},
 };
 
 use crate::message::Identity;
@@ -93,15 +93,15 @@ impl Shard {
         let fields = *object(payload)?;
         self.require_order(slot, None)?;
         if let (Some(token), None) = (fields.token, fields.user) {
-            let token = message::string(token).ok_or(Status::InvalidCredentials)?;
+            let token = token.string().ok_or(Status::InvalidCredentials)?;
             return self.authenticate_token(slot, &token, None);
         }
         let name: UserName = fields
             .user
-            .and_then(message::string)
+            .and_then(Json::string)
             .and_then(|name| name.parse().ok())
             .ok_or(Status::InvalidUserName)?;
-        let secret = fields.secret.map(|secret| message::string(secret).ok_or(Status::InvalidCredentials));
+        let secret = fields.secret.map(|secret| secret.string().ok_or(Status::InvalidCredentials));
         if !self.knows_user(slot, &name) {
             return Err(Status::UserNotFound.into());
         }
@@ -157,7 +157,7 @@ fn object<'a, 'b>(payload: &'b Payload<'a>) -> Result<&'b Fields<'a>, Status> {
 
 /// The channel that a request names; whether that is a channel's name is another question.
 fn channel_text<'a>(fields: &Fields<'a>) -> Result<Cow<'a, str>, Status> {
-    fields.channel.and_then(message::string).ok_or(Status::InvalidChannelName)
+    fields.channel.and_then(Json::string).ok_or(Status::InvalidChannelName)
 }
 
 fn channel_name(fields: &Fields<'_>) -> Result<ChannelName, Status> {

@@ -2,13 +2,9 @@
 
 use std::time::Instant;
 
-use serde_json::value::RawValue;
 use webrocket_wire::{
-    ChannelKind, ChannelName, EventName, MemberData, NameError, Reply, Rights, SingleAccessToken, Status,
-    UserName,
-    event::Delivery as Broadcast,
-    message::{self, Fields},
-    wwfp::Reference,
+    ChannelKind, ChannelName, Data, EventName, Json, MemberData, NameError, Reply, Rights, SingleAccessToken,
+    Status, UserName, event::Delivery as Broadcast, message::Fields, wwfp::Reference,
 };
 
 use crate::{
@@ -79,8 +75,8 @@ impl Shard {
         now: Instant,
         slot: u32,
         NamedChannel { name: channel, view }: NamedChannel,
-        event: &RawValue,
-        data: Option<&RawValue>,
+        event: Json<'_>,
+        data: Option<Data<'_>>,
         reference: Option<&Reference>,
     ) -> Step {
         let vhost = self.vhost_of(slot)?;
@@ -307,10 +303,10 @@ impl Shard {
     }
 }
 
-/// The checked event name, raw as it stands in the message.
-pub(super) fn event_name<'a>(fields: &Fields<'a>) -> Result<&'a RawValue, Status> {
-    let raw = fields.event.ok_or(Status::InvalidEventName)?;
-    let name = message::string(raw).ok_or(Status::InvalidEventName)?;
+/// The checked event name, as it stands in the message.
+pub(super) fn event_name<'a>(fields: &Fields<'a>) -> Result<Json<'a>, Status> {
+    let event = fields.event.ok_or(Status::InvalidEventName)?;
+    let name = event.string().ok_or(Status::InvalidEventName)?;
     EventName::check(&name).map_err(|_| Status::InvalidEventName)?;
-    Ok(raw)
+    Ok(event)
 }

@@ -10,9 +10,8 @@
 
 use std::time::Instant;
 
-use serde_json::value::RawValue;
 use webrocket_wire::{
-    ChannelName, Reply, Rights, Status, Trigger, event::Delivery as Broadcast, trigger::Origin,
+    ChannelName, Data, Json, Reply, Rights, Status, Trigger, event::Delivery as Broadcast, trigger::Origin,
     wwfp::Reference,
 };
 
@@ -29,13 +28,13 @@ impl Shard {
     pub(super) fn trigger(
         &mut self,
         slot: u32,
-        event: &RawValue,
-        data: Option<&RawValue>,
+        event: Json<'_>,
+        data: Option<Data<'_>>,
         reference: Option<&Reference>,
     ) -> Step {
         self.require_way_to_exchange(slot)?;
         let trigger = self.make_trigger(slot, event, data, None);
-        let open = Open::Trigger { event: event.get().into(), bytes: trigger.bytes() };
+        let open = Open::Trigger { event: event.text().into(), bytes: trigger.bytes() };
         let answerer = Answerer::Owner(self.config.directory.exchange());
         self.send_trigger(slot, trigger, open, answerer, reference)
     }
@@ -45,9 +44,9 @@ impl Shard {
         &mut self,
         slot: u32,
         channel: ChannelName,
-        event: &RawValue,
-        trigger: &RawValue,
-        data: Option<&RawValue>,
+        event: Json<'_>,
+        trigger: Json<'_>,
+        data: Option<Data<'_>>,
         reference: Option<&Reference>,
     ) -> Step {
         self.require_way_to_exchange(slot)?;
@@ -70,8 +69,8 @@ impl Shard {
     fn make_trigger(
         &self,
         slot: u32,
-        event: &RawValue,
-        data: Option<&RawValue>,
+        event: Json<'_>,
+        data: Option<Data<'_>>,
         channel: Option<&ChannelName>,
     ) -> Trigger {
         let session = &self.sessions[slot];

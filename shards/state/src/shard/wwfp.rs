@@ -9,9 +9,8 @@
 
 use std::{borrow::Cow, time::Instant};
 
-use serde_json::value::RawValue;
 use webrocket_wire::{
-    ChannelKind, ChannelName, CloseCode, EventName, MemberData, Reply, Rights, Status, UserName,
+    ChannelKind, ChannelName, CloseCode, Data, EventName, Json, MemberData, Reply, Rights, Status, UserName,
     message::{self, ClientMessage, Fields, Payload},
     wwfp::{self, Reference, Request},
 };
@@ -98,7 +97,7 @@ impl Shard {
 
     fn wwfp_subscribe(&mut self, now: Instant, slot: u32, Asked { fields, reference }: Asked<'_>) -> Step {
         let channel = channel_text(fields)?;
-        let hidden = match fields.hidden.map(RawValue::get) {
+        let hidden = match fields.hidden.map(Json::text) {
             None | Some("false") => false,
             Some("true") => true,
             Some(_) => return Err(Status::InvalidPayload.into()),
@@ -135,7 +134,7 @@ impl Shard {
     }
 
     fn wwfp_auth(&mut self, slot: u32, Asked { fields, reference }: Asked<'_>) -> Step {
-        let text = |raw| message::string(raw).ok_or(Status::InvalidPayload);
+        let text = |json| Json::string(json).ok_or(Status::InvalidPayload);
         let token = fields.token.map(text).transpose()?;
         let user = fields.user.map(text).transpose()?;
         let secret = fields.secret.map(text).transpose()?;
@@ -184,7 +183,7 @@ impl Shard {
 
     /// What the session shows of itself to other subscribers.
     fn member_data(&self, slot: u32, fields: &Fields<'_>) -> Result<MemberData, Status> {
-        let Some(data) = fields.data.map(RawValue::get) else {
+        let Some(data) = fields.data.map(Data::text) else {
             return Ok(MemberData::default());
         };
         if !data.starts_with('{') {
@@ -240,13 +239,13 @@ impl Shard {
 
 /// The channel that a request names; whether that is a channel's name is another question.
 fn channel_text<'a>(fields: &Fields<'a>) -> Result<Cow<'a, str>, Status> {
-    let name = fields.channel.and_then(message::string).ok_or(Status::InvalidPayload)?;
+    let name = fields.channel.and_then(Json::string).ok_or(Status::InvalidPayload)?;
     if name.is_empty() { Err(Status::InvalidPayload) } else { Ok(name) }
 }
 
-/// An event's name, raw as it stands in the message.
-fn checked_event(raw: &RawValue) -> Result<&RawValue, Status> {
-    let name = message::string(raw).ok_or(Status::InvalidPayload)?;
+/// An event's name, checked, as it stands in the message.
+fn checked_event(json: Json<'_>) -> Result<Json<'_>, Status> {
+    let name = json.string().ok_or(Status::InvalidPayload)?;
     EventName::check(&name).map_err(|_| Status::InvalidEventName)?;
-    Ok(raw)
+    Ok(json)
 }

@@ -4,7 +4,7 @@ use webrocket_state::exchange::{
     ExchangeReport, TriggerId,
     message::{SourceId, SourceMode},
 };
-use webrocket_wire::{Trigger, trigger::Origin};
+use webrocket_wire::{Data, Json, Trigger, trigger::Origin};
 
 use super::*;
 use crate::control::sources::WINDOW as SOURCE_WINDOW;
@@ -65,9 +65,9 @@ impl Moon {
 }
 
 fn trigger() -> Trigger {
-    let raw = |text: &str| serde_json::value::RawValue::from_string(text.to_owned()).unwrap();
+    let data = Data::parse("{\"x\": 1.50,\n\"y\":[]}").unwrap();
     let origin = Origin { sid: Uuid::from_u128(7), uid: Some("joe"), channel: None };
-    Trigger::new(&raw(r#""jöb""#), Some(&raw("{\"x\": 1.50,\n\"y\":[]}")), origin)
+    Trigger::new(Json::parse(r#""jöb""#).unwrap(), Some(data), origin)
 }
 
 fn text(id: u64) -> String {
