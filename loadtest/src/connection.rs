@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-/// Which connection: they count from 0 in the order of their opening; who ends gives his number to a later one.
+/// Which connection: they count from 0 in the order of their opening, and the number of one that has ended
+/// is given to a later one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct ConnectionId(pub(crate) u32);
 
@@ -40,15 +41,16 @@ pub(crate) enum Stage {
     Closing,
 }
 
-/// How many connections one source address can carry with the usual range of ephemeral ports (about 28,000).
-pub(crate) const CONNECTIONS_PER_SOURCE: u32 = 20_000;
+/// How many source addresses connections to this machine are spread over.
+const SOURCES: u32 = 64;
 
-/// The source address for a connection when more are asked than one address can carry: 127.0.0.2 for the first
-/// 20,000, 127.0.0.3 for the next ones, and so on.
+/// The source address for a connection to this machine: 127.0.0.2 and so on, in turn.
+///
+/// One address has some 28,000 ephemeral ports, and finding a free one among them costs more than all the rest of a
+/// connect from a few thousand connections on.
 pub(crate) fn source_address(connection: ConnectionId) -> Ipv4Addr {
-    let step = 2 + connection.0 / CONNECTIONS_PER_SOURCE;
-    let [_, b, c, d] = step.to_be_bytes();
-    Ipv4Addr::new(127, b, c, d)
+    let [.., last] = (2 + connection.0 % SOURCES).to_be_bytes();
+    Ipv4Addr::new(127, 0, 0, last)
 }
 
 pub(crate) struct Connection {
@@ -171,9 +173,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn source_addresses_change_before_ports_run_out() {
+    fn source_addresses_take_turns() {
         assert_eq!(source_address(ConnectionId(0)), Ipv4Addr::new(127, 0, 0, 2));
-        assert_eq!(source_address(ConnectionId(19_999)), Ipv4Addr::new(127, 0, 0, 2));
-        assert_eq!(source_address(ConnectionId(20_000)), Ipv4Addr::new(127, 0, 0, 3));
+        assert_eq!(source_address(ConnectionId(63)), Ipv4Addr::new(127, 0, 0, 65));
+        assert_eq!(source_address(ConnectionId(64)), Ipv4Addr::new(127, 0, 0, 2));
     }
 }

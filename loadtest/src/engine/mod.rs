@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, bail};
 
 use crate::clock::monotonic_ns;
-use crate::connection::{CONNECTIONS_PER_SOURCE, Connection, ConnectionId, Stage, source_address};
+use crate::connection::{Connection, ConnectionId, Stage, source_address};
 use crate::epoll::{Epoll, Interest};
 use crate::frames::{self, Frame, Opcode};
 use crate::handshake::Handshake;
@@ -185,8 +185,7 @@ impl Engine {
             if left.is_zero() {
                 return Ok(());
             }
-            // Waiting counts whole milliseconds: at least one, or the last of them would spin.
-            self.turn(scenario, left.clamp(Duration::from_millis(1), SLEEP_MAX))?;
+            self.turn(scenario, left.min(SLEEP_MAX))?;
         }
     }
 
@@ -238,9 +237,8 @@ impl Engine {
     }
 
     fn begin(&mut self, id: ConnectionId) -> anyhow::Result<()> {
-        let crowded = self.outbox.given() > CONNECTIONS_PER_SOURCE;
         let source = match self.target.address().ip() {
-            IpAddr::V4(address) if crowded && address.is_loopback() => Some(source_address(id)),
+            IpAddr::V4(address) if address.is_loopback() => Some(source_address(id)),
             IpAddr::V4(_) | IpAddr::V6(_) => None,
         };
         let connection = Connection::begin(self.target.address(), source).map_err(|error| {

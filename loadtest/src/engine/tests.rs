@@ -19,6 +19,7 @@ struct Visitor {
     closed_due: usize,
     /// Opens a connection for each that ends.
     replaces: bool,
+    ticks: u32,
 }
 
 impl Scenario for Visitor {
@@ -40,6 +41,12 @@ impl Scenario for Visitor {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Something is always due.
+    fn tick(&mut self, now_ns: u64, _outbox: &mut Outbox) -> Option<u64> {
+        self.ticks += 1;
+        Some(now_ns)
     }
 
     fn closed(&mut self, connection: ConnectionId, outbox: &mut Outbox) {
@@ -136,6 +143,25 @@ fn what_a_closing_connection_receives_is_not_told() {
     engine.run(&mut visitor).expect("the end was wanted");
     engine.run_for(&mut visitor, Duration::from_millis(1)).expect("nothing is wrong");
     assert!(visitor.deliveries <= 1);
+}
+
+#[test]
+fn what_is_due_does_not_wait_for_a_turn_to_end() {
+    const CONNECTIONS: u32 = 30;
+    let mock = Mock::start(Sabotage::None);
+    let (mut engine, mut visitor) = subscribed(&mock, CONNECTIONS);
+    engine.outbox().text(ConnectionId(0), br#"{"broadcast":{"event":"load","channel":"a","data":{"x":1}}}"#);
+    engine.serve_outbox().expect("it is sent");
+    // All of them have something to read before the turn begins.
+    let mut epoll = Epoll::new(CONNECTIONS as usize).expect("an epoll set");
+    for connection in engine.connections.iter().flatten() {
+        epoll.add(connection.socket(), 0, Interest::Read).expect("an open socket");
+    }
+    while epoll.wait(PATIENCE).expect("an epoll set") < CONNECTIONS as usize {}
+    visitor.ticks = 0;
+    engine.turn(&mut visitor, Duration::ZERO).expect("nothing is wrong");
+    assert_eq!(visitor.deliveries, CONNECTIONS);
+    assert_eq!(visitor.ticks, CONNECTIONS + 1, "once before the turn, and after each connection");
 }
 
 #[test]
