@@ -8,12 +8,13 @@ use super::measure::Amount;
 use crate::broadcast::{Format, Stamp};
 use crate::clock::monotonic_ns;
 use crate::connection::ConnectionId;
-use crate::dialect::{Dialect, Notice, Streams};
+use crate::dialect::{Dialect, Streams};
 use crate::engine::{Outbox, Scenario};
 use crate::order::{OrderChecker, excerpt};
 use crate::process::ProcessId;
 use crate::progress::Standing;
 use crate::report::timeline::Recorder;
+use crate::subscription::Subscriptions;
 
 /// With more broadcasts outstanding than this, what is due waits: the bound of what is remembered of them.
 const OUTSTANDING_MAX: u64 = 16_384;
@@ -108,9 +109,8 @@ pub(crate) struct Fanout {
     plan: Plan,
     format: Format,
     phase: Phase,
-    /// The names, and the answers to subscribing and broadcasting that belong to them.
-    channels: Vec<String>,
-    subscribed_answers: Vec<Vec<u8>>,
+    subscriptions: Subscriptions,
+    /// The answers to broadcasting, by channel.
     acknowledgements: Vec<Vec<u8>>,
     opened: u32,
     /// By [`ConnectionId`].
@@ -141,7 +141,6 @@ impl Fanout {
             plan,
             format,
             phase: Phase::Subscribing,
-            subscribed_answers: channels.iter().map(|channel| dialect.subscribed(channel)).collect(),
             acknowledgements: channels.iter().map(|channel| dialect.acknowledgement(channel)).collect(),
             opened: 0,
             subscribed: vec![false; connections as usize],
@@ -154,7 +153,7 @@ impl Fanout {
             streams: Streams::new(connections),
             stretch: Stretch::new(Amount::Broadcasts(0), None, 0),
             request: Vec::new(),
-            channels,
+            subscriptions: Subscriptions::new(dialect, channels),
         }
     }
 
@@ -234,20 +233,9 @@ impl Fanout {
         *number += 1;
         self.stretch.broadcasts += 1;
         self.request.clear();
-        self.format.write_request(&mut self.request, &self.channels[channel as usize], stamp);
+        self.format.write_request(&mut self.request, self.subscriptions.name(channel as usize), stamp);
         let connection = self.plan.publisher_connection(channel, publisher);
         self.unacknowledged[connection.index()] += u32::from(self.plan.dialect.acknowledges());
-        self.send_request(connection, outbox);
-    }
-
-    fn subscribe(&mut self, connection: ConnectionId, outbox: &mut Outbox) {
-        let channel = &self.channels[self.plan.channel_of(connection)];
-        self.request.clear();
-        self.plan.dialect.write_subscribe(&mut self.request, channel);
-        self.send_request(connection, outbox);
-    }
-
-    fn send_request(&self, connection: ConnectionId, outbox: &mut Outbox) {
         if self.plan.dialect.is_stream() {
             outbox.binary(connection, &self.request);
         } else {
@@ -275,25 +263,13 @@ impl Fanout {
         Ok(())
     }
 
-    fn noticed(&mut self, connection: ConnectionId, notice: Notice, outbox: &mut Outbox) {
-        match notice {
-            Notice::Information => {}
-            Notice::Question(answer) => {
-                self.request.clear();
-                self.request.extend_from_slice(answer);
-                self.send_request(connection, outbox);
-            }
-            Notice::Welcome => self.subscribe(connection, outbox),
-        }
-    }
-
     fn answered(
         &mut self,
         connection: ConnectionId,
+        channel: usize,
         message: &[u8],
         outbox: &mut Outbox,
     ) -> anyhow::Result<()> {
-        let channel = self.plan.channel_of(connection);
         if self.phase == Phase::Subscribing {
             return self.answered_subscription(connection, channel, message);
         }
@@ -301,7 +277,7 @@ impl Fanout {
         if *unacknowledged == 0 || message != self.acknowledgements[channel] {
             bail!(
                 "{connection}, with {unacknowledged} unanswered broadcasts on {}, received {}",
-                self.channels[channel],
+                self.subscriptions.name(channel),
                 excerpt(message)
             );
         }
@@ -317,14 +293,10 @@ impl Fanout {
         channel: usize,
         message: &[u8],
     ) -> anyhow::Result<()> {
-        if message != self.subscribed_answers[channel] || self.subscribed[connection.index()] {
-            bail!(
-                "{connection} subscribed to {} and was answered {}",
-                self.channels[channel],
-                excerpt(message)
-            );
+        self.subscriptions.check(connection, channel, message)?;
+        if std::mem::replace(&mut self.subscribed[connection.index()], true) {
+            bail!("{connection} was answered twice: {}", excerpt(message));
         }
-        self.subscribed[connection.index()] = true;
         self.subscribed_count += 1;
         Ok(())
     }
@@ -351,9 +323,7 @@ impl Fanout {
 impl Scenario for Fanout {
     fn opened(&mut self, connection: ConnectionId, outbox: &mut Outbox) {
         self.opened += 1;
-        if !self.plan.dialect.awaits_welcome() {
-            self.subscribe(connection, outbox);
-        }
+        self.subscriptions.opened(connection, self.plan.channel_of(connection), outbox);
     }
 
     fn message(
@@ -364,13 +334,13 @@ impl Scenario for Fanout {
         outbox: &mut Outbox,
     ) -> anyhow::Result<()> {
         if self.format.is_delivery(message) {
-            self.delivered(connection, message, received_ns, outbox)
-        } else if let Some(notice) = self.plan.dialect.notice(message) {
-            self.noticed(connection, notice, outbox);
-            Ok(())
-        } else {
-            self.answered(connection, message, outbox)
+            return self.delivered(connection, message, received_ns, outbox);
         }
+        let channel = self.plan.channel_of(connection);
+        if self.subscriptions.noticed(connection, Some(channel), message, outbox) {
+            return Ok(());
+        }
+        self.answered(connection, channel, message, outbox)
     }
 
     fn binary(
