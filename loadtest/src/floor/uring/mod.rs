@@ -1,0 +1,101 @@
+//! The floor by io_uring: one ring, multishot accept and receive into [`buffers`] that the kernel chooses, and the
+//! sends of many deliveries by one system call.
+//!
+//! [`ring`] owns the queues and what is in flight, this module what is done with what comes back. Connections are
+//! direct descriptors: slots of a table that the ring has, numbered from 0, so that no send looks up and holds a file.
+
+mod buffers;
+mod ring;
+
+use std::collections::HashMap;
+use std::net::TcpListener;
+
+use clap::{Args, ValueEnum};
+
+use self::buffers::Buffers;
+use self::ring::{Arrival, Ring};
+use super::protocol::Protocol;
+
+/// How the ring is set up.
+#[derive(Args, Clone, Debug)]
+pub(super) struct RingOptions {
+    /// With --io uring: when the kernel completes what a socket's news began
+    #[arg(long, value_enum, default_value_t)]
+    taskrun: Taskrun,
+    /// With --io uring: how many sends are handed to the kernel at once, at most
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    batch: u16,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Taskrun {
+    /// At once: the thread is interrupted
+    Default,
+    /// With the thread's next system call, whichever (IORING_SETUP_COOP_TASKRUN)
+    Coop,
+    /// When the thread waits for completions (IORING_SETUP_DEFER_TASKRUN)
+    #[default]
+    Defer,
+}
+
+pub(super) struct Server {
+    protocol: Protocol,
+    ring: Ring,
+    buffers: Buffers,
+    /// Of connections, by number, what is no whole message yet: rare.
+    unread: HashMap<u32, Vec<u8>>,
+}
+
+impl Server {
+    /// # Errors
+    /// The kernel has no io_uring, or not all of it that is wanted here (Linux 6.1 has).
+    pub(super) fn new(options: &RingOptions, listener: TcpListener) -> anyhow::Result<Self> {
+        let ring = Ring::new(options, listener)?;
+        let buffers = ring.register_buffers()?;
+        Ok(Self { protocol: Protocol::default(), ring, buffers, unread: HashMap::new() })
+    }
+
+    /// # Errors
+    /// The ring or the listener fails.
+    pub(super) fn serve(&mut self) -> anyhow::Result<()> {
+        loop {
+            self.ring.wait()?;
+            while let Some(arrival) = self.ring.next()? {
+                match arrival {
+                    Arrival::Accepted(number) => self.protocol.accepted(number),
+                    Arrival::Received { connection, buffer, length } => {
+                        if self.ring.is_open(connection) && self.take(connection, buffer, length).is_err() {
+                            self.remove(connection);
+                            self.ring.end(connection);
+                        }
+                        self.buffers.give_back(buffer);
+                    }
+                    Arrival::Ended(connection) => self.remove(connection),
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, connection: u32, buffer: u16, length: usize) -> anyhow::Result<()> {
+        let received = self.buffers.filled(buffer, length);
+        if let Some(unread) = self.unread.get_mut(&connection) {
+            unread.extend_from_slice(received);
+            let taken = self.protocol.take(connection, unread, &mut self.ring)?;
+            unread.drain(..taken);
+            if unread.is_empty() {
+                self.unread.remove(&connection);
+            }
+        } else {
+            let taken = self.protocol.take(connection, received, &mut self.ring)?;
+            if taken < length {
+                self.unread.insert(connection, received[taken..].to_vec());
+            }
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, connection: u32) {
+        self.protocol.removed(connection);
+        self.unread.remove(&connection);
+    }
+}
