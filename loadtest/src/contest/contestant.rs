@@ -18,6 +18,19 @@ use crate::target::Target;
 /// How long a server may do nothing before a run is given up.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The floor once more, which must come out as the floor does, and the floor on io_uring, as it is best and as its
+/// options make it otherwise.
+const OTHER_FLOORS: [(&str, &[&str]); 8] = [
+    ("floor-again", &["--io", "readiness"]),
+    ("floor-uring", &["--io", "uring"]),
+    ("floor-uring-default", &["--io", "uring", "--taskrun", "default"]),
+    ("floor-uring-coop", &["--io", "uring", "--taskrun", "coop"]),
+    ("floor-uring-1", &["--io", "uring", "--batch", "1"]),
+    ("floor-uring-16", &["--io", "uring", "--batch", "16"]),
+    ("floor-uring-64", &["--io", "uring", "--batch", "64"]),
+    ("floor-uring-1024", &["--io", "uring", "--batch", "1024"]),
+];
+
 /// A server that can be started for a round.
 #[derive(Clone, Debug)]
 pub(super) struct Contestant {
@@ -29,15 +42,24 @@ pub(super) struct Contestant {
 
 #[derive(Clone, Debug)]
 enum Sort {
-    Floor,
-    WebRocket { binary: Option<PathBuf> },
+    /// With these options.
+    Floor(Vec<String>),
+    WebRocket {
+        binary: Option<PathBuf>,
+    },
     Rival(Rival),
 }
 
 impl Contestant {
     /// The bare `send(2)` loop.
     pub(super) fn floor() -> Self {
-        Self { name: "floor".to_owned(), dialect: Dialect::Bare, shards: 1, sort: Sort::Floor }
+        Self::floor_with("floor", &[])
+    }
+
+    /// The floor as `options` want it.
+    fn floor_with(name: &str, options: &[&str]) -> Self {
+        let options = options.iter().map(|option| (*option).to_owned()).collect();
+        Self { name: name.to_owned(), dialect: Dialect::Bare, shards: 1, sort: Sort::Floor(options) }
     }
 
     /// WebRocket, spoken to in `dialect`.
@@ -61,7 +83,7 @@ impl Contestant {
     /// The version of a server of others.
     pub(super) fn version(&self) -> Option<&str> {
         match &self.sort {
-            Sort::Floor | Sort::WebRocket { .. } => None,
+            Sort::Floor(_) | Sort::WebRocket { .. } => None,
             Sort::Rival(rival) => Some(rival.version()),
         }
     }
@@ -72,7 +94,12 @@ impl Contestant {
     }
 
     pub(super) fn is_floor(&self) -> bool {
-        matches!(self.sort, Sort::Floor)
+        matches!(&self.sort, Sort::Floor(options) if options.is_empty())
+    }
+
+    /// Whether it takes part only where it is asked for by name: it answers a question, and is no server to choose.
+    pub(super) fn is_extra(&self) -> bool {
+        matches!(&self.sort, Sort::Floor(options) if !options.is_empty())
     }
 
     /// Starts the server on processors of its own, with `channels` open where that is needed.
@@ -95,10 +122,10 @@ impl Contestant {
                 };
                 return Ok(Server::WebRocket(Box::new(Subject::start(&options)?)));
             }
-            Sort::Floor => {
+            Sort::Floor(options) => {
                 let own = std::env::current_exe().context("cannot tell where this binary stands")?;
                 let mut command = Command::new(own);
-                command.arg("floor");
+                command.arg("floor").args(options);
                 command
             }
             Sort::Rival(rival) => rival.command(),
@@ -115,6 +142,7 @@ pub(super) fn all(binary: Option<&Path>, other: Option<&Path>) -> Vec<Contestant
         Contestant::webrocket("webrocket-classic", Dialect::Classic, 1, binary),
     ];
     all.extend(other.map(|other| Contestant::webrocket("webrocket-other", Dialect::Wwfp, 1, Some(other))));
+    all.extend(OTHER_FLOORS.iter().map(|(name, options)| Contestant::floor_with(name, options)));
     for rival in rivals::all() {
         match rival {
             Ok(rival) => all.push(Contestant::rival(rival)),

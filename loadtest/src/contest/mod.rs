@@ -88,7 +88,8 @@ impl Options {
 fn contestants(options: &Options) -> anyhow::Result<Vec<Contestant>> {
     let mut there = Vec::new();
     for contestant in contestant::all(options.server.as_deref(), options.other.as_deref()) {
-        let wanted = options.only.is_empty() || options.only.iter().any(|name| name == contestant.name());
+        let named = options.only.iter().any(|name| name == contestant.name());
+        let wanted = named || options.only.is_empty() && !contestant.is_extra();
         if wanted || contestant.is_floor() {
             there.push(contestant);
         }
