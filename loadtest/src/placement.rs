@@ -13,7 +13,7 @@ impl Placement {
     /// One processor for each of the server's shards, the first ones, and the rest for the load test. With too few
     /// of them both sides share all.
     pub(crate) fn of(shards: u32) -> anyhow::Result<Self> {
-        Ok(Self::among(&processors()?, shards as usize))
+        Ok(Self::among(processors()?, shards as usize))
     }
 
     fn among(all: &[usize], shards: usize) -> Self {

@@ -15,7 +15,8 @@ use crate::connection::ConnectionId;
 use crate::control::{Control, LongestTurn};
 use crate::engine::{Engine, Outbox, Scenario};
 use crate::order::excerpt;
-use crate::process::{ProcessorTime, processor_time, processors, raise_descriptor_limit, run_on};
+use crate::placement::Placement;
+use crate::process::{ProcessorTime, processor_time, raise_descriptor_limit};
 use crate::progress::{Progress, Standing};
 use crate::report::timeline::{Recorder, Timeline};
 use crate::report::{Findings, OutputOptions, ServerReport, per_second};
@@ -76,17 +77,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Findings> {
     ensure!(options.server.url.is_none(), "presence needs a server of its own: it issues tokens");
     let joiners = options.rate.checked_mul(options.seconds).context("that are too many joins")?;
     raise_descriptor_limit(options.members.saturating_add(joiners))?;
-    let all = processors()?;
-    let (servers, own) = all.split_at((options.server.shards.unwrap_or(1) as usize).min(all.len()));
-    let is_roomy = !own.is_empty();
-    if is_roomy {
-        run_on(servers)?;
-    }
-    let subject = Subject::start(&options.server)?;
-    if is_roomy {
-        run_on(own)?;
-    }
-    let server = ServerReport::of(&subject);
+    let placement = Placement::of(options.server.shards.unwrap_or(1))?;
+    let subject = placement.start(|| Subject::start(&options.server))?;
     let outcome = drive(options, joiners, &subject);
     Ok(subject.end(outcome)?.findings(options, server))
 }

@@ -1,6 +1,7 @@
 //! What the kernel tells about a process: processor time, resident memory, file descriptors.
 
 use std::fs;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -94,8 +95,18 @@ pub(crate) fn descriptors(process: ProcessId) -> anyhow::Result<u64> {
     Ok(fs::read_dir(&path).with_context(|| format!("cannot read {path}"))?.count() as u64)
 }
 
-/// The processors on which this thread may run.
-pub(crate) fn processors() -> anyhow::Result<Vec<usize>> {
+/// The processors on which this process might run when this was first asked: [`run_on`] narrows that down only for
+/// a thread and what it starts.
+pub(crate) fn processors() -> anyhow::Result<&'static [usize]> {
+    static FIRST: OnceLock<Vec<usize>> = OnceLock::new();
+    if let Some(first) = FIRST.get() {
+        return Ok(first);
+    }
+    let now = allowed_processors()?;
+    Ok(FIRST.get_or_init(|| now))
+}
+
+fn allowed_processors() -> anyhow::Result<Vec<usize>> {
     // SAFETY: an all-zero cpu_set_t is the empty set.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
     // SAFETY: `set` is writable and as long as is said.
@@ -153,6 +164,16 @@ pub(crate) fn raise_descriptor_limit(connections: u32) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn processors_are_those_of_the_beginning_whatever_is_chosen_since() {
+        let all = processors().expect("this thread runs").to_vec();
+        let last = *all.last().expect("on one at least");
+        run_on(&[last]).expect("it may run there");
+        assert_eq!(allowed_processors().expect("this thread runs"), [last]);
+        assert_eq!(processors().expect("this thread runs"), all);
+        run_on(&all).expect("it could before");
+    }
 
     /// Processor time of this thread.
     fn thread_time() -> Duration {
