@@ -79,6 +79,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Findings> {
     raise_descriptor_limit(options.members.saturating_add(joiners))?;
     let placement = Placement::of(options.server.shards.unwrap_or(1))?;
     let subject = placement.start(|| Subject::start(&options.server))?;
+    let server = ServerReport::of(&subject);
     let outcome = drive(options, joiners, &subject);
     Ok(subject.end(outcome)?.findings(options, server))
 }
