@@ -103,21 +103,18 @@ impl<'a> Delivery<'a> {
 
     /// Appends the frame, header included.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let length = self.length();
+        let mut buffer = [0; uuid::fmt::Hyphenated::LENGTH];
+        let sid = self.sid.map(|sid| &*sid.hyphenated().encode_lower(&mut buffer));
+        let mut length = 0;
+        self.pieces(sid, |piece| length += piece.len());
         out.reserve(length + 10);
         frame::encode_header(out, Opcode::Text, length);
         let start = out.len();
-        self.pieces(|piece| out.extend_from_slice(piece.as_bytes()));
+        self.pieces(sid, |piece| out.extend_from_slice(piece.as_bytes()));
         debug_assert_eq!(out.len() - start, length);
     }
 
-    fn length(&self) -> usize {
-        let mut length = 0;
-        self.pieces(|piece| length += piece.len());
-        length
-    }
-
-    fn pieces(&self, mut piece: impl FnMut(&str)) {
+    fn pieces(&self, sid: Option<&str>, mut piece: impl FnMut(&str)) {
         piece("{");
         piece(self.event);
         piece(":{");
@@ -143,10 +140,9 @@ impl<'a> Delivery<'a> {
         let Some(channel) = self.channel else { return piece("}}") };
         piece(channel_follows);
         piece(channel.as_str());
-        if let Some(sid) = &self.sid {
+        if let Some(sid) = sid {
             piece("\",\"sid\":\"");
-            let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
-            piece(sid.hyphenated().encode_lower(&mut text));
+            piece(sid);
         }
         piece("\"}}");
     }

@@ -118,11 +118,13 @@ impl<'a> Scanner<'a> {
     }
 
     /// The byte that comes next. At the end it is NUL, which begins nothing.
+    #[inline]
     fn peek(&self) -> u8 {
         self.text.as_bytes().get(self.at).copied().unwrap_or(0)
     }
 
     /// The first byte of the token that comes next, behind any space.
+    #[inline]
     pub(crate) fn token(&mut self) -> u8 {
         loop {
             match self.peek() {
@@ -133,6 +135,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Reads a token of one byte.
+    #[inline]
     fn expect(&mut self, token: u8) -> Result<(), NotJson> {
         if self.token() != token {
             return Err(NotJson::Malformed);
@@ -224,6 +227,7 @@ impl<'a> Scanner<'a> {
         if self.depth > DEPTH_MAX { Err(NotJson::TooDeep) } else { Ok(()) }
     }
 
+    #[inline]
     fn key(&mut self) -> Result<Key<'a>, NotJson> {
         if self.token() != b'"' {
             return Err(NotJson::Malformed);
@@ -236,24 +240,49 @@ impl<'a> Scanner<'a> {
     /// Reads a string from its opening quote on: whether there are escapes in it.
     fn string(&mut self) -> Result<bool, NotJson> {
         self.at += 1;
-        let mut is_escaped = false;
-        loop {
-            self.at += plain_bytes(&self.text.as_bytes()[self.at..]);
-            match self.peek() {
-                b'"' => break,
-                b'\\' => self.escape()?,
-                _ => return Err(NotJson::Malformed),
-            }
-            is_escaped = true;
+        self.skip_plain();
+        if self.peek() == b'"' {
+            self.at += 1;
+            return Ok(false);
+        }
+        self.escaped_string().map(|()| true)
+    }
+
+    /// Reads a string from an escape on.
+    #[cold]
+    fn escaped_string(&mut self) -> Result<(), NotJson> {
+        while self.peek() != b'"' {
+            self.escape()?;
+            self.skip_plain();
         }
         self.at += 1;
-        Ok(is_escaped)
+        Ok(())
+    }
+
+    /// Reads on to what ends the plain part of a string, or to the end of the text.
+    #[inline]
+    fn skip_plain(&mut self) {
+        let (words, _) = self.text.as_bytes()[self.at..].as_chunks();
+        for word in words {
+            let plain = plain_bytes(*word);
+            self.at += plain;
+            if plain < WORD_BYTES {
+                return;
+            }
+        }
+        while !matches!(self.peek(), b'"' | b'\\' | 0..b' ') {
+            self.at += 1;
+        }
     }
 
     fn escape(&mut self) -> Result<(), NotJson> {
-        let length = match &self.text.as_bytes()[self.at + 1..] {
-            [b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => 2,
-            [b'u', digits @ ..] if digits.len() >= 4 && digits[..4].iter().all(u8::is_ascii_hexdigit) => 6,
+        let length = match &self.text.as_bytes()[self.at..] {
+            [b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => 2,
+            [b'\\', b'u', digits @ ..]
+                if digits.len() >= 4 && digits[..4].iter().all(u8::is_ascii_hexdigit) =>
+            {
+                6
+            }
             _ => return Err(NotJson::Malformed),
         };
         self.at += length;
@@ -300,28 +329,22 @@ impl<'a> Scanner<'a> {
     }
 }
 
+/// How many bytes of a string are looked at in one go.
+const WORD_BYTES: usize = 8;
+
 /// How many bytes stand in front of the first that ends the plain part of a string: a quote, a backslash, or a
 /// control character, which a string must not hold.
-fn plain_bytes(bytes: &[u8]) -> usize {
-    let (words, rest) = bytes.as_chunks::<8>();
-    for (index, word) in words.iter().enumerate() {
-        let ends = ends_in(u64::from_le_bytes(*word));
-        if ends != 0 {
-            return index * 8 + ends.trailing_zeros() as usize / 8;
-        }
-    }
-    let is_end = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..b' ');
-    bytes.len() - rest.len() + rest.iter().position(is_end).unwrap_or(rest.len())
-}
-
-/// The highest bit of each byte of `word` that ends the plain part of a string; bytes behind the first such
-/// byte may be named wrongly.
-fn ends_in(word: u64) -> u64 {
-    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+#[inline]
+fn plain_bytes(word: [u8; WORD_BYTES]) -> usize {
+    const ONES: u64 = u64::from_ne_bytes([1; WORD_BYTES]);
     const HIGHEST: u64 = ONES * 0x80;
-    let below = |word: u64, bound: u8| word.wrapping_sub(ONES * u64::from(bound)) & !word;
+    let word = u64::from_le_bytes(word);
+    // Subtracting sets a byte's highest bit where it is below. It may do so in bytes behind such a one too, but only
+    // the first counts; and not beyond ASCII, where nothing ends.
+    let below = |word: u64, bound: u8| word.wrapping_sub(ONES * u64::from(bound));
     let equal = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
-    (below(word, b' ') | equal(b'"') | equal(b'\\')) & HIGHEST
+    let ends = (below(word, b' ') | equal(b'"') | equal(b'\\')) & !word & HIGHEST;
+    ends.trailing_zeros() as usize / 8
 }
 
 #[cfg(test)]

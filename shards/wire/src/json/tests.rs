@@ -177,15 +177,21 @@ fn elements_in_order() {
     assert_eq!(texts("{}"), None);
 }
 
-/// A string ends where its first special byte stands, wherever in a word that is.
+/// A string ends where its first special byte stands, wherever in a word that is and whatever stands behind it.
 #[test]
 fn plain_bytes_end_at_the_first_that_is_not() {
     for end in 0..=255u8 {
         let is_plain = !matches!(end, b'"' | b'\\' | 0..b' ');
-        for length in 0..20 {
-            let mut bytes = [b'x'; 20];
-            bytes[length] = end;
-            assert_eq!(plain_bytes(&bytes), if is_plain { 20 } else { length }, "{end} behind {length}");
+        for at in 0..WORD_BYTES {
+            for rest in [b'x', b'!', b'#', b' ', 0x80, 0xff] {
+                let mut word = [rest; WORD_BYTES];
+                word[at] = end;
+                assert_eq!(
+                    plain_bytes(word),
+                    if is_plain { WORD_BYTES } else { at },
+                    "{end} at {at}, {rest}"
+                );
+            }
         }
     }
 }
