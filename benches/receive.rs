@@ -156,8 +156,12 @@ impl Machine for Counter {
         self.closed.pop().map(Action::Close)
     }
 
-    fn next_flush(&mut self, _: Instant) -> Option<(SessionRef, &[u8])> {
+    fn next_flush(&mut self, _: Instant) -> Option<SessionRef> {
         None
+    }
+
+    fn pending(&self, _: SessionRef) -> &[u8] {
+        &[]
     }
 
     fn has_work(&self) -> bool {

@@ -174,19 +174,24 @@ impl Machine for Echo {
         self.actions.pop_front()
     }
 
-    fn next_flush(&mut self, _: Instant) -> Option<(SessionRef, &[u8])> {
+    fn next_flush(&mut self, _: Instant) -> Option<SessionRef> {
         let waits = |connections: &Slots<Connection>, session: SessionRef| {
             connections
                 .peek(session.slot, session.generation)
                 .is_some_and(|connection| !connection.out.is_empty() && !connection.is_stalled())
         };
-        let session = loop {
+        loop {
             let session = self.flush.pop_front()?;
             if waits(&self.connections, session) {
-                break session;
+                // It may have been queued several times, but is named once.
+                self.flush.retain(|other| *other != session);
+                return Some(session);
             }
-        };
-        Some((session, self.connections[session.slot].out.pending()))
+        }
+    }
+
+    fn pending(&self, session: SessionRef) -> &[u8] {
+        self.connections[session.slot].out.pending()
     }
 
     fn has_work(&self) -> bool {

@@ -112,8 +112,8 @@ impl Crowd {
     /// Flushes all that waits, every socket taking all it is offered.
     pub(crate) fn flush(&mut self) -> Flushed {
         let mut flushed = Flushed::default();
-        while let Some((session, bytes)) = self.shard.next_flush(self.now) {
-            let bytes = bytes.len();
+        while let Some(session) = self.shard.next_flush(self.now) {
+            let bytes = self.shard.pending(session).len();
             flushed.sends += 1;
             flushed.bytes += bytes;
             self.shard.handle(self.now, Input::Sent { session, bytes });

@@ -73,6 +73,12 @@ impl Connections {
         (connection.generation == session.generation).then_some(connection)
     }
 
+    /// The socket of a session whose connection is open.
+    pub(super) fn socket(&self, session: SessionRef) -> Option<BorrowedFd<'_>> {
+        let connection = self.slots.get(index(session))?.as_ref()?;
+        (connection.generation == session.generation).then(|| connection.socket())
+    }
+
     /// Takes the session's socket away.
     pub(super) fn remove(&mut self, session: SessionRef) -> Option<OwnedFd> {
         self.find(session)?;

@@ -35,6 +35,7 @@ mod options;
 mod poller;
 mod probe;
 mod queues;
+mod sender;
 mod shard;
 mod socket;
 mod start;

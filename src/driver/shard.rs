@@ -7,6 +7,7 @@
 
 use std::{
     collections::VecDeque,
+    io,
     net::TcpStream,
     ops::ControlFlow,
     os::fd::{AsFd, BorrowedFd},
@@ -24,6 +25,7 @@ use super::{
     mailbox::HandOff,
     poller::{Event, Poller, Timer, Token, Wait},
     queues::Port,
+    sender::{BATCH_MAX, Sender},
     socket,
     turns::{Share, TurnWatch},
 };
@@ -46,6 +48,9 @@ const SEND_TIME_PER_TURN: Duration = Duration::from_millis(2);
 /// How many bytes are read or sent between two looks at the clock. A send over the loopback may pay for what
 /// the system has to do for others, so there are not many of them between two looks.
 const BYTES_PER_LOOK: usize = 64 * 1024;
+
+/// With so many bytes offered a batch of sends is full.
+const BATCH_BYTES: usize = 512 * 1024;
 
 /// What a system call costs, in bytes that it might have carried.
 const CALL_BYTES: usize = 8 * 1024;
@@ -86,19 +91,27 @@ pub(super) struct Driver<M: Machine> {
     /// Sessions to read in this turn or the next. Each stands here at most once.
     ready: VecDeque<SessionRef>,
     buffer: Box<[u8]>,
+    sender: Sender,
+    /// Sessions that are sent to at once, and how many bytes each is offered.
+    batch: Vec<(SessionRef, usize)>,
+    /// What came of each of its sends.
+    outcomes: Vec<io::Result<usize>>,
     /// The last flush was cut short.
     has_more_to_send: bool,
 }
 
 impl<M: Machine> Driver<M> {
-    /// A driver of `machine`.
-    pub(super) fn new(parts: Parts<M>, machine: M) -> Self {
+    /// A driver of `machine` that sends by `sender`.
+    pub(super) fn new(parts: Parts<M>, machine: M, sender: Sender) -> Self {
         Self {
             parts,
             machine,
             connections: Connections::default(),
             ready: VecDeque::new(),
             buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
+            sender,
+            batch: Vec::new(),
+            outcomes: Vec::new(),
             has_more_to_send: false,
         }
     }
@@ -311,29 +324,53 @@ impl<M: Machine> Driver<M> {
     fn flush(&mut self, now: Instant) {
         self.has_more_to_send = true;
         let mut share = Share::new(SEND_TIME_PER_TURN, BYTES_PER_LOOK);
-        while let Some(sent) = self.send_next(now) {
-            if share.is_used_up(sent + CALL_BYTES) {
+        while let Some(sent) = self.send_batch(now) {
+            if share.is_used_up(sent + self.batch.len() * CALL_BYTES) {
                 return;
             }
         }
         self.has_more_to_send = false;
     }
 
-    /// Sends to the next session that has bytes waiting, if there is one; how many the kernel took.
-    fn send_next(&mut self, now: Instant) -> Option<usize> {
-        let (session, bytes) = self.machine.next_flush(now)?;
-        let connection = self.connections.find(session).expect("a session that sends has a socket");
-        match socket::send(connection.socket(), bytes) {
-            Ok(sent) => {
-                connection.is_full = sent < bytes.len();
-                self.machine.handle(now, Input::Sent { session, bytes: sent });
-                Some(sent)
-            }
-            Err(_) => {
-                self.disconnected(now, session);
-                Some(0)
+    /// Sends to the next sessions that have bytes waiting, if there are any; how many the kernel took.
+    fn send_batch(&mut self, now: Instant) -> Option<usize> {
+        self.batch.clear();
+        let mut bytes = 0;
+        while self.batch.len() < BATCH_MAX && bytes < BATCH_BYTES {
+            let Some(session) = self.machine.next_flush(now) else { break };
+            let offered = self.machine.pending(session).len();
+            bytes += offered;
+            self.batch.push((session, offered));
+        }
+        if self.batch.is_empty() {
+            return None;
+        }
+        let (batch, mut outcomes) = (std::mem::take(&mut self.batch), std::mem::take(&mut self.outcomes));
+        let sends = batch.iter().map(|(session, _)| {
+            let socket = self.connections.socket(*session).expect("a session that sends has a socket");
+            (socket, self.machine.pending(*session))
+        });
+        self.sender.send(sends, &mut outcomes);
+        let sent = self.sent(now, &batch, &outcomes);
+        outcomes.clear();
+        (self.batch, self.outcomes) = (batch, outcomes);
+        Some(sent)
+    }
+
+    /// Tells the machine what came of a batch: those that are gone last, because others are told of that.
+    fn sent(&mut self, now: Instant, batch: &[(SessionRef, usize)], outcomes: &[io::Result<usize>]) -> usize {
+        let mut all = 0;
+        for ((session, offered), outcome) in batch.iter().zip(outcomes) {
+            if let (Ok(sent), Some(connection)) = (outcome, self.connections.find(*session)) {
+                connection.is_full = sent < offered;
+                self.machine.handle(now, Input::Sent { session: *session, bytes: *sent });
+                all += sent;
             }
         }
+        for ((session, _), _) in batch.iter().zip(outcomes).filter(|(_, outcome)| outcome.is_err()) {
+            self.disconnected(now, *session);
+        }
+        all
     }
 
     /// What to do next; sets the timer and says that the shard sleeps if it will.

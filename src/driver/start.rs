@@ -26,6 +26,7 @@ use super::{
     poller::{Poller, Timer, Token},
     probe,
     queues::{Links, Port},
+    sender::Sender,
     shard::{Driver, Parts},
     turns::{LongestTurn, TurnWatch},
     wake::Wake,
@@ -186,14 +187,14 @@ impl<M: Machine> Seat<M> {
                 }
             };
             if gate.pass() {
-                host::run_on_uring(&executor, Driver::new(self.parts, make_machine(id)));
+                host::run_on_uring(&executor, Driver::new(self.parts, make_machine(id), Sender::batching()));
             }
         } else {
             if let Some(Err(error)) = self.cpu.map(affinity::pin) {
                 return gate.refuse(failed(id, "its CPU")(error));
             }
             if gate.pass() {
-                host::run_on_epoll(Driver::new(self.parts, make_machine(id)));
+                host::run_on_epoll(Driver::new(self.parts, make_machine(id), Sender::plain()));
             }
         }
     }

@@ -275,9 +275,12 @@ impl Machine for Shower {
         self.actions.pop_front()
     }
 
-    fn next_flush(&mut self, _: Instant) -> Option<(SessionRef, &[u8])> {
-        let session = self.flushes.pop_front()?;
-        Some((session, self.sessions[session.slot as usize].out.as_slices().0))
+    fn next_flush(&mut self, _: Instant) -> Option<SessionRef> {
+        self.flushes.pop_front()
+    }
+
+    fn pending(&self, session: SessionRef) -> &[u8] {
+        self.sessions[session.slot as usize].out.as_slices().0
     }
 
     fn has_work(&self) -> bool {

@@ -324,9 +324,30 @@ impl Driver {
         let most = if chance.percent(85) { u64::MAX } else { chance.small(32) };
         let now = net.instant();
         for _ in 0..most {
-            let Some((session, bytes)) = self.shard.next_flush(now) else {
+            let batch_most = chance.small(16).max(1);
+            let mut batch = Vec::new();
+            while (batch.len() as u64) < batch_most
+                && let Some(session) = self.shard.next_flush(now)
+            {
+                batch.push(session);
+            }
+            if batch.is_empty() {
                 return self.check_flushed(net, scenario, ledger);
-            };
+            }
+            self.send_batch(net, chance, ledger, &batch);
+        }
+        self.has_more_to_send = true;
+    }
+
+    /// Sends to all that were named; those whose sockets are gone are told last.
+    fn send_batch(&mut self, net: &mut Net, chance: &mut Chance, ledger: &mut Ledger, batch: &[SessionRef]) {
+        let now = net.instant();
+        let mut gone = Vec::new();
+        for (index, &session) in batch.iter().enumerate() {
+            let bytes = self.shard.pending(session);
+            ledger.check(net.now, Guarantee::TheContractIsKept, || {
+                batch[..index].contains(&session).then(|| format!("named twice: {session:?}"))
+            });
             let place = self.connections.get(session.slot as usize).and_then(Option::as_ref);
             let place = place.filter(|place| place.session == session);
             ledger.check(net.now, Guarantee::TheContractIsKept, || {
@@ -336,7 +357,7 @@ impl Driver {
             let Some(place) = place else { return };
             let socket = &mut net.sockets[place.socket];
             if socket.is_reset {
-                self.shard.handle(now, Input::Disconnected { session });
+                gone.push(session);
                 continue;
             }
             let offered = bytes.len();
@@ -356,7 +377,9 @@ impl Driver {
             net.wake(Actor::Browser(browser), chance.between(1, 50));
             self.shard.handle(now, Input::Sent { session, bytes: sent });
         }
-        self.has_more_to_send = true;
+        for session in gone {
+            self.shard.handle(now, Input::Disconnected { session });
+        }
     }
 
     /// After a whole flush nothing waits for those whose sockets take it. For the others may wait

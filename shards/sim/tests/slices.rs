@@ -83,8 +83,8 @@ impl Bench {
 
     /// All texts that one session was sent since it was asked last.
     fn texts(&mut self, who: usize) -> Vec<String> {
-        while let Some((session, bytes)) = self.shard.next_flush(self.now) {
-            let bytes = bytes.to_vec();
+        while let Some(session) = self.shard.next_flush(self.now) {
+            let bytes = self.shard.pending(session).to_vec();
             let stream = self.sessions.iter_mut().find(|(known, _)| *known == session);
             stream.expect("a session that was accepted").1.extend(&bytes);
             self.shard.handle(self.now, Input::Sent { session, bytes: bytes.len() });

@@ -560,7 +560,7 @@ impl Delivery {
             let slot = place.followers[below].session;
             let session = &mut sessions[slot];
             // Nearly all wait for nothing but this log, and take what they are sent.
-            let step = if session.connection.is_clear() {
+            let step = if session.connection.is_clear() && !session.inbox.is_offered {
                 session.inbox.tail.filter(|tail| tail.position < end).map(|_| FlushStep::Send(slot))
             } else {
                 self.judge(session, slot)
@@ -582,7 +582,8 @@ impl Delivery {
 
     /// Whether the session has something to send, and may still be sent it.
     fn judge(&mut self, session: &mut Session, slot: u32) -> Option<FlushStep> {
-        if !self.has_pending(session) {
+        // What is offered already is gone on with when it is known how much of it was taken.
+        if session.inbox.is_offered || !self.has_pending(session) {
             return None;
         }
         if session.connection.is_clear() {
@@ -612,6 +613,7 @@ impl Delivery {
     /// The first `bytes` of [`Delivery::pending`] were sent; returns whether that was all of it.
     /// The session is queued again if more waits behind.
     pub fn sent(&mut self, session: &mut Session, slot: u32, bytes: usize) -> bool {
+        session.inbox.is_offered = false;
         let out = &mut session.connection.out;
         let all = match session.inbox.tail {
             Some(tail) if out.is_empty() => self.sent_from_log(session, tail, bytes),

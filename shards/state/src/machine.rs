@@ -5,8 +5,10 @@
 //! 1. The driver hands over what happened: [`Machine::accept`], [`Machine::handle`].
 //! 2. It does what the machine asks: [`Machine::next_action`] until there is none, and again
 //!    before it accepts another connection, because a closed session's slot may be given anew.
-//! 3. It flushes: [`Machine::next_flush`] names a session and the bytes that wait for it, one
-//!    contiguous range; one `send` each, the outcome goes back as [`Input::Sent`].
+//! 3. It flushes: [`Machine::next_flush`] names one or several sessions, [`Machine::pending`] has the
+//!    bytes that wait for each, one contiguous range; one `send` each, the outcomes go back as
+//!    [`Input::Sent`] before anything else is handed over or asked; those that are
+//!    [`Input::Disconnected`] last, for others may be told of that.
 //! 4. It passes messages on to other shards, [`Party::next_message`], as long as their queues
 //!    have room, and reports to the control thread, [`Party::next_report`].
 //! 5. It sleeps until input or [`Machine::next_deadline`], unless [`Machine::has_work`].
@@ -61,9 +63,14 @@ pub trait Machine: Party {
     /// The next thing to do, if any.
     fn next_action(&mut self) -> Option<Action>;
 
-    /// The next session with bytes to send, and one contiguous range of them (never empty).
-    /// The driver sends and answers with [`Input::Sent`] or [`Input::Disconnected`] before it asks again.
-    fn next_flush(&mut self, now: Instant) -> Option<(SessionRef, &[u8])>;
+    /// The next session with bytes to send. It is not named again before the driver has answered for it with
+    /// [`Input::Sent`] or [`Input::Disconnected`]; meanwhile nothing changes for any that was named. The
+    /// flush is over when there is none though all that were named have been answered for: while some have
+    /// not, `None` may also mean that the machine waits for the answers.
+    fn next_flush(&mut self, now: Instant) -> Option<SessionRef>;
+
+    /// What waits for a session that was named and not answered for: one contiguous range, never empty.
+    fn pending(&self, session: SessionRef) -> &[u8];
 
     /// Whether a slice of long work waits for [`Input::Proceed`].
     fn has_work(&self) -> bool;
@@ -85,7 +92,7 @@ pub enum Input<'a, M, C> {
         /// The bytes. What the machine cannot take yet it copies.
         bytes: &'a mut [u8],
     },
-    /// The kernel took the first `bytes` of the range that [`Machine::next_flush`] named.
+    /// The kernel took the first `bytes` of what [`Machine::pending`] offered.
     Sent {
         /// Whose bytes.
         session: SessionRef,

@@ -83,6 +83,8 @@ pub struct Inbox {
     pub tail: Option<Tail>,
     /// Where the session stands among those to be flushed.
     pub queued: Queued,
+    /// It was named for the flush, and not answered for yet.
+    pub is_offered: bool,
 }
 
 /// Where a session stands among those to be flushed.

@@ -96,6 +96,10 @@ pub struct Shard {
     /// Sessions that may be read again.
     resumed: VecDeque<SessionRef>,
     jobs: VecDeque<Job>,
+    /// How many sessions are named for the flush and not answered for.
+    offered: u32,
+    /// A session that is to be closed as a slow consumer as soon as there are none.
+    condemned: Option<SessionRef>,
     random: StdRng,
     figures: Figures,
     /// Whether the control thread has said that all that is stored is known here.
@@ -146,6 +150,8 @@ impl Shard {
             reports: VecDeque::new(),
             resumed: VecDeque::new(),
             jobs: VecDeque::new(),
+            offered: 0,
+            condemned: None,
             figures: Figures::default(),
             is_complete: false,
             life: Life::Serving,
@@ -243,6 +249,20 @@ impl Shard {
             }
             session.scheduled = next;
             self.deadlines.push(next, slot, generation);
+        }
+    }
+
+    /// Names a session for the flush.
+    fn offer(&mut self, slot: u32) -> SessionRef {
+        let (session, generation) = self.sessions.at(slot).expect("a used slot");
+        session.inbox.is_offered = true;
+        self.offered += 1;
+        SessionRef { shard: self.config.id, slot, generation }
+    }
+
+    fn condemn_if_there(&mut self, now: Instant, session: SessionRef) {
+        if self.sessions.peek(session.slot, session.generation).is_some() {
+            self.condemn(now, session.slot);
         }
     }
 
@@ -359,6 +379,7 @@ impl Shard {
     fn sent(&mut self, now: Instant, session: SessionRef, bytes: usize) {
         let Some(entry) = self.sessions.entry(session.slot, session.generation) else { return };
         self.figures.add(Figure::BytesSent, bytes as u64);
+        self.offered -= u32::from(entry.inbox.is_offered);
         let all = self.delivery.sent(entry, session.slot, bytes);
         let stalls = !all && !entry.connection.is_stalled();
         entry.connection.sent(now, bytes, !all);
@@ -445,21 +466,38 @@ impl Machine for Shard {
         self.actions.pop_front()
     }
 
-    fn next_flush(&mut self, now: Instant) -> Option<(SessionRef, &[u8])> {
+    fn next_flush(&mut self, now: Instant) -> Option<SessionRef> {
+        if self.offered > 0 && self.condemned.is_some() {
+            return None;
+        }
+        if let Some(session) = self.condemned.take() {
+            self.condemn_if_there(now, session);
+        }
         loop {
             match self.delivery.next_step(&mut self.sessions)? {
-                FlushStep::Condemn(slot) => self.condemn(now, slot),
-                FlushStep::Send(slot) => {
-                    let (session, generation) = self.sessions.at(slot).expect("a used slot");
-                    let reference = SessionRef { shard: self.config.id, slot, generation };
-                    return Some((reference, self.delivery.pending(session)));
+                FlushStep::Send(slot) => return Some(self.offer(slot)),
+                FlushStep::Condemn(slot) => {
+                    let session = self.reference(slot);
+                    if self.offered > 0 {
+                        // Others are told that it leaves: that must not touch what is offered to them.
+                        self.condemned = Some(session);
+                        return None;
+                    }
+                    self.condemn_if_there(now, session);
                 }
             }
         }
     }
 
+    fn pending(&self, session: SessionRef) -> &[u8] {
+        self.delivery.pending(&self.sessions[session.slot])
+    }
+
     fn has_work(&self) -> bool {
-        !self.resumed.is_empty() || !self.jobs.is_empty() || !self.delivery.is_flushed()
+        !self.resumed.is_empty()
+            || !self.jobs.is_empty()
+            || self.condemned.is_some()
+            || !self.delivery.is_flushed()
     }
 
     fn next_deadline(&self) -> Option<Instant> {

@@ -168,6 +168,7 @@ impl Shard {
 
     pub(super) fn disconnected(&mut self, session: SessionRef) {
         let Some(entry) = self.sessions.entry(session.slot, session.generation) else { return };
+        self.offered -= u32::from(std::mem::take(&mut entry.inbox.is_offered));
         match &mut entry.parked {
             // What it sent before it went is still carried out, unless that waits for itself.
             Some(parked) if entry.connection.is_open() && !entry.pause.output && !parked.ended => {

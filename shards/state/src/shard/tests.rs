@@ -76,7 +76,8 @@ impl Bench {
     /// Flushes, each send taking at most `most` bytes; returns what each session was sent.
     fn flush(&mut self, most: usize) -> Vec<(SessionRef, Vec<u8>)> {
         let mut sent = Vec::new();
-        while let Some((session, bytes)) = self.shard.next_flush(self.now) {
+        while let Some(session) = self.shard.next_flush(self.now) {
+            let bytes = self.shard.pending(session);
             let taken = bytes[..bytes.len().min(most)].to_vec();
             let bytes = taken.len();
             sent.push((session, taken));
@@ -220,7 +221,8 @@ fn a_slow_consumer_is_closed_at_a_frame_boundary() {
     for _ in 0..6 {
         bench.send(quick, &broadcast);
         // It takes 100 bytes once, and no more.
-        while let Some((session, bytes)) = bench.shard.next_flush(bench.now) {
+        while let Some(session) = bench.shard.next_flush(bench.now) {
+            let bytes = bench.shard.pending(session);
             let taken = if session == quick { bytes.len() } else { 100 };
             received.extend_from_slice(if session == slow { &bytes[..taken] } else { &[] });
             bench.shard.handle(bench.now, Input::Sent { session, bytes: taken });
