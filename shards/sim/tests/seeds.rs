@@ -108,7 +108,7 @@ fn the_same_seed_gives_the_same_run() {
 }
 
 fn is_noticed(canary: Canary) {
-    let outcomes = run_all(0..8, Options { canary: Some(canary), ..Options::default() });
+    let outcomes = run_all(0..12, Options { canary: Some(canary), ..Options::default() });
     let (mut put_in, mut noticed) = (0, 0);
     for (seed, outcome) in outcomes {
         let outcome = outcome.unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
