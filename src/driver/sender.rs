@@ -14,13 +14,14 @@ use io_uring::{IoUring, opcode, types};
 
 use super::socket;
 
-/// The most sends that one call takes.
-pub(super) const BATCH_MAX: usize = 256;
+/// The most sends that one call takes. More would be cheaper still, but nothing else happens meanwhile.
+const BATCH_MAX: u32 = 128;
 
 /// Below so many sends the plain system call is the cheaper one.
 const BATCH_MIN: usize = 4;
 
-const BATCH_ENTRIES: u32 = 256;
+/// The most sends at once where each is a call of its own: nothing is gained by many.
+const PLAIN_MAX: usize = 8;
 
 /// How a shard sends.
 pub(super) struct Sender {
@@ -36,11 +37,16 @@ impl Sender {
     /// One system call for many sends. Where the system refuses a ring for that, one for each.
     pub(super) fn batching() -> Self {
         // Without the flag, a send that cannot even be tried keeps those behind it from being tried.
-        let ring = IoUring::builder().setup_submit_all().build(BATCH_ENTRIES);
+        let ring = IoUring::builder().setup_submit_all().build(BATCH_MAX);
         Self { ring: ring.ok() }
     }
 
-    /// Sends, at most [`BATCH_MAX`] times: to each socket, of which none stands there twice, as many of its bytes
+    /// How many sends [`Sender::send`] takes at most.
+    pub(super) fn batch_max(&self) -> usize {
+        if self.ring.is_some() { BATCH_MAX as usize } else { PLAIN_MAX }
+    }
+
+    /// Sends, at most [`Sender::batch_max`] times: to each socket, of which none stands there twice, as many of its bytes
     /// as it takes, 0 if it is full. Appends to `outcomes` how many each has taken, in their order.
     ///
     /// # Panics
@@ -62,8 +68,7 @@ fn submit<'a>(
     sends: impl ExactSizeIterator<Item = (BorrowedFd<'a>, &'a [u8])>,
     outcomes: &mut Vec<io::Result<usize>>,
 ) {
-    let (before, count) = (outcomes.len(), sends.len());
-    assert!(count <= BATCH_MAX, "a batch fits into the ring");
+    let before = outcomes.len();
     for (number, (socket, bytes)) in sends.enumerate() {
         let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         let entry = opcode::Send::new(types::Fd(socket.as_raw_fd()), bytes.as_ptr(), length)
@@ -75,7 +80,7 @@ fn submit<'a>(
         unsafe { ring.submission().push(&entry) }.expect("the ring was empty and has room for a batch");
         outcomes.push(Ok(0));
     }
-    let mut told = 0;
+    let (mut told, count) = (0, outcomes.len() - before);
     while told < count {
         match ring.submit_and_wait(count - told) {
             Ok(_) => {}
@@ -88,11 +93,7 @@ fn submit<'a>(
                 .map_err(|_| io::Error::from_raw_os_error(-completion.result()));
             let number = usize::try_from(completion.user_data()).expect("a number of this batch");
             outcomes[before + number] = match outcome {
-                Err(error)
-                    if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) =>
-                {
-                    Ok(0)
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
                 outcome => outcome,
             };
         }
@@ -109,6 +110,8 @@ mod tests {
 
     use super::*;
 
+    const COUNT: usize = BATCH_MAX as usize;
+
     fn pair() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -124,9 +127,9 @@ mod tests {
     #[test]
     fn each_socket_takes_its_own() {
         for mut sender in senders() {
-            let pairs: Vec<_> = (0..BATCH_MAX).map(|_| pair()).collect();
-            let texts: Vec<String> = (0..BATCH_MAX).map(|number| format!("for {number:05}")).collect();
-            for count in [1, BATCH_MIN, BATCH_MAX] {
+            let pairs: Vec<_> = (0..COUNT).map(|_| pair()).collect();
+            let texts: Vec<String> = (0..COUNT).map(|number| format!("for {number:05}")).collect();
+            for count in [1, BATCH_MIN, COUNT] {
                 let sends = pairs.iter().zip(&texts).take(count);
                 let sends = sends.map(|((near, _), text)| (near.as_fd(), text.as_bytes()));
                 let mut taken = Vec::new();
@@ -136,7 +139,7 @@ mod tests {
             }
             for (number, (_, far)) in pairs.iter().enumerate() {
                 let mut received = [0; 9];
-                let times = [1, BATCH_MIN, BATCH_MAX].iter().filter(|count| number < **count).count();
+                let times = [1, BATCH_MIN, COUNT].iter().filter(|count| number < **count).count();
                 for _ in 0..times {
                     (&*far).read_exact(&mut received).unwrap();
                     assert_eq!(received, texts[number].as_bytes());

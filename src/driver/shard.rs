@@ -25,7 +25,7 @@ use super::{
     mailbox::HandOff,
     poller::{Event, Poller, Timer, Token, Wait},
     queues::Port,
-    sender::{BATCH_MAX, Sender},
+    sender::Sender,
     socket,
     turns::{Share, TurnWatch},
 };
@@ -336,7 +336,7 @@ impl<M: Machine> Driver<M> {
     fn send_batch(&mut self, now: Instant) -> Option<usize> {
         self.batch.clear();
         let mut bytes = 0;
-        while self.batch.len() < BATCH_MAX && bytes < BATCH_BYTES {
+        while self.batch.len() < self.sender.batch_max() && bytes < BATCH_BYTES {
             let Some(session) = self.machine.next_flush(now) else { break };
             let offered = self.machine.pending(session).len();
             bytes += offered;
@@ -367,10 +367,24 @@ impl<M: Machine> Driver<M> {
                 all += sent;
             }
         }
-        for ((session, _), _) in batch.iter().zip(outcomes).filter(|(_, outcome)| outcome.is_err()) {
-            self.disconnected(now, *session);
+        let failed = batch.iter().zip(outcomes).filter(|(_, outcome)| outcome.is_err());
+        let failed: Vec<SessionRef> = failed.map(|((session, _), _)| *session).collect();
+        let gone: Vec<SessionRef> = failed.into_iter().filter(|session| !self.retry(now, *session)).collect();
+        for session in gone {
+            self.disconnected(now, session);
         }
         all
+    }
+
+    /// Sends once more by a call of its own, for it may be the system that failed and not the connection; whether
+    /// that went better.
+    fn retry(&mut self, now: Instant, session: SessionRef) -> bool {
+        let Some(connection) = self.connections.find(session) else { return false };
+        let bytes = self.machine.pending(session);
+        let Ok(sent) = socket::send(connection.socket(), bytes) else { return false };
+        connection.is_full = sent < bytes.len();
+        self.machine.handle(now, Input::Sent { session, bytes: sent });
+        true
     }
 
     /// What to do next; sets the timer and says that the shard sleeps if it will.

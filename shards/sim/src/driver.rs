@@ -343,8 +343,13 @@ impl Driver {
     fn send_batch(&mut self, net: &mut Net, chance: &mut Chance, ledger: &mut Ledger, batch: &[SessionRef]) {
         let now = net.instant();
         let mut gone = Vec::new();
-        for (index, &session) in batch.iter().enumerate() {
-            let bytes = self.shard.pending(session);
+        // All is taken before anything is answered, as a driver does that submits it at once.
+        let offers: Vec<_> = batch.iter().map(|session| self.shard.pending(*session).to_vec()).collect();
+        for (index, (&session, bytes)) in batch.iter().zip(&offers).enumerate() {
+            let unchanged = self.shard.pending(session) == bytes;
+            ledger.check(net.now, Guarantee::TheContractIsKept, || {
+                (!unchanged).then(|| format!("changed while it was offered: {session:?}"))
+            });
             ledger.check(net.now, Guarantee::TheContractIsKept, || {
                 batch[..index].contains(&session).then(|| format!("named twice: {session:?}"))
             });

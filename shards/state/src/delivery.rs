@@ -498,8 +498,9 @@ impl Delivery {
         session.connection.out.pending().len() as u64 + tail
     }
 
-    /// The next step of the flush.
-    pub fn next_step(&mut self, sessions: &mut Slots<Session>) -> Option<FlushStep> {
+    /// The next step of the flush; none for now where it must be known first what those take who are offered
+    /// something (`is_offered`).
+    pub fn next_step(&mut self, sessions: &mut Slots<Session>, is_offered: bool) -> Option<FlushStep> {
         loop {
             let step = if self.urgent.is_empty() || self.favoured >= FAVOURED_MAX && !self.bulk.is_empty() {
                 self.favoured = 0;
@@ -510,6 +511,8 @@ impl Delivery {
                         self.next_session(sessions, slot, Queued::Bulk)
                     }
                     Some(FlushItem::View(view)) => self.next_follower(sessions, view),
+                    // What one of them has behind what it is offered goes before the mark.
+                    Some(FlushItem::Mark) if is_offered => break,
                     Some(FlushItem::Mark) => {
                         self.bulk.pop_front();
                         self.pass_mark();
@@ -596,8 +599,14 @@ impl Delivery {
             }
             return Some(FlushStep::Send(slot));
         }
+        self.lags_too_far(session).then_some(FlushStep::Condemn(slot))
+    }
+
+    /// Whether more waits for the session, which does not take it, than may.
+    #[must_use]
+    pub fn lags_too_far(&self, session: &Session) -> bool {
         let max = session.vhost.as_ref().map_or(u64::MAX, |vhost| u64::from(vhost.settings.lag_bytes_max));
-        (lag > max && session.connection.is_open()).then_some(FlushStep::Condemn(slot))
+        session.connection.is_open() && session.connection.is_stalled() && self.lag(session) > max
     }
 
     /// What is to be sent next, one contiguous range.
@@ -672,7 +681,7 @@ mod tests {
 
     /// Whom the next step sends to; he takes everything.
     fn next(delivery: &mut Delivery, sessions: &mut Slots<Session>) -> Option<u32> {
-        let Some(FlushStep::Send(slot)) = delivery.next_step(sessions) else { return None };
+        let Some(FlushStep::Send(slot)) = delivery.next_step(sessions, false) else { return None };
         let bytes = delivery.pending(&sessions[slot]).len();
         delivery.sent(&mut sessions[slot], slot, bytes);
         Some(slot)
@@ -718,6 +727,28 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_behind_an_offer_goes_before_the_mark() {
+        let (mut delivery, mut sessions, view, _) = crowd(3);
+        let record = vec![b'x'; SETTLE_BYTES_MAX as usize];
+        for _ in 0..5 {
+            delivery.append(&mut sessions, view, |out| encode(out, Opcode::Text, &record));
+        }
+        let mut offered = Vec::new();
+        while let Some(FlushStep::Send(slot)) = delivery.next_step(&mut sessions, !offered.is_empty()) {
+            sessions[slot].inbox.is_offered = true;
+            offered.push(slot);
+        }
+        assert_eq!(offered.len(), 3);
+        assert!(delivery.fresh_bytes() > 0, "of five records each was offered one");
+        for slot in offered {
+            let bytes = delivery.pending(&sessions[slot]).len();
+            delivery.sent(&mut sessions[slot], slot, bytes);
+        }
+        while next(&mut delivery, &mut sessions).is_some() {}
+        assert_eq!((delivery.fresh_bytes(), delivery.log_bytes()), (0, 0));
+    }
+
+    #[test]
     fn more_than_one_send_can_carry_is_fresh_until_all_of_it_was_offered() {
         let (mut delivery, mut sessions, view, slots) = crowd(3);
         let record = vec![b'x'; SETTLE_BYTES_MAX as usize];
@@ -741,7 +772,7 @@ mod tests {
         delivery.subscribe(&mut sessions, slot, view);
         delivery.append(&mut sessions, view, |out| encode(out, Opcode::Text, b"hello"));
         delivery.unsubscribe(&mut sessions, slot, view);
-        assert_eq!(delivery.next_step(&mut sessions), Some(FlushStep::Send(slot)));
+        assert_eq!(delivery.next_step(&mut sessions, false), Some(FlushStep::Send(slot)));
         assert!(delivery.pending(&sessions[slot]).ends_with(b"hello"));
     }
 }

@@ -260,9 +260,13 @@ impl Shard {
         SessionRef { shard: self.config.id, slot, generation }
     }
 
-    fn condemn_if_there(&mut self, now: Instant, session: SessionRef) {
-        if self.sessions.peek(session.slot, session.generation).is_some() {
+    /// Condemns a session that was to be condemned before, unless that has become wrong.
+    fn condemn_still(&mut self, now: Instant, session: SessionRef) {
+        let Some(entry) = self.sessions.entry(session.slot, session.generation) else { return };
+        if self.delivery.lags_too_far(entry) {
             self.condemn(now, session.slot);
+        } else {
+            self.delivery.enqueue(entry, session.slot);
         }
     }
 
@@ -326,6 +330,7 @@ impl Shard {
         if session.connection.is_open() {
             self.figures.subtract(Figure::Sessions, 1);
         }
+        self.offered -= u32::from(session.inbox.is_offered);
         reference
     }
 
@@ -471,19 +476,16 @@ impl Machine for Shard {
             return None;
         }
         if let Some(session) = self.condemned.take() {
-            self.condemn_if_there(now, session);
+            self.condemn_still(now, session);
         }
         loop {
-            match self.delivery.next_step(&mut self.sessions)? {
+            match self.delivery.next_step(&mut self.sessions, self.offered > 0)? {
                 FlushStep::Send(slot) => return Some(self.offer(slot)),
+                FlushStep::Condemn(slot) if self.offered == 0 => self.condemn(now, slot),
                 FlushStep::Condemn(slot) => {
-                    let session = self.reference(slot);
-                    if self.offered > 0 {
-                        // Others are told that it leaves: that must not touch what is offered to them.
-                        self.condemned = Some(session);
-                        return None;
-                    }
-                    self.condemn_if_there(now, session);
+                    // Others are told that it leaves: that must not touch what is offered to them.
+                    self.condemned = Some(self.reference(slot));
+                    return None;
                 }
             }
         }
