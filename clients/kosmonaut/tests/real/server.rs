@@ -59,6 +59,18 @@ impl Server {
     /// Lets it stand still, or go on.
     pub(crate) fn freeze(&self, is_frozen: bool) {
         signal(self.process.id(), if is_frozen { "-STOP" } else { "-CONT" });
+        // A signal that has been sent has not stopped every thread yet.
+        while is_frozen && !self.is_stopped() {
+            std::thread::yield_now();
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.process.id())).unwrap();
+        threads.into_iter().all(|thread| {
+            let stat = std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap();
+            stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T'))
+        })
     }
 
     /// Kills it, and starts it again at the same addresses.
