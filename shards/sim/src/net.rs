@@ -468,7 +468,8 @@ impl Net {
         let is_noticed = match listener {
             Some(browser) => self.stayers.contains(&browser),
             // One order alone is as good as the other.
-            None => listens(true) && (canary != Canary::Swap || listens(false)),
+            // One who listens alone cannot tell that the last word of somebody is missing.
+            None => listens(true) && (!matches!(canary, Canary::Swap | Canary::Drop) || listens(false)),
         };
         (countdown <= 1 && is_noticed).then(|| {
             self.canary = None;

@@ -119,8 +119,9 @@ fn is_noticed(canary: Canary) {
         put_in += u32::from(faulty);
         noticed += u32::from(faulty && !outcome.violations.is_empty());
     }
-    // Who would have noticed may lose its connection first: that is rare.
-    assert!(put_in >= 6 && noticed + 1 >= put_in, "{canary:?}: {noticed} of {put_in}");
+    // A lost leaving shows when that member joins again or at the end, to those who are still there.
+    let unseen_max = u32::from(canary == Canary::LostLeave);
+    assert!(put_in >= 6 && noticed + unseen_max >= put_in, "{canary:?}: {noticed} of {put_in}");
 }
 
 #[test]
