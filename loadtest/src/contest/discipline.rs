@@ -52,7 +52,8 @@ enum Field {
     All(Work),
     /// WebRocket alone: with so many shards in the same work, compared with the first.
     Shards(Work, Vec<u32>),
-    /// The floor and WebRocket, each in different works, compared with what it did in the first.
+    /// The floor and WebRocket, each in different works, compared with what it did in the first; told is also how
+    /// much more WebRocket grows by than the floor.
     Works(Vec<(String, Work)>),
 }
 
@@ -63,6 +64,8 @@ struct Entry {
     work: Work,
     /// Which entry it is compared with.
     reference: usize,
+    /// The floor's entry in the same work, if both grow from work to work.
+    floor: Option<usize>,
 }
 
 /// All disciplines, in the order of the table.
@@ -180,6 +183,7 @@ impl Discipline {
                     contestant: contestant.clone(),
                     work: *work,
                     reference: 0,
+                    floor: None,
                 })
                 .collect(),
             Field::Shards(work, shards) => shards
@@ -189,6 +193,7 @@ impl Discipline {
                     contestant: webrocket(*shards),
                     work: *work,
                     reference: 0,
+                    floor: None,
                 })
                 .collect(),
             Field::Works(works) => works
@@ -200,6 +205,7 @@ impl Discipline {
                     contestant,
                     work: *work,
                     reference: index % 2,
+                    floor: (index > 2 && index % 2 == 1).then(|| index - 1),
                 })
                 .collect(),
         }
@@ -242,7 +248,14 @@ impl Work {
 impl Entry {
     /// Its column, still empty.
     fn column(&self) -> Column {
-        Column { label: self.label.clone(), values: Vec::new(), reference: self.reference, failure: None }
+        let Self { label, reference, floor, .. } = self;
+        Column {
+            label: label.clone(),
+            values: Vec::new(),
+            reference: *reference,
+            floor: *floor,
+            failure: None,
+        }
     }
 
     fn plan(&self) -> Plan {

@@ -35,7 +35,8 @@ pub(crate) struct Options {
     /// How many seconds a round broadcasts
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     seconds: u32,
-    /// Only these servers, separated by commas; the floor is always there
+    /// Only these servers, separated by commas; the floor is always there, and so is WebRocket where it is compared
+    /// with itself: by shards, by subscribers, by channels
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     only: Vec<String>,
     /// Only disciplines whose names contain one of these

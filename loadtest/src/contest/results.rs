@@ -18,6 +18,8 @@ pub(super) struct Column {
     pub(super) values: Vec<f64>,
     /// Which column it is compared with; itself, if with none.
     pub(super) reference: usize,
+    /// The column of the floor in the same work, if the two ratios are to be compared once more.
+    pub(super) floor: Option<usize>,
     /// Why there are no more rounds.
     pub(super) failure: Option<String>,
 }
@@ -29,6 +31,13 @@ impl Found {
         let reference = &self.columns[column.reference].values;
         let ratios = column.values.iter().zip(reference).map(|(value, reference)| value / reference);
         (column.reference != index && column.failure.is_none()).then(|| ratios.collect())
+    }
+
+    /// By what factor a column's ratio is greater than that of the floor in the same work, round by round; none if
+    /// that is not asked for.
+    fn beyond_floor(&self, index: usize) -> Option<Vec<f64>> {
+        let floor = self.ratios(self.columns[index].floor?)?;
+        Some(self.ratios(index)?.iter().zip(floor).map(|(ratio, floor)| ratio / floor).collect())
     }
 
     /// One line, for who waits.
@@ -44,8 +53,12 @@ impl Found {
         }
         let value = format!("{label} {}", number(median(values), self.unit));
         let Some(ratios) = self.ratios(column) else { return value };
-        let (least, most) = bounds(&ratios);
-        format!("{value} = {:.3} ({least:.3} to {most:.3})", median(&ratios))
+        let (ratio, spread) = ratio(&ratios);
+        let beyond = self.beyond_floor(column).map_or_else(String::new, |ratios| {
+            let (ratio, spread) = self::ratio(&ratios);
+            format!(", {ratio} ({spread}) beyond the floor")
+        });
+        format!("{value} = {ratio} ({spread}){beyond}")
     }
 }
 
@@ -80,6 +93,9 @@ impl Results {
                 if let Some(ratios) = found.ratios(index) {
                     findings.rounds(&format!("{name}_ratio"), &ratios, "", found.better);
                 }
+                if let Some(ratios) = found.beyond_floor(index) {
+                    findings.rounds(&format!("{name}_beyond_floor"), &ratios, "", found.better);
+                }
             }
         }
         findings.table(self.table());
@@ -98,10 +114,8 @@ impl Results {
                     continue;
                 }
                 let (least, most) = bounds(values);
-                let ratios = found.ratios(index).map(|ratios| (median(&ratios), bounds(&ratios)));
-                let (ratio, spread) = ratios.map_or_else(Default::default, |(ratio, (least, most))| {
-                    (format!("{ratio:.3}"), format!("{least:.3} to {most:.3}"))
-                });
+                let (ratio, spread) =
+                    found.ratios(index).map_or_else(Default::default, |ratios| self::ratio(&ratios));
                 table.row(vec![
                     title.to_owned(),
                     label.clone(),
@@ -110,6 +124,12 @@ impl Results {
                     ratio,
                     spread,
                 ]);
+                if let Some(ratios) = found.beyond_floor(index) {
+                    let (ratio, spread) = self::ratio(&ratios);
+                    let cells =
+                        [String::new(), format!("{label}: beyond the floor"), String::new(), String::new()];
+                    table.row([cells.as_slice(), &[ratio, spread]].concat());
+                }
             }
         }
         table
@@ -120,6 +140,12 @@ fn bounds(values: &[f64]) -> (f64, f64) {
     let least = values.iter().copied().fold(f64::INFINITY, f64::min);
     let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     (least, most)
+}
+
+/// The median of ratios, and their spread.
+fn ratio(ratios: &[f64]) -> (String, String) {
+    let (least, most) = bounds(ratios);
+    (format!("{:.3}", median(ratios)), format!("{least:.3} to {most:.3}"))
 }
 
 /// Three digits that matter, or all of a large number.
@@ -139,27 +165,19 @@ fn number(value: f64, unit: &str) -> String {
 mod tests {
     use super::*;
 
+    fn column(label: &str, values: [f64; 3], reference: usize, floor: Option<usize>) -> Column {
+        Column { label: label.to_owned(), values: values.to_vec(), reference, floor, failure: None }
+    }
+
+    fn of(columns: Vec<Column>) -> Found {
+        Found { name: "1x1".to_owned(), title: "work".to_owned(), unit: "ns", better: Better::Less, columns }
+    }
+
     fn found() -> Found {
-        Found {
-            name: "1x1".to_owned(),
-            title: "work".to_owned(),
-            unit: "ns",
-            better: Better::Less,
-            columns: vec![
-                Column {
-                    label: "floor".to_owned(),
-                    values: vec![100.0, 200.0, 300.0],
-                    reference: 0,
-                    failure: None,
-                },
-                Column {
-                    label: "we".to_owned(),
-                    values: vec![110.0, 210.0, 300.0],
-                    reference: 0,
-                    failure: None,
-                },
-            ],
-        }
+        of(vec![
+            column("floor", [100.0, 200.0, 300.0], 0, None),
+            column("we", [110.0, 210.0, 300.0], 0, None),
+        ])
     }
 
     #[test]
@@ -167,6 +185,28 @@ mod tests {
         assert_eq!(found().ratios(1).map(|ratios| median(&ratios)), Some(1.05));
         assert_eq!(found().ratios(0), None);
         assert_eq!(found().line(), "work: floor 200 ns; we 210 ns = 1.050 (1.000 to 1.100)");
+    }
+
+    #[test]
+    fn what_the_floor_grows_by_is_taken_out() {
+        let found = of(vec![
+            column("floor, few", [100.0; 3], 0, None),
+            column("we, few", [200.0; 3], 1, None),
+            column("floor, many", [150.0, 200.0, 200.0], 0, None),
+            column("we, many", [330.0, 400.0, 420.0], 1, Some(2)),
+        ]);
+        assert_eq!(found.beyond_floor(1), None);
+        assert!(
+            found.line().ends_with(
+                "we, many 400 ns = 2.000 (1.650 to 2.100), 1.050 (1.000 to 1.100) beyond the floor"
+            )
+        );
+        let mut results = Results::new(3, 1);
+        results.add(found);
+        let markdown = results.table().markdown();
+        let words: Vec<&str> = markdown.lines().last().expect("a row").split_whitespace().collect();
+        assert_eq!(words.join(" "), "| | we, many: beyond the floor | | | 1.050 | 1.000 to 1.100 |");
+        assert_eq!(results.findings().figures["1x1_we_many_beyond_floor"].value, 1.05);
     }
 
     #[test]
