@@ -467,9 +467,11 @@ impl Net {
         };
         let is_noticed = match listener {
             Some(browser) => self.stayers.contains(&browser),
-            // One order alone is as good as the other.
-            // One who listens alone cannot tell that the last word of somebody is missing.
-            None => listens(true) && (!matches!(canary, Canary::Swap | Canary::Drop) || listens(false)),
+            // What is missing, or has changed places, shows beside what others were told.
+            None if matches!(canary, Canary::Swap | Canary::Drop | Canary::LostLeave) => {
+                listens(true) && listens(false)
+            }
+            None => listens(true),
         };
         (countdown <= 1 && is_noticed).then(|| {
             self.canary = None;

@@ -119,9 +119,7 @@ fn is_noticed(canary: Canary) {
         put_in += u32::from(faulty);
         noticed += u32::from(faulty && !outcome.violations.is_empty());
     }
-    // A lost leaving shows when that member joins again or at the end, to those who are still there.
-    let unseen_max = u32::from(canary == Canary::LostLeave);
-    assert!(put_in >= 6 && noticed + unseen_max >= put_in, "{canary:?}: {noticed} of {put_in}");
+    assert!(put_in >= 6 && noticed == put_in, "{canary:?}: {noticed} of {put_in}");
 }
 
 #[test]
