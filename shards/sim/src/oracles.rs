@@ -388,6 +388,18 @@ mod tests {
     }
 
     #[test]
+    fn who_is_there_to_the_end_has_seen_what_others_saw() {
+        let ends = |end| {
+            let mut ledger = ledger(&[&[1, 2, 3], &[1, 2]]);
+            ledger.broadcasts.iter_mut().for_each(|broadcast| broadcast.fate = Fate::Open);
+            ledger.windows[1].end = end;
+            judged(ledger)
+        };
+        assert_eq!(ends(End::Otherwise), []);
+        assert_eq!(ends(End::Open), [Guarantee::SubscribersSeeOneOrder]);
+    }
+
+    #[test]
     fn words_that_may_be_said_again_have_their_place_too() {
         let order = |seen: &[&[Fact]]| {
             let mut ledger = ledger(&vec![&[][..]; seen.len()]);

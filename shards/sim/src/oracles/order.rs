@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::{End, Fact, Fate, Guarantee, Ledger, Place, Wrong};
+use super::{End, Fact, Fate, Guarantee, Ledger, Place, Window, Wrong};
 use crate::net::Micros;
 
 /// A fact that happens once on a channel, and the channel.
@@ -14,18 +14,23 @@ type Neighbour = (Vec<Fact>, Anchor, usize);
 /// Facts that may happen twice, at the edge of what a subscription saw, and whose that is.
 type Edge = (Anchor, Vec<Fact>, usize);
 
+/// An edge behind which a subscription saw nothing more, and whether it was there until everything was quiet.
+type Tail = (Edge, bool);
+
 /// The one order of facts, as far as it was put together.
 #[derive(Default)]
 struct Order {
     next: BTreeMap<Anchor, Neighbour>,
     previous: BTreeMap<Anchor, Neighbour>,
     heads: Vec<Edge>,
-    tails: Vec<Edge>,
+    tails: Vec<Tail>,
 }
 
 impl Order {
     /// Fits in what one subscription saw; what contradicts others goes to `wrong`.
-    fn fit(&mut self, browser: usize, place: Place, seen: &[Fact], wrong: &mut Wrong) {
+    fn fit(&mut self, window: &Window, wrong: &mut Wrong) {
+        let Window { browser, place, seen, end, .. } = window;
+        let (browser, place) = (*browser, *place);
         let mut before: Option<Anchor> = None;
         let mut between = Vec::new();
         for fact in seen {
@@ -46,7 +51,7 @@ impl Order {
             before = Some(anchor);
         }
         if let Some(before) = before {
-            self.tails.push((before, between, browser));
+            self.tails.push(((before, between, browser), matches!(end, End::Open)));
         }
     }
 
@@ -73,8 +78,10 @@ impl Order {
             judge("before", *anchor, fits, *browser, run);
         }
         let mut longest: HashMap<Anchor, &[Fact]> = HashMap::new();
-        for (anchor, run, browser) in &self.tails {
+        for ((anchor, run, browser), is_open) in &self.tails {
             let fits = match self.next.get(anchor) {
+                // Once everything is quiet, who is still there has seen all that anybody saw.
+                Some(_) if *is_open => false,
                 Some((whole, ..)) => whole.starts_with(run),
                 None => {
                     let whole = longest.entry(*anchor).or_insert(run);
@@ -113,7 +120,7 @@ impl Ledger {
     pub(super) fn subscribers_see_one_order(&self, wrong: &mut Wrong) {
         let mut order = Order::default();
         for window in &self.windows {
-            order.fit(window.browser, window.place, &window.seen, wrong);
+            order.fit(window, wrong);
         }
         order.fit_edges(wrong);
         if wrong.is_empty() && !order.is_straight() {
