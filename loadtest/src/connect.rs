@@ -14,7 +14,6 @@ use crate::connection::ConnectionId;
 use crate::dialect::{Dialect, Streams};
 use crate::engine::{Engine, Outbox, Scenario};
 use crate::order::excerpt;
-use crate::placement::Placement;
 use crate::process::{ProcessId, ProcessorTime, processor_time, raise_descriptor_limit, resident_bytes};
 use crate::progress::{Progress, Standing};
 use crate::report::timeline::{Recorder, Timeline};
@@ -88,12 +87,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Findings> {
         options.bare(),
     );
     raise_descriptor_limit(options.connections.max(options.warm_up))?;
-    let subject = match options.server.url {
-        Some(_) => Subject::start(&options.server)?,
-        None => {
-            Placement::of(options.server.shards.unwrap_or(1))?.start(|| Subject::start(&options.server))?
-        }
-    };
+    let subject = Subject::start_apart(&options.server)?;
     let outcome = drive(options, &subject);
     subject.end(outcome)
 }

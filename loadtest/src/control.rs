@@ -1,9 +1,10 @@
 //! The server's control API, as far as scenarios need it.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
 
 use crate::target::Target;
@@ -18,6 +19,15 @@ pub(crate) struct LongestTurn {
     pub(crate) wall: Duration,
     /// In processor time: without what else ran on the shard's processor.
     pub(crate) processor: Duration,
+}
+
+/// What a node tells of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Node {
+    pub(crate) shards: Option<u64>,
+    pub(crate) io: Option<String>,
+    /// Where its exchange listens.
+    pub(crate) exchange: Option<SocketAddr>,
 }
 
 /// A node's control API.
@@ -41,6 +51,16 @@ impl Control {
         Ok(Self { agent: config.into(), url, cookie: cookie.trim().to_owned() })
     }
 
+    /// The node itself.
+    pub(crate) fn node(&self) -> anyhow::Result<Node> {
+        let node = self.get("/node")?;
+        Ok(Node {
+            shards: node["shards"].as_u64(),
+            io: node["io"].as_str().map(str::to_owned),
+            exchange: node["addresses"]["exchange"].as_str().and_then(|address| address.parse().ok()),
+        })
+    }
+
     /// Makes sure that the target's vhost may have so many channels.
     pub(crate) fn allow_channels(&self, target: &Target, count: usize) -> anyhow::Result<()> {
         let path = format!("{}/settings", vhost(target));
@@ -57,11 +77,23 @@ impl Control {
         }
     }
 
-    /// Opens a channel of the target's vhost; it may be open already.
-    pub(crate) fn open_channel(&self, target: &Target, name: &str) -> anyhow::Result<()> {
+    /// Opens a channel of the target's vhost; whether it was not open already.
+    pub(crate) fn open_channel(&self, target: &Target, name: &str) -> anyhow::Result<bool> {
         match self.post(&format!("{}/channels", vhost(target)), &json!({ "name": name }))? {
-            (201 | 409, _) => Ok(()),
+            (201, _) => Ok(true),
+            (409, _) => Ok(false),
             (status, answer) => bail!("{name} could not be opened: {status} {answer}"),
+        }
+    }
+
+    /// Closes a channel of the target's vhost; it may be closed already. Its name has only characters that need no
+    /// escape.
+    pub(crate) fn close_channel(&self, target: &Target, name: &str) -> anyhow::Result<()> {
+        let url = format!("{}{}/channels/{name}", self.url, vhost(target));
+        let request = self.agent.delete(&url).header("x-webrocket-cookie", &self.cookie);
+        match request.call().with_context(|| format!("cannot ask {url}"))?.status().as_u16() {
+            204 | 404 => Ok(()),
+            status => bail!("{name} could not be closed: {status}"),
         }
     }
 
@@ -108,7 +140,11 @@ impl Control {
         let url = format!("{}{path}", self.url);
         let request = self.agent.get(&url).header("x-webrocket-cookie", &self.cookie);
         let mut response = request.call().with_context(|| format!("cannot ask {url}"))?;
-        response.body_mut().read_json().with_context(|| format!("{url} answers no JSON"))
+        let status = response.status();
+        let answer: Value =
+            response.body_mut().read_json().with_context(|| format!("{url} answers no JSON"))?;
+        ensure!(status.is_success(), "{url} answers {status}: {answer}");
+        Ok(answer)
     }
 
     fn post(&self, path: &str, body: &Value) -> anyhow::Result<(u16, Value)> {

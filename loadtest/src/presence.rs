@@ -6,7 +6,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use clap::Args;
 use hdrhistogram::Histogram;
 
@@ -15,7 +15,6 @@ use crate::connection::ConnectionId;
 use crate::control::{Control, LongestTurn};
 use crate::engine::{Engine, Outbox, Scenario};
 use crate::order::excerpt;
-use crate::placement::Placement;
 use crate::process::{ProcessorTime, processor_time, raise_descriptor_limit};
 use crate::progress::{Progress, Standing};
 use crate::report::timeline::{Recorder, Timeline};
@@ -35,8 +34,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// Every member and every joiner holds a session of its own, with a `uid` and a single access token of its own,
 /// in WWFP. At the end each must know of exactly as many subscribers as there are: the list that it got and the
 /// joins that it was told fit together. Also told: for how long, at most, a shard served nobody else, by the
-/// server's own clock, over the last 10 to 20 s. The server is started for the run; it gets the first processors,
-/// as many as it has shards, and the load test the rest, where there are enough.
+/// server's own clock, over the last 10 to 20 s. A server that is started for the run gets the first processors,
+/// as many as it has shards, and the load test the rest, where there are enough. With --url it needs --control-url.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
     #[command(flatten)]
@@ -68,17 +67,15 @@ struct Measured {
     server_processor: Option<ProcessorTime>,
 }
 
-/// Runs the scenario against a server of its own.
+/// Runs the scenario.
 ///
 /// # Errors
 /// A subscriber knows of too many or too few others, no progress, an unexpected answer, or a failure of server or
 /// connections.
 pub(crate) fn run(options: &Options) -> anyhow::Result<Findings> {
-    ensure!(options.server.url.is_none(), "presence needs a server of its own: it issues tokens");
     let joiners = options.rate.checked_mul(options.seconds).context("that are too many joins")?;
     raise_descriptor_limit(options.members.saturating_add(joiners))?;
-    let placement = Placement::of(options.server.shards.unwrap_or(1))?;
-    let subject = placement.start(|| Subject::start(&options.server))?;
+    let subject = Subject::start_apart(&options.server)?;
     let server = ServerReport::of(&subject);
     let outcome = drive(options, joiners, &subject);
     Ok(subject.end(outcome)?.findings(options, server))
@@ -86,8 +83,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Findings> {
 
 fn drive(options: &Options, joiners: u32, subject: &Subject) -> anyhow::Result<Measured> {
     let control = subject.control()?;
-    control.open_channel(subject.target(), CHANNEL)?;
-    let tokens = |first: u32, count: u32| tokens(&control, subject.target(), first, count);
+    subject.open_channel(CHANNEL)?;
+    let tokens = |first: u32, count: u32| tokens(control, subject.target(), first, count);
     let engine = || Engine::new(subject.target().in_wwfp(), options.server.patience());
 
     let mut members = Crowd::new(tokens(0, options.members)?, true);

@@ -1,8 +1,10 @@
 //! The server under test: a child process of our own, or one that stands elsewhere.
 //!
 //! Our own is started on free ports with its data in memory, tells where it listens by a JSON log line on stderr,
-//! and is ended by SIGTERM. It is killed when the load test dies, and no directory of it stays behind.
+//! and is ended by SIGTERM. It is killed when the load test dies, and no directory of it stays behind. One that stands
+//! elsewhere is left as it was found.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -19,6 +21,7 @@ use clap::{Args, ValueEnum};
 
 use crate::control::Control;
 use crate::dialect::Dialect;
+use crate::placement::Placement;
 use crate::process::ProcessId;
 use crate::target::Target;
 
@@ -44,6 +47,13 @@ pub(crate) struct ServerOptions {
     /// With --url: the server's process, if it runs on this machine and shall be measured
     #[arg(long, value_name = "PID", requires = "url")]
     pub(crate) server_pid: Option<u32>,
+    /// With --url: where that server's control API listens, http://host:port. It opens channels, which are closed
+    /// again at the end, issues tokens, and tells where the exchange is
+    #[arg(long, value_name = "URL", requires_all = ["url", "cookie_file"])]
+    pub(crate) control_url: Option<String>,
+    /// With --control-url: the file that holds the server's cookie
+    #[arg(long, value_name = "FILE", requires = "control_url")]
+    pub(crate) cookie_file: Option<PathBuf>,
     /// The server's binary [default: webrocket-server beside this one]
     #[arg(long, value_name = "PATH", conflicts_with = "url")]
     pub(crate) server: Option<PathBuf>,
@@ -96,7 +106,9 @@ struct Announcement {
 /// The server under test.
 pub(crate) struct Subject {
     target: Target,
-    control: Option<SocketAddr>,
+    control: Option<Control>,
+    /// What was opened in a server that is not ours.
+    opened: RefCell<Vec<String>>,
     exchange: Option<SocketAddr>,
     process: Option<ProcessId>,
     shards: Option<u64>,
@@ -107,12 +119,40 @@ pub(crate) struct Subject {
 impl Subject {
     /// Starts the server, or takes the one at `--url` as it is.
     pub(crate) fn start(options: &ServerOptions) -> anyhow::Result<Self> {
-        if let Some(target) = &options.url {
-            let process = options.server_pid.map(ProcessId);
-            let target = target.clone();
-            let (control, exchange, shards, io, child) = (None, None, None, None, None);
-            return Ok(Self { target, control, exchange, process, shards, io, child });
+        match &options.url {
+            Some(target) => Self::elsewhere(target, options),
+            None => Self::ours(options),
         }
+    }
+
+    /// As [`Subject::start`]; a server of ours has processors of its own, where there are enough, and this thread runs on
+    /// the others from then on.
+    pub(crate) fn start_apart(options: &ServerOptions) -> anyhow::Result<Self> {
+        match &options.url {
+            Some(target) => Self::elsewhere(target, options),
+            None => Placement::of(options.shards.unwrap_or(1))?.start(|| Self::ours(options)),
+        }
+    }
+
+    fn elsewhere(target: &Target, options: &ServerOptions) -> anyhow::Result<Self> {
+        let control = match (&options.control_url, &options.cookie_file) {
+            (Some(url), Some(cookie_file)) => Some(Control::new(url, cookie_file)?),
+            _ => None,
+        };
+        let node = control.as_ref().map(Control::node).transpose()?.unwrap_or_default();
+        Ok(Self {
+            target: target.clone(),
+            control,
+            opened: RefCell::default(),
+            exchange: node.exchange.map(|address| target.reach(address)),
+            process: options.server_pid.map(ProcessId),
+            shards: node.shards,
+            io: node.io,
+            child: None,
+        })
+    }
+
+    fn ours(options: &ServerOptions) -> anyhow::Result<Self> {
         let binary = match &options.server {
             Some(binary) => binary.clone(),
             None => beside_this_binary()?,
@@ -120,7 +160,8 @@ impl Subject {
         let (child, announcement) = ServerProcess::start(&binary, options.shards, options.io)?;
         Ok(Self {
             target: Target::new(announcement.websocket, VHOST),
-            control: announcement.control,
+            control: announcement.control.map(|address| child.control(address)).transpose()?,
+            opened: RefCell::default(),
             exchange: announcement.exchange,
             process: Some(child.process()),
             shards: announcement.shards,
@@ -138,33 +179,43 @@ impl Subject {
         self.process
     }
 
-    /// The control API of a server of our own.
+    /// The server's control API.
     ///
     /// # Errors
-    /// The server is not ours, or its cookie cannot be read.
-    pub(crate) fn control(&self) -> anyhow::Result<Control> {
-        let (Some(child), Some(address)) = (&self.child, self.control) else {
-            bail!(
-                "only a server that the load test has started itself can be controlled without more being said"
-            );
-        };
-        let entries = fs::read_dir(&child.directory).context("cannot read the server's data directory")?;
-        let mut files = entries.filter_map(|entry| Some(entry.ok()?.path()));
-        let cookie = files.find(|file| file.extension().is_some_and(|extension| extension == "cookie"));
-        Control::new(&format!("http://{address}"), &cookie.context("the server has made no cookie")?)
+    /// It is not known.
+    pub(crate) fn control(&self) -> anyhow::Result<&Control> {
+        self.control.as_ref().context(
+            "this needs the server's control API: with --url, name it by --control-url and --cookie-file",
+        )
     }
 
-    /// Opens channels, if `dialect` subscribes only what is open. Of a server that is not ours they must be open.
+    /// Opens channels, if `dialect` subscribes only what is open. Without a control API they must be open.
     pub(crate) fn open_channels(&self, dialect: Dialect, names: &[String]) -> anyhow::Result<()> {
-        if !dialect.needs_open_channels() || self.child.is_none() {
+        let Some(control) = self.control.as_ref().filter(|_| dialect.needs_open_channels()) else {
             return Ok(());
+        };
+        if self.child.is_some() {
+            control.allow_channels(&self.target, names.len() + OTHER_CHANNELS)?;
         }
-        let control = self.control()?;
-        control.allow_channels(&self.target, names.len() + OTHER_CHANNELS)?;
-        names.iter().try_for_each(|name| control.open_channel(&self.target, name))
+        names.iter().try_for_each(|name| self.open_channel(name))
     }
 
-    /// Where ZeroMQ clients and workers connect to a server of our own.
+    /// Opens a channel; it may be open already.
+    pub(crate) fn open_channel(&self, name: &str) -> anyhow::Result<()> {
+        let is_new = self.control()?.open_channel(&self.target, name)?;
+        if is_new && self.child.is_none() {
+            self.opened.borrow_mut().push(name.to_owned());
+        }
+        Ok(())
+    }
+
+    /// Closes what was opened in a server that is not ours.
+    fn close_channels(&self) -> anyhow::Result<()> {
+        let opened = self.opened.take();
+        opened.iter().try_for_each(|name| self.control()?.close_channel(&self.target, name))
+    }
+
+    /// Where ZeroMQ clients and workers connect, if that is known.
     pub(crate) fn exchange(&self) -> Option<SocketAddr> {
         self.exchange
     }
@@ -177,10 +228,13 @@ impl Subject {
         self.io.as_deref()
     }
 
-    /// Ends the server, if it is ours. A failed `outcome` gets what the server had to say about it; a server that
-    /// does not end well fails a good one.
+    /// Ends the server, if it is ours; closes what was opened in another one. A failed `outcome` gets what the server had
+    /// to say about it; a server that does not end well fails a good one.
     pub(crate) fn end<T>(self, outcome: anyhow::Result<T>) -> anyhow::Result<T> {
-        let Some(child) = self.child else { return outcome };
+        let closing = self.close_channels().context("channels were left open");
+        let Some(child) = self.child else {
+            return outcome.and_then(|value| closing.map(|()| value));
+        };
         let ending = child.stop();
         match (outcome, ending) {
             (Ok(value), Ok(ending)) if ending.is_good() => Ok(value),
@@ -284,6 +338,17 @@ impl ServerProcess {
 
     fn process(&self) -> ProcessId {
         ProcessId(self.child.id())
+    }
+
+    /// Its control API, which listens here.
+    ///
+    /// # Errors
+    /// Its cookie cannot be read.
+    fn control(&self, address: SocketAddr) -> anyhow::Result<Control> {
+        let entries = fs::read_dir(&self.directory).context("cannot read the server's data directory")?;
+        let mut files = entries.filter_map(|entry| Some(entry.ok()?.path()));
+        let cookie = files.find(|file| file.extension().is_some_and(|extension| extension == "cookie"));
+        Control::new(&format!("http://{address}"), &cookie.context("the server has made no cookie")?)
     }
 
     /// Ends the server by SIGTERM, waits for it, and removes its directory.

@@ -26,6 +26,12 @@ impl Target {
         Self { path: format!("{}{separator}protocol=wwfp", self.path), ..self.clone() }
     }
 
+    /// Another address of the same server as it is reached from here: one that listens everywhere has none of its own.
+    pub(crate) fn reach(&self, address: SocketAddr) -> SocketAddr {
+        let ip = if address.ip().is_unspecified() { self.address.ip() } else { address.ip() };
+        SocketAddr::new(ip, address.port())
+    }
+
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
@@ -102,6 +108,14 @@ mod tests {
         assert_eq!((target.address().port(), target.path()), (9772, "/"));
         let target: Target = "ws://[::1]/demo".parse().expect("valid");
         assert_eq!((target.address().port(), target.path()), (9772, "/demo"));
+    }
+
+    #[test]
+    fn who_listens_everywhere_is_where_the_server_is() {
+        let target: Target = "ws://127.0.0.7:9772/demo".parse().expect("valid");
+        let reached = |address: &str| target.reach(address.parse().expect("valid")).to_string();
+        assert_eq!(reached("0.0.0.0:9774"), "127.0.0.7:9774");
+        assert_eq!(reached("127.0.0.1:9774"), "127.0.0.1:9774");
     }
 
     #[test]

@@ -3,14 +3,15 @@
 use hdrhistogram::Histogram;
 
 use super::worker::LATENCY_NS_MAX;
+use crate::process::ProcessorTime;
 use crate::report::{Better, Findings, ServerReport, median};
 
 /// One side's runs.
 pub(crate) struct Runs {
     /// Items a second, by round.
     pub(crate) rates: Vec<f64>,
-    /// Processor time of the process for one item, in nanoseconds, by round.
-    pub(crate) processor_ns: Vec<f64>,
+    /// Processor time of the process for one item, in nanoseconds, by round; empty if the process is not known.
+    processor_ns: Vec<f64>,
     /// 50th and 99th percentile of the latency under light load, in nanoseconds, by round.
     light_p50_ns: Vec<f64>,
     light_p99_ns: Vec<f64>,
@@ -27,6 +28,11 @@ impl Default for Runs {
 }
 
 impl Runs {
+    /// Takes note of what the process has used for so many items.
+    pub(crate) fn note_processor(&mut self, used: Option<ProcessorTime>, items: u64) {
+        self.processor_ns.extend(used.map(|used| used.total().as_nanos() as f64 / items as f64));
+    }
+
     /// Takes note of a round under light load.
     pub(crate) fn note_light(&mut self, latency_ns: &Histogram<u64>) {
         self.light_p50_ns.push(latency_ns.value_at_quantile(0.5) as f64);
@@ -39,9 +45,11 @@ impl Runs {
         let ms = |values: &[f64]| values.iter().map(|ns| ns / 1e6).collect::<Vec<_>>();
         findings
             .rounds(&format!("{prefix}{item}s_per_s"), &self.rates, "/s", more)
-            .rounds(&format!("{prefix}cpu_ns_per_{item}"), &self.processor_ns, "ns", less)
             .rounds(&format!("{prefix}light_latency_p50_ms"), &ms(&self.light_p50_ns), "ms", less)
             .rounds(&format!("{prefix}light_latency_p99_ms"), &ms(&self.light_p99_ns), "ms", less);
+        if !self.processor_ns.is_empty() {
+            findings.rounds(&format!("{prefix}cpu_ns_per_{item}"), &self.processor_ns, "ns", less);
+        }
     }
 }
 
@@ -97,13 +105,12 @@ impl Paired {
     }
 
     fn full_text(&self, runs: &Runs) -> String {
-        format!(
-            "{:.0} {}s a second ({}), {:.0} ns of processor time each",
-            median(&runs.rates),
-            self.item,
-            spread(&runs.rates, 1.0),
-            median(&runs.processor_ns),
-        )
+        let rate =
+            format!("{:.0} {}s a second ({})", median(&runs.rates), self.item, spread(&runs.rates, 1.0));
+        match &runs.processor_ns[..] {
+            [] => rate,
+            each => format!("{rate}, {:.0} ns of processor time each", median(each)),
+        }
     }
 
     fn rate_ratio(&self, floor: &Runs) -> f64 {

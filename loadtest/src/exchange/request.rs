@@ -1,11 +1,11 @@
 //! `request`: clients of the exchange broadcast, beside the floor.
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use clap::Args;
 
 use super::client::{Asked, Clients, Command, Load, Pace};
 use super::report::{Paired, Runs};
-use super::side::{Floor, FloorSort, PairOptions, Served};
+use super::side::{Floor, FloorSort, PairOptions, Served, since};
 use crate::process::ProcessorTime;
 use crate::report::Findings;
 use crate::server::ServerOptions;
@@ -17,7 +17,8 @@ const CHANNEL: &str = "load";
 /// Each broadcast is acknowledged once it has its place in the channel's order; the channel has no subscribers, so that
 /// nothing but the way of a request is measured. The floor passes the same requests from its ROUTER through a DEALER to a
 /// second thread, which acknowledges, as the channel's owner does; the echo acknowledges them at once, with nobody behind
-/// it. They take turns. Then the same under light load, for the latency from asking until the acknowledgement.
+/// it. They take turns. Then the same under light load, for the latency from asking until the acknowledgement. With --url
+/// it needs --control-url.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
     #[command(flatten)]
@@ -40,17 +41,13 @@ pub(crate) struct Options {
 /// # Errors
 /// A request was refused or not answered; a failure of server, floor or connections.
 pub(crate) fn run(options: &Options) -> anyhow::Result<Findings> {
-    ensure!(
-        options.server.url.is_none(),
-        "request needs a server of its own: it has to know its access token"
-    );
     let served = Served::start(&options.server)?;
     let outcome = drive(options, &served);
     served.subject.end(outcome)
 }
 
 fn drive(options: &Options, served: &Served) -> anyhow::Result<Findings> {
-    served.control.open_channel(served.subject.target(), CHANNEL)?;
+    served.subject.open_channel(CHANNEL)?;
     let (floor, echo) = (Floor::start(FloorSort::Forwarding)?, Floor::start(FloorSort::Direct)?);
     let connect = |endpoint| Clients::connect(endpoint, options.clients, options.server.patience());
     let mut clients = connect(&served.endpoint)?;
@@ -72,12 +69,12 @@ fn drive(options: &Options, served: &Served) -> anyhow::Result<Findings> {
             progress.show(options.pair.standing(number, load.pace));
             let before = served.processor_time()?;
             let asked = clients.ask(load).context("the server's round")?;
-            note(&mut ours, load, &asked, served.processor_time()?.since(before));
+            note(&mut ours, load, &asked, since(before, served.processor_time()?));
             let sides = [(&floor, &mut floor_clients, &mut bare), (&echo, &mut echo_clients, &mut echoed)];
             for (floor, clients, runs) in sides {
                 let before = floor.processor_time()?;
                 let asked = clients.ask(load).context("the floor's round")?;
-                note(runs, load, &asked, floor.processor_time()?.since(before));
+                note(runs, load, &asked, Some(floor.processor_time()?.since(before)));
             }
         }
     }
@@ -105,12 +102,12 @@ fn drive(options: &Options, served: &Served) -> anyhow::Result<Findings> {
     Ok(findings)
 }
 
-fn note(runs: &mut Runs, load: Load<'_>, asked: &Asked, processor: ProcessorTime) {
+fn note(runs: &mut Runs, load: Load<'_>, asked: &Asked, processor: Option<ProcessorTime>) {
     match load.pace {
         Pace::InFlight(_) => {
             let seconds = asked.last_ns.saturating_sub(asked.first_ns) as f64 / 1e9;
             runs.rates.push(load.requests as f64 / seconds);
-            runs.processor_ns.push(processor.total().as_nanos() as f64 / load.requests as f64);
+            runs.note_processor(processor, load.requests);
         }
         Pace::Rate(_) => runs.note_light(&asked.latency_ns),
     }

@@ -9,7 +9,6 @@ use clap::Args;
 use super::client::Pace;
 use super::peers::Endpoint;
 use crate::announced::Announced;
-use crate::control::Control;
 use crate::process::{ProcessorTime, processor_time};
 use crate::progress::Standing;
 use crate::report::{Findings, OutputOptions, ServerReport};
@@ -106,18 +105,22 @@ impl Floor {
     }
 }
 
+/// What was used between two looks, if there were two.
+pub(crate) fn since(before: Option<ProcessorTime>, after: Option<ProcessorTime>) -> Option<ProcessorTime> {
+    Some(after?.since(before?))
+}
+
 /// The server, as its backends see it.
 pub(crate) struct Served {
     pub(crate) subject: Subject,
-    pub(crate) control: Control,
     pub(crate) endpoint: Endpoint,
 }
 
 impl Served {
-    /// Starts it.
+    /// Starts it, or takes the one at `--url`.
     ///
     /// # Errors
-    /// It does not start, or is not ours.
+    /// It does not start, or nobody said where its control API is.
     pub(crate) fn start(options: &ServerOptions) -> anyhow::Result<Self> {
         let subject = Subject::start(options)?;
         let control = subject.control()?;
@@ -125,7 +128,7 @@ impl Served {
         let token = control.access_token(subject.target())?;
         let vhost = subject.target().path().split('?').next().unwrap_or_default().to_owned();
         let endpoint = Endpoint { address: format!("tcp://{address}"), credentials: Some((vhost, token)) };
-        Ok(Self { subject, control, endpoint })
+        Ok(Self { subject, endpoint })
     }
 
     /// As the report names it.
@@ -133,9 +136,9 @@ impl Served {
         ServerReport::of(&self.subject)
     }
 
-    /// What it has used so far.
-    pub(crate) fn processor_time(&self) -> anyhow::Result<ProcessorTime> {
-        processor_time(self.subject.process().context("the server is ours")?)
+    /// What it has used so far, if it is known which process it is.
+    pub(crate) fn processor_time(&self) -> anyhow::Result<Option<ProcessorTime>> {
+        self.subject.process().map(processor_time).transpose()
     }
 
     /// Waits until as many workers are ready.
@@ -144,13 +147,16 @@ impl Served {
     /// They are not.
     pub(crate) fn await_workers(&self, count: u32) -> anyhow::Result<()> {
         let begun = Instant::now();
-        while self.control.workers(self.subject.target())? != count as usize {
+        loop {
+            let ready = self.subject.control()?.workers(self.subject.target())?;
+            if ready == count as usize {
+                return Ok(());
+            }
             if begun.elapsed() >= READY_MAX {
-                bail!("{count} workers were not ready within {} s", READY_MAX.as_secs());
+                bail!("after {} s {ready} workers are ready on the vhost, not {count}", READY_MAX.as_secs());
             }
             // The control API tells only those who ask.
             std::thread::sleep(Duration::from_millis(5));
         }
-        Ok(())
     }
 }

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use clap::Args;
 
 use super::client::{BACKLOG_MAX, Clients, Command, Load, Pace};
 use super::payload::{self, EVENT};
 use super::report::{Paired, Runs};
-use super::side::{Floor, FloorSort, PairOptions, Served};
+use super::side::{Floor, FloorSort, PairOptions, Served, since};
 use super::worker::{Found, Workers};
 use crate::clock::monotonic_ns;
 use crate::connection::ConnectionId;
@@ -30,7 +30,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 /// Sessions trigger in WWFP with `ref`, so each trigger is acknowledged to its session; workers have a window and
 /// acknowledge each. Every trigger must come to one worker, once. Server and floor take turns; the floor's clients are
 /// as many DEALER sockets, each with as many triggers in flight. Then the same under light load, for the latency from
-/// triggering to the worker's having it.
+/// triggering to the worker's having it. With --url it needs --control-url, and a vhost without other workers.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
     #[command(flatten)]
@@ -66,7 +66,6 @@ struct Round {
 /// # Errors
 /// A trigger was lost, doubled or refused; no progress; a failure of server, floor or connections.
 pub(crate) fn run(options: &Options) -> anyhow::Result<Findings> {
-    ensure!(options.server.url.is_none(), "trigger needs a server of its own: it issues tokens");
     let served = Served::start(&options.server)?;
     let outcome = drive(options, &served);
     served.subject.end(outcome)
@@ -125,7 +124,7 @@ fn drive(options: &Options, served: &Served) -> anyhow::Result<Findings> {
 struct Measured {
     first_ns: u64,
     found: Found,
-    processor: ProcessorTime,
+    processor: Option<ProcessorTime>,
 }
 
 fn note(runs: &mut Runs, round: Round, measured: &Measured) {
@@ -133,8 +132,7 @@ fn note(runs: &mut Runs, round: Round, measured: &Measured) {
         Pace::InFlight(_) => {
             let seconds = measured.found.last_ns.saturating_sub(measured.first_ns) as f64 / 1e9;
             runs.rates.push(round.triggers as f64 / seconds);
-            let processor_ns = measured.processor.total().as_nanos() as f64;
-            runs.processor_ns.push(processor_ns / round.triggers as f64);
+            runs.note_processor(measured.processor, round.triggers);
         }
         Pace::Rate(_) => runs.note_light(&measured.found.latency_ns),
     }
@@ -160,7 +158,7 @@ fn floor_round(
         std::thread::sleep(pause);
         Ok(())
     })?;
-    let processor = floor.processor_time()?.since(before);
+    let processor = Some(floor.processor_time()?.since(before));
     Ok(Measured { first_ns: asked.first_ns, found: workers.end()?, processor })
 }
 
@@ -192,8 +190,9 @@ struct Browsers {
 impl Browsers {
     fn open(options: &Options, served: &Served) -> anyhow::Result<Self> {
         let target = served.subject.target();
+        let control = served.subject.control()?;
         let tokens = (0..options.sessions)
-            .map(|number| served.control.token(target, &format!("browser-{number}"), "none", TOKEN_TTL));
+            .map(|number| control.token(target, &format!("browser-{number}"), "none", TOKEN_TTL));
         let sessions = Sessions {
             open: vec![0; options.sessions as usize],
             tokens: tokens.collect::<anyhow::Result<_>>()?,
@@ -228,7 +227,7 @@ impl Browsers {
         await_handled(&workers, round.triggers, options.server.patience(), |pause| {
             engine.run_for(sessions, pause)
         })?;
-        let processor = served.processor_time()?.since(before);
+        let processor = since(before, served.processor_time()?);
         let found = workers.end()?;
         served.await_workers(0)?;
         Ok(Measured { first_ns, found, processor })

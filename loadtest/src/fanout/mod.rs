@@ -18,7 +18,6 @@ use clap::Args;
 
 use crate::dialect::Dialect;
 use crate::engine::Engine;
-use crate::placement::Placement;
 use crate::process::raise_descriptor_limit;
 use crate::progress::Progress;
 use crate::report::{Findings, OutputOptions, ServerReport, per_second};
@@ -106,12 +105,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Findings> {
         options.subscribers,
     );
     raise_descriptor_limit(options.plan().connections()?)?;
-    let subject = match options.server.url {
-        Some(_) => Subject::start(&options.server)?,
-        None => {
-            Placement::of(options.server.shards.unwrap_or(1))?.start(|| Subject::start(&options.server))?
-        }
-    };
+    let subject = Subject::start_apart(&options.server)?;
     let outcome = drive(options, &subject);
     subject.end(outcome)
 }

@@ -20,7 +20,6 @@ use jiff::SignedDuration;
 use crate::clock::monotonic_ns;
 use crate::dialect::Dialect;
 use crate::engine::Engine;
-use crate::placement::Placement;
 use crate::process::{
     ProcessId, ProcessorTime, descriptors, processor_time, raise_descriptor_limit, resident_bytes,
 };
@@ -167,12 +166,7 @@ pub(crate) fn run(
         plan.dialect.name(),
     );
     raise_descriptor_limit(plan.connections.saturating_add(plan.in_transit_max()))?;
-    let subject = match options.server.url {
-        Some(_) => Subject::start(&options.server)?,
-        None => {
-            Placement::of(options.server.shards.unwrap_or(1))?.start(|| Subject::start(&options.server))?
-        }
-    };
+    let subject = Subject::start_apart(&options.server)?;
     let outcome = drive(options, plan, time, &subject, look);
     let findings = outcome.map(|outcome| tell(ServerReport::of(&subject), &outcome));
     subject.end(findings)

@@ -1,0 +1,71 @@
+"""The load test against a server that it has not started: all that it needs comes from the control API."""
+
+import json
+
+import pytest
+
+from process import run
+
+SCENARIOS = {
+    "fanout": ["--channels", 2, "--subscribers", 5, "--broadcasts", 20],
+    "connect": ["--connections", 20, "--warm-up", 5, "--channels", 2],
+    "churn": ["--connections", 20, "--channels", 2, "--duration", "1s"],
+    "presence": ["--members", 10, "--rate", 20, "--seconds", 1],
+    "trigger": ["--triggers", 500, "--rounds", 1, "--light-seconds", 1],
+    "request": ["--requests", 500, "--rounds", 1, "--light-seconds", 1],
+}
+
+
+@pytest.fixture
+def server(start):
+    return start("--dev")
+
+
+def loadtest(server, scenario, *more):
+    return run("webrocket-loadtest", scenario, "--url", server.websocket_url("/demo"), *SCENARIOS[scenario], *more)
+
+
+def control(server):
+    return ["--control-url", server.control_url, "--cookie-file", server.cookie_file]
+
+
+def channels(server):
+    return server.ctl("channel", "list", "/demo")
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_a_server_is_left_as_it_was_found(server, scenario):
+    before = channels(server)
+    finished = loadtest(server, scenario, *control(server), "--json")
+    assert finished.returncode == 0, finished.stderr
+    found = json.loads(finished.stdout)
+    assert (found["scenario"], found["server"]["shards"]) == (scenario, server.ready["shards"])
+    assert channels(server) == before
+
+
+def test_what_was_open_before_stays_open(server):
+    server.ctl("channel", "add", "/demo", "load-0")
+    assert loadtest(server, "fanout", *control(server)).returncode == 0
+    assert "load-0" in channels(server)
+    assert "load-1" not in channels(server)
+
+
+def test_the_server_process_is_measured_where_it_is_named(server):
+    finished = loadtest(server, "request", *control(server), "--server-pid", server.pid, "--json")
+    assert json.loads(finished.stdout)["figures"]["server_cpu_ns_per_request"]["value"] > 0
+
+
+@pytest.mark.parametrize("scenario", ["presence", "trigger", "request"])
+def test_who_does_not_name_the_control_api_is_told_so(server, scenario):
+    finished = loadtest(server, scenario)
+    assert (finished.returncode, finished.stdout) == (1, "")
+    assert "--control-url" in finished.stderr
+
+
+def test_a_wrong_cookie_is_told_and_not_shown(server, tmp_path):
+    wrong = tmp_path / "wrong.cookie"
+    wrong.write_text("53cr37")
+    finished = loadtest(server, "presence", "--control-url", server.control_url, "--cookie-file", wrong)
+    assert finished.returncode == 1
+    assert "401" in finished.stderr
+    assert "53cr37" not in finished.stderr
