@@ -144,23 +144,30 @@ impl ExchangeDriver {
         }
     }
 
+    /// Tells of a wire's end, and before it of the ends of all that had its name before: a name is one
+    /// connection's at a time, and nothing is heard of the next one while it is.
     fn tell_gone(&mut self, around: &mut Around<'_>, wire: usize) {
+        let name = around.net.wires.all[wire].name.clone();
+        while let Some(first) = around.net.wires.find(&name).filter(|first| *first <= wire) {
+            self.tell_end(around, first, &name);
+        }
+    }
+
+    fn tell_end(&mut self, around: &mut Around<'_>, wire: usize, name: &[u8]) {
         let entry = &mut around.net.wires.all[wire];
-        entry.is_told = true;
+        (entry.is_cut, entry.is_told) = (true, true);
         entry.to_exchange.clear();
-        let name = entry.name.clone();
         self.found_full = true;
         self.note_given(around);
         around.ledger.worker_goes(Taker::Wire(wire));
-        self.handle(around, ExchangeInput::Gone { peer: &name });
+        self.handle(around, ExchangeInput::Gone { peer: name });
     }
 
     fn receive(&mut self, around: &mut Around<'_>, wire: usize, frames: &Frames) {
         let name = around.net.wires.all[wire].name.clone();
         // Of a connection that takes another one's name is heard after that one's end.
         let before = around.net.wires.all[..wire].iter().rposition(|before| before.name == name);
-        if let Some(before) = before.filter(|before| !around.net.wires.all[*before].is_told) {
-            around.net.wires.all[before].is_cut = true;
+        if let Some(before) = before {
             self.tell_gone(around, before);
         }
         let pass = around.net.wires.all[wire].pass;

@@ -204,15 +204,17 @@ impl Ledger {
         let Expected { is_wanted, is_streamed } = expected;
         let trigger = &mut self.triggers.all[number];
         trigger.is_placed = Some(is_placed);
-        let place = trigger.place;
+        let (place, had) = (trigger.place, trigger.had);
         let fits =
             if is_placed { is_wanted || is_streamed } else { is_bounded || !is_wanted && !is_streamed };
         self.check(at, Guarantee::TriggersAreRefusedForAReason, || {
             (!fits).then(|| format!("trigger {number}: placed: {is_placed}, but {expected:?}"))
         });
-        let was_given = !is_placed && place != Place::Waits(None);
+        // The answer may leave late, when the vhost has been removed, with all that nobody had.
+        let is_untouched = had == 0 && matches!(place, Place::Waits(None) | Place::Dropped);
+        let was_given = !is_placed && !is_untouched;
         self.check(at, Guarantee::NothingRefusedIsDelivered, || {
-            was_given.then(|| format!("trigger {number} is refused, but {place:?}"))
+            was_given.then(|| format!("trigger {number} is refused, but {place:?}, had by {had}"))
         });
     }
 
@@ -470,6 +472,29 @@ mod tests {
         give(&mut ledger, 0, &[0, 1, 2, 3, 4, 5]);
         handle(&mut ledger, 0, &[0, 1, 2, 3, 4]);
         assert_eq!(judged(ledger), [Guarantee::ATriggerIsAcknowledgedOrReported]);
+    }
+
+    #[test]
+    fn what_is_refused_may_outlive_its_vhost() {
+        let refused = |was_given: bool, is_removed: bool| {
+            let mut ledger = ledger([Some(2), Some(2)]);
+            let number = ledger.compose_trigger(7, 0, false);
+            let expected = ledger.trigger_arrives(0, number, VHOST, false);
+            if was_given {
+                give(&mut ledger, 0, &[number]);
+            }
+            ledger.all_go(VHOST);
+            if is_removed {
+                ledger.triggers_dropped(VHOST);
+            }
+            // The answer leaves late; that the queue was full is its reason.
+            ledger.trigger_answered(0, number, expected, false, true);
+            ledger.violations.iter().map(|violation| violation.guarantee).collect::<Vec<_>>()
+        };
+        for is_removed in [false, true] {
+            assert_eq!(refused(false, is_removed), []);
+            assert_eq!(refused(true, is_removed), [Guarantee::NothingRefusedIsDelivered]);
+        }
     }
 
     #[test]
