@@ -264,9 +264,9 @@ impl Desk {
         waiting.refused_by = refused_by;
         let route = self.route(waiting.trigger.event());
         let is_full = !self.queue.has_room(&waiting.trigger, &self.limits);
-        // Where it cannot wait for somebody else, who refused it gets it again.
-        let best = self.best(&route, refused_by).or_else(|| self.best(&route, None).filter(|_| is_full));
-        match best {
+        // Where it cannot wait for somebody else, who refused it gets it again, but not before what waits longer.
+        let again = refused_by.filter(|worker| is_full && self.is_next_for(floor, *worker, id));
+        match self.best(&route, refused_by).or(again) {
             Some(worker) => self.give(floor, worker, id, waiting),
             None => self.wait(floor, id, waiting, &route),
         }
@@ -314,6 +314,12 @@ impl Desk {
             let waiting = self.queue.get(*id);
             waiting.refused_by != Some(worker) || !self.others_take(waiting.trigger.event(), worker)
         })
+    }
+
+    /// Whether a worker has room for a trigger, and nothing that was placed before waits for it.
+    fn is_next_for(&self, floor: &Floor, worker: WorkerRef, id: TriggerId) -> bool {
+        let entry = &floor.workers[worker.slot];
+        entry.has_room() && self.next_for(entry, worker).is_none_or(|next| next > id)
     }
 
     fn others_take(&self, event: &str, worker: WorkerRef) -> bool {

@@ -244,6 +244,33 @@ fn what_is_refused_does_not_outgrow_the_queue() {
 }
 
 #[test]
+fn what_is_refused_does_not_overtake_what_waits_where_the_queue_is_full() {
+    let mut bench = Bench::new();
+    let busy = bench.ready("a", Some(1));
+    bench.place("a");
+    let refuser = bench.ready("a|b", Some(2));
+    for _ in 0..2 {
+        bench.place("a");
+    }
+    let dead = bench.ready("b", Some(2));
+    for _ in 0..2 {
+        bench.place("b");
+    }
+    for number in 5..5 + LIMITS.triggers_max {
+        assert_eq!(bench.place("a"), Some(number));
+    }
+    bench.acknowledge(refuser, 0);
+    bench.leave(dead);
+    // The refuser has 2 and 5; 3 and 4 have come back, and 6 and all after it wait.
+    assert_eq!(bench.waiting(), LIMITS.triggers_max + 1);
+    assert_eq!([2, 5].map(|number| bench.triggers[number]), [Place::Given(refuser); 2]);
+    bench.refuse(refuser, 1);
+    assert_eq!([3, 5].map(|number| bench.triggers[number]), [Place::Given(refuser), Place::Waits]);
+    bench.acknowledge(busy, 0);
+    assert_eq!(bench.triggers[5], Place::Given(busy), "before all that were placed later");
+}
+
+#[test]
 fn what_is_left_behind_does_not_grow_without_end() {
     let Bench { mut desks, now, .. } = Bench::new();
     let most = LIMITS.triggers_max + RETURNED_MAX;
