@@ -43,6 +43,9 @@ pub struct ExchangeDriver {
     given: Vec<(TriggerId, Taker, Arc<Trigger>)>,
     /// A wire was full since the last input: what came back then may go behind what was on its way.
     found_full: bool,
+    /// Wires whose end was found when something was to be sent there: told once all orders are carried out,
+    /// for what they say was decided before.
+    ended: Vec<usize>,
     /// The vhosts that it knows.
     vhosts: BTreeSet<VhostId>,
     /// It dismisses workers by itself now.
@@ -67,9 +70,9 @@ impl ExchangeDriver {
     /// A driver of `machine`.
     #[must_use]
     pub fn new(shards: usize, machine: Exchange) -> Self {
-        let (asked, given, vhosts) = Default::default();
+        let (asked, given, ended, vhosts) = Default::default();
         let (found_full, dismisses, is_stopped) = Default::default();
-        Self { machine, shards, asked, given, found_full, vhosts, dismisses, is_stopped }
+        Self { machine, shards, asked, given, found_full, ended, vhosts, dismisses, is_stopped }
     }
 
     /// Whether it has nothing to tell anybody, and no trigger waits or is outstanding.
@@ -157,8 +160,6 @@ impl ExchangeDriver {
         let entry = &mut around.net.wires.all[wire];
         (entry.is_cut, entry.is_told) = (true, true);
         entry.to_exchange.clear();
-        self.found_full = true;
-        self.note_given(around);
         around.ledger.worker_goes(Taker::Wire(wire));
         self.handle(around, ExchangeInput::Gone { peer: name });
     }
@@ -289,8 +290,18 @@ impl ExchangeDriver {
         }
     }
 
-    /// Carries out all orders, and reports.
+    /// Carries out all orders, and reports; then tells of the ends that were found.
     fn carry_out(&mut self, around: &mut Around<'_>) {
+        loop {
+            self.carry_out_orders(around);
+            self.report(around);
+            self.note_given(around);
+            let Some(wire) = self.ended.pop() else { break };
+            self.tell_gone(around, wire);
+        }
+    }
+
+    fn carry_out_orders(&mut self, around: &mut Around<'_>) {
         while let Some(order) = self.machine.next_order() {
             match order {
                 ExchangeOrder::Send { peer, message } => self.send(around, &peer, message),
@@ -313,8 +324,6 @@ impl ExchangeDriver {
                 ExchangeOrder::Stop => self.is_stopped = true,
             }
         }
-        self.report(around);
-        self.note_given(around);
     }
 
     fn send(&mut self, around: &mut Around<'_>, peer: &Arc<[u8]>, message: PeerMessage) {
@@ -339,7 +348,7 @@ impl ExchangeDriver {
             deliver(around.net, wire, &message);
         }
         if is_known_to_be_gone {
-            self.tell_gone(around, wire);
+            self.ended.push(wire);
         }
     }
 
@@ -358,7 +367,7 @@ impl ExchangeDriver {
             let order = ExchangeOrder::Send { peer, message };
             self.machine.handle(around.net.instant(), ExchangeInput::Full { order });
             if around.net.wires.all[wire].is_cut {
-                self.tell_gone(around, wire);
+                self.ended.push(wire);
             }
             return;
         }
