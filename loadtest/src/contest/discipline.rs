@@ -15,6 +15,8 @@ use crate::report::Better;
 
 /// How long a round broadcasts before it is measured.
 const WARM_UP: Duration = Duration::from_millis(200);
+/// How many times as long a round lasts of which a percentile is taken.
+const TIMES_FOR_A_PERCENTILE: u64 = 5;
 /// The length of a broadcast's data.
 const PAYLOAD_BYTES: usize = 128;
 /// How many connections a server has had before its idle ones are weighed, so that what it pays once is not counted.
@@ -235,6 +237,12 @@ impl Work {
         matches!(self, Self::Hold { .. })
     }
 
+    /// How long a round broadcasts, where others do for so many seconds: a percentile needs many events.
+    fn duration(self, seconds: u32) -> Duration {
+        let times = if matches!(self, Self::DeliverAtRate { .. }) { TIMES_FOR_A_PERCENTILE } else { 1 };
+        Duration::from_secs(u64::from(seconds) * times)
+    }
+
     fn unit(self) -> (&'static str, Better) {
         match self {
             Self::Deliver { .. } => ("ns", Better::Less),
@@ -278,7 +286,7 @@ impl Entry {
             Work::Connect { connections } => f64::from(connections) / opening.as_secs_f64(),
             Work::Hold { .. } | Work::Deliver { .. } | Work::DeliverAtRate { .. } => {
                 measure(&mut engine, &mut fanout, None, Amount::Time(WARM_UP))?;
-                let time = Amount::Time(Duration::from_secs(u64::from(options.seconds)));
+                let time = Amount::Time(self.work.duration(options.seconds));
                 let measured = measure(&mut engine, &mut fanout, Some(process), time)?;
                 match self.work {
                     Work::DeliverAtRate { .. } => measured.latency_ns.value_at_quantile(0.99) as f64 / 1e6,

@@ -32,7 +32,7 @@ pub(crate) struct Options {
     /// How many rounds each server has in each discipline
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// How many seconds a round broadcasts
+    /// How many seconds a round broadcasts; five times as many where a percentile is taken
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     seconds: u32,
     /// Only these servers, separated by commas; the floor is always there, and so is WebRocket where it is compared
