@@ -105,6 +105,8 @@ enum Standing {
 
 struct Member {
     channel: usize,
+    /// How many broadcasts of each publisher others had received when it asked to subscribe.
+    before: Vec<u32>,
     standing: Standing,
 }
 
@@ -137,9 +139,10 @@ impl Membership {
         if self.members.len() <= connection.index() {
             self.members.resize_with(connection.index() + 1, || None);
         }
-        let since = self.channels[channel].end();
+        let (since, before) = (self.channels[channel].end(), self.channels[channel].heard.clone());
         self.channels[channel].newcomers.push(connection);
-        self.members[connection.index()] = Some(Member { channel, standing: Standing::Asked { since } });
+        let standing = Standing::Asked { since };
+        self.members[connection.index()] = Some(Member { channel, before, standing });
     }
 
     /// `connection` is told that it is subscribed.
@@ -177,17 +180,27 @@ impl Membership {
             let channel = String::from("(none)");
             return Err(Violation::Foreign { channel, connection, message: excerpt(message) });
         };
-        match member.standing {
+        let judged = match member.standing {
             Standing::Follower { .. } => self.follow(connection, message),
             Standing::Placeless { .. } => self.place(connection, message),
             Standing::Asked { .. } => {
                 let channel = self.channels[member.channel].name.clone();
-                Err(match self.format.read_stamp(message) {
+                return Err(match self.format.read_stamp(message) {
                     Some(got) => Violation::TooEarly { channel, connection, got },
                     None => Violation::Foreign { channel, connection, message: excerpt(message) },
-                })
+                });
             }
-        }
+        };
+        judged.map_err(|violation| self.replayed(connection, message).unwrap_or(violation))
+    }
+
+    /// That this is older than the subscription, if it is: it breaks other guarantees too, and this one says why.
+    fn replayed(&self, connection: ConnectionId, message: &[u8]) -> Option<Violation> {
+        let member = self.members[connection.index()].as_ref()?;
+        let got = self.format.read_stamp(message)?;
+        let channel = &self.channels[member.channel].name;
+        let is_older = got.number < *member.before.get(got.publisher as usize)?;
+        is_older.then(|| Violation::Replayed { channel: channel.clone(), connection, got })
     }
 
     /// How many broadcasts are remembered because somebody has not received them yet.
@@ -212,7 +225,7 @@ impl Membership {
     fn waiting(&self) -> impl Iterator<Item = (ConnectionId, u64)> {
         let members = (0..).map(ConnectionId).zip(&self.members);
         members.filter_map(|(connection, member)| {
-            let Member { channel, standing } = member.as_ref()?;
+            let Member { channel, standing, .. } = member.as_ref()?;
             let channel = &self.channels[*channel];
             let due_ns = match standing {
                 Standing::Asked { .. } => None,
