@@ -265,8 +265,8 @@ impl Desk {
         let route = self.route(waiting.trigger.event());
         let is_full = !self.queue.has_room(&waiting.trigger, &self.limits);
         // Where it cannot wait for somebody else, who refused it gets it again, but not before what waits longer.
-        let again = refused_by.filter(|worker| is_full && self.is_next_for(floor, *worker, id));
-        match self.best(&route, refused_by).or(again) {
+        let again = || refused_by.filter(|worker| is_full && self.is_next_for(floor, *worker, id));
+        match self.best(&route, refused_by).or_else(again) {
             Some(worker) => self.give(floor, worker, id, waiting),
             None => self.wait(floor, id, waiting, &route),
         }
