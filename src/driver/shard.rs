@@ -42,7 +42,8 @@ const COMMANDS_PER_TURN: usize = 256;
 /// How long a turn accepts connections.
 const ACCEPT_TIME_PER_TURN: Duration = Duration::from_millis(1);
 
-/// How long a turn sends, and a batch longer: for so long who asks waits for an answer, while a crowd is served.
+/// How long a turn sends; the batch that is under way then is finished. Who asks something waits for so long
+/// while a crowd is served.
 const SEND_TIME_PER_TURN: Duration = Duration::from_millis(1);
 
 /// How many bytes are read or sent between two looks at the clock. A send over the loopback may pay for what
