@@ -1,8 +1,8 @@
 //! The server under test: a child process of our own, or one that stands elsewhere.
 //!
 //! Our own is started on free ports with its data in memory, tells where it listens by a JSON log line on stderr,
-//! and is ended by SIGTERM. It is killed when the load test dies, and no directory of it stays behind. One that stands
-//! elsewhere is left as it was found.
+//! and is ended by SIGTERM. It is killed when the load test dies, and no directory of it stays behind. Of one that
+//! stands elsewhere, the channels that were opened for the run are closed at its end.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -40,18 +40,20 @@ const SERVER_BINARY: &str = "webrocket-server";
 /// Which server to test.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct ServerOptions {
-    /// Test the server that listens here, ws://host[:port]/vhost, instead of starting one. Anonymous sessions
-    /// need READ and WRITE on the vhost
+    /// Test the server that listens here, ws://host[:port]/vhost, instead of starting one. Sessions are
+    /// anonymous and need READ and WRITE on the vhost; without --control-url its channels must be open in WWFP
     #[arg(long, value_name = "URL")]
     pub(crate) url: Option<Target>,
     /// With --url: the server's process, if it runs on this machine and shall be measured
     #[arg(long, value_name = "PID", requires = "url")]
     pub(crate) server_pid: Option<u32>,
-    /// With --url: where that server's control API listens, http://host:port. It opens channels, which are closed
-    /// again at the end, issues tokens, and tells where the exchange is
+    /// With --url and --cookie-file: where that server's control API listens, http://host:port. Over it the load
+    /// test opens the channels that it needs, and closes them at the end unless it is interrupted, issues tokens and
+    /// finds the exchange; presence, trigger and request cannot do without
     #[arg(long, value_name = "URL", requires_all = ["url", "cookie_file"])]
     pub(crate) control_url: Option<String>,
-    /// With --control-url: the file that holds the server's cookie
+    /// With --control-url: the file that holds the node's cookie, NAME.cookie in its data directory, NAME being
+    /// the node's
     #[arg(long, value_name = "FILE", requires = "control_url")]
     pub(crate) cookie_file: Option<PathBuf>,
     /// The server's binary [default: webrocket-server beside this one]
@@ -158,9 +160,13 @@ impl Subject {
             None => beside_this_binary()?,
         };
         let (child, announcement) = ServerProcess::start(&binary, options.shards, options.io)?;
+        let control = match announcement.control.map(|address| child.control(address)).transpose() {
+            Ok(control) => control,
+            Err(error) => return Err(child.failed(&error)),
+        };
         Ok(Self {
             target: Target::new(announcement.websocket, VHOST),
-            control: announcement.control.map(|address| child.control(address)).transpose()?,
+            control,
             opened: RefCell::default(),
             exchange: announcement.exchange,
             process: Some(child.process()),
@@ -209,10 +215,16 @@ impl Subject {
         Ok(())
     }
 
-    /// Closes what was opened in a server that is not ours.
+    /// Closes what was opened in a server that is not ours, up to the first failure.
     fn close_channels(&self) -> anyhow::Result<()> {
         let opened = self.opened.take();
-        opened.iter().try_for_each(|name| self.control()?.close_channel(&self.target, name))
+        for (closed, name) in opened.iter().enumerate() {
+            let closing = self.control().and_then(|control| control.close_channel(&self.target, name));
+            closing.with_context(|| {
+                format!("{} channels are left open, from {name} on", opened.len() - closed)
+            })?;
+        }
+        Ok(())
     }
 
     /// Where ZeroMQ clients and workers connect, if that is known.
@@ -231,10 +243,11 @@ impl Subject {
     /// Ends the server, if it is ours; closes what was opened in another one. A failed `outcome` gets what the server had
     /// to say about it; a server that does not end well fails a good one.
     pub(crate) fn end<T>(self, outcome: anyhow::Result<T>) -> anyhow::Result<T> {
-        let closing = self.close_channels().context("channels were left open");
-        let Some(child) = self.child else {
-            return outcome.and_then(|value| closing.map(|()| value));
-        };
+        if let Err(error) = self.close_channels() {
+            // What was found holds nevertheless.
+            eprintln!("webrocket-loadtest: {error:#}");
+        }
+        let Some(child) = self.child else { return outcome };
         let ending = child.stop();
         match (outcome, ending) {
             (Ok(value), Ok(ending)) if ending.is_good() => Ok(value),
@@ -329,10 +342,15 @@ impl ServerProcess {
         let server = Self { child, drain: Some(drain), directory };
         match wait_until_ready(&announced) {
             Ok(announcement) => Ok((server, announcement)),
-            Err(error) => {
-                let ending = server.stop()?;
-                Err(anyhow!("{error:#}\n{}", ending.describe()))
-            }
+            Err(error) => Err(server.failed(&error)),
+        }
+    }
+
+    /// Ends it because of `error`, which gets what it had to say.
+    fn failed(self, error: &anyhow::Error) -> anyhow::Error {
+        match self.stop() {
+            Ok(ending) => anyhow!("{error:#}\n{}", ending.describe()),
+            Err(also) => anyhow!("{error:#}\n{also:#}"),
         }
     }
 

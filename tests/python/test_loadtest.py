@@ -10,6 +10,7 @@ SCENARIOS = {
     "fanout": ["--channels", 2, "--subscribers", 5, "--broadcasts", 20],
     "connect": ["--connections", 20, "--warm-up", 5, "--channels", 2],
     "churn": ["--connections", 20, "--channels", 2, "--duration", "1s"],
+    "soak": ["--connections", 20, "--channels", 2, "--duration", "1s"],
     "presence": ["--members", 10, "--rate", 20, "--seconds", 1],
     "trigger": ["--triggers", 500, "--rounds", 1, "--light-seconds", 1],
     "request": ["--requests", 500, "--rounds", 1, "--light-seconds", 1],
@@ -50,8 +51,18 @@ def test_what_was_open_before_stays_open(server):
     assert "load-1" not in channels(server)
 
 
+def test_a_run_that_fails_leaves_nothing_open(server):
+    before = channels(server)  # A line for each and one above: there is room for the first channel, and not for the second.
+    server.ctl("settings", "set", "/demo", f"channels_max={len(before.splitlines())}")
+    finished = loadtest(server, "fanout", *control(server))
+    assert finished.returncode == 1
+    assert "could not be opened" in finished.stderr
+    assert channels(server) == before
+
+
 def test_the_server_process_is_measured_where_it_is_named(server):
     finished = loadtest(server, "request", *control(server), "--server-pid", server.pid, "--json")
+    assert finished.returncode == 0, finished.stderr
     assert json.loads(finished.stdout)["figures"]["server_cpu_ns_per_request"]["value"] > 0
 
 
@@ -67,5 +78,5 @@ def test_a_wrong_cookie_is_told_and_not_shown(server, tmp_path):
     wrong.write_text("53cr37")
     finished = loadtest(server, "presence", "--control-url", server.control_url, "--cookie-file", wrong)
     assert finished.returncode == 1
-    assert "401" in finished.stderr
+    assert "answers 401" in finished.stderr
     assert "53cr37" not in finished.stderr

@@ -16,7 +16,7 @@ use crate::report::Better;
 /// How long a round broadcasts before it is measured.
 const WARM_UP: Duration = Duration::from_millis(200);
 /// How many times as long a round lasts of which a percentile is taken.
-const TIMES_FOR_A_PERCENTILE: u64 = 5;
+pub(super) const TIMES_FOR_A_PERCENTILE: u32 = 5;
 /// The length of a broadcast's data.
 const PAYLOAD_BYTES: usize = 128;
 /// How many connections a server has had before its idle ones are weighed, so that what it pays once is not counted.
@@ -240,7 +240,7 @@ impl Work {
     /// How long a round broadcasts, where others do for so many seconds: a percentile needs many events.
     fn duration(self, seconds: u32) -> Duration {
         let times = if matches!(self, Self::DeliverAtRate { .. }) { TIMES_FOR_A_PERCENTILE } else { 1 };
-        Duration::from_secs(u64::from(seconds) * times)
+        Duration::from_secs(u64::from(seconds) * u64::from(times))
     }
 
     fn unit(self) -> (&'static str, Better) {

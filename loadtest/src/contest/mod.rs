@@ -16,7 +16,7 @@ use crate::process::raise_descriptor_limit;
 use crate::progress::Standing;
 use crate::report::{Findings, OutputOptions};
 use contestant::Contestant;
-use discipline::{Discipline, all};
+use discipline::{Discipline, TIMES_FOR_A_PERCENTILE, all};
 use results::Results;
 
 /// Compares servers side by side: the floor, WebRocket in both dialects, and what else the machine has.
@@ -72,6 +72,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Findings> {
         results.add(found);
     }
     let mut findings = results.findings();
+    findings.setting("percentile_seconds", options.seconds * TIMES_FOR_A_PERCENTILE);
     for contestant in &contestants {
         if let Some(version) = contestant.version() {
             findings.setting(contestant.name(), version);

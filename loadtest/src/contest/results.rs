@@ -53,9 +53,9 @@ impl Found {
         }
         let value = format!("{label} {}", number(median(values), self.unit));
         let Some(ratios) = self.ratios(column) else { return value };
-        let (ratio, spread) = ratio(&ratios);
+        let (ratio, spread) = median_and_spread(&ratios);
         let beyond = self.beyond_floor(column).map_or_else(String::new, |ratios| {
-            let (ratio, spread) = self::ratio(&ratios);
+            let (ratio, spread) = median_and_spread(&ratios);
             format!(", {ratio} ({spread}) beyond the floor")
         });
         format!("{value} = {ratio} ({spread}){beyond}")
@@ -115,7 +115,7 @@ impl Results {
                 }
                 let (least, most) = bounds(values);
                 let (ratio, spread) =
-                    found.ratios(index).map_or_else(Default::default, |ratios| self::ratio(&ratios));
+                    found.ratios(index).map_or_else(Default::default, |ratios| median_and_spread(&ratios));
                 table.row(vec![
                     title.to_owned(),
                     label.clone(),
@@ -125,7 +125,7 @@ impl Results {
                     spread,
                 ]);
                 if let Some(ratios) = found.beyond_floor(index) {
-                    let (ratio, spread) = self::ratio(&ratios);
+                    let (ratio, spread) = median_and_spread(&ratios);
                     let cells =
                         [String::new(), format!("{label}: beyond the floor"), String::new(), String::new()];
                     table.row([cells.as_slice(), &[ratio, spread]].concat());
@@ -142,8 +142,8 @@ fn bounds(values: &[f64]) -> (f64, f64) {
     (least, most)
 }
 
-/// The median of ratios, and their spread.
-fn ratio(ratios: &[f64]) -> (String, String) {
+/// The median of ratios, and their spread, as texts.
+fn median_and_spread(ratios: &[f64]) -> (String, String) {
     let (least, most) = bounds(ratios);
     (format!("{:.3}", median(ratios)), format!("{least:.3} to {most:.3}"))
 }
