@@ -221,7 +221,7 @@ impl Subject {
         for (closed, name) in opened.iter().enumerate() {
             let closing = self.control().and_then(|control| control.close_channel(&self.target, name));
             closing.with_context(|| {
-                format!("{} channels are left open, from {name} on", opened.len() - closed)
+                format!("left open: channel {name} and {} opened after it", opened.len() - closed - 1)
             })?;
         }
         Ok(())
