@@ -31,6 +31,8 @@ mod epoll;
 mod frames;
 #[path = "../src/handshake.rs"]
 mod handshake;
+#[path = "../src/interrupt.rs"]
+mod interrupt;
 #[cfg(test)]
 #[path = "../src/mock.rs"]
 mod mock;

@@ -27,7 +27,8 @@ impl Announced {
     /// It cannot be started, says nothing in time, or ends.
     pub(crate) fn start(command: &mut Command) -> anyhow::Result<Self> {
         let name = command.get_program().to_string_lossy().into_owned();
-        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        // In a group of its own it does not hear the terminal's Ctrl-C: it ends with the load test.
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
         // SAFETY: between fork and exec only prctl is called, which is async-signal-safe and takes no pointers.
         unsafe {
             command.pre_exec(|| {

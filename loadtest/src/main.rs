@@ -26,6 +26,7 @@ mod fanout;
 mod floor;
 mod frames;
 mod handshake;
+mod interrupt;
 mod membership;
 #[cfg(test)]
 mod mock;
@@ -79,7 +80,23 @@ enum ScenarioCommand {
 }
 
 fn main() -> ExitCode {
-    let outcome = match CommandLine::parse().scenario {
+    let outcome = run(CommandLine::parse().scenario);
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("webrocket-loadtest: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(scenario: ScenarioCommand) -> anyhow::Result<()> {
+    match scenario {
+        // Servers end as everybody does who is told to.
+        ScenarioCommand::Broker(_) | ScenarioCommand::Floor(_) => {}
+        _ => interrupt::listen()?,
+    }
+    match scenario {
         ScenarioCommand::Fanout(options) => options.output.tell(|| fanout::run(&options)),
         ScenarioCommand::Connect(options) => options.output.tell(|| connect::run(&options)),
         ScenarioCommand::Churn(options) => options.population.output.tell(|| churn::run(&options)),
@@ -91,13 +108,6 @@ fn main() -> ExitCode {
         ScenarioCommand::Broker(options) => exchange::run_broker(&options),
         ScenarioCommand::Peers(options) => options.output.tell(|| contest::run(&options)),
         ScenarioCommand::Floor(options) => floor::run(&options),
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("webrocket-loadtest: {error:#}");
-            ExitCode::FAILURE
-        }
     }
 }
 

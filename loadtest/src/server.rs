@@ -48,8 +48,8 @@ pub(crate) struct ServerOptions {
     #[arg(long, value_name = "PID", requires = "url")]
     pub(crate) server_pid: Option<u32>,
     /// With --url and --cookie-file: where that server's control API listens, http://host:port. Over it the load
-    /// test opens the channels that it needs, and closes them at the end unless it is interrupted, issues tokens and
-    /// finds the exchange; presence, trigger and request cannot do without
+    /// test opens the channels that it needs, and closes them at the end, issues tokens and finds the exchange;
+    /// presence, trigger and request cannot do without
     #[arg(long, value_name = "URL", requires_all = ["url", "cookie_file"])]
     pub(crate) control_url: Option<String>,
     /// With --control-url: the file that holds the node's cookie, NAME.cookie in its data directory, NAME being
@@ -320,7 +320,8 @@ impl ServerProcess {
             command.arg("--shards").arg(shards.to_string());
         }
         command.args(["--io", io.unwrap_or(Io::Auto).name()]);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        // In a group of its own it does not hear the terminal's Ctrl-C: it is the load test that ends it.
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
         // SAFETY: between fork and exec only prctl is called, which is async-signal-safe and takes no pointers.
         unsafe {
             command.pre_exec(|| {

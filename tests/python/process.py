@@ -35,6 +35,18 @@ def run(program, *arguments, input=""):
     )
 
 
+def start_program(program, *arguments, **environment):
+    """Starts a program, which the caller ends; its outputs are piped, as text."""
+    return subprocess.Popen(
+        [_BINARIES / program, *map(str, arguments)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    )
+
+
 class Server:
     """A webrocket-server on free ports of the loopback. `arguments` take the place of the defaults here."""
 

@@ -1,10 +1,12 @@
-"""The load test against a server that it has not started: all that it needs comes from the control API."""
+"""The load test against a server that it has not started, and what it leaves behind."""
 
 import json
+import signal
 
 import pytest
 
-from process import run
+from exchange import eventually
+from process import PATIENCE, run, start_program
 
 SCENARIOS = {
     "fanout": ["--channels", 2, "--subscribers", 5, "--broadcasts", 20],
@@ -80,3 +82,32 @@ def test_a_wrong_cookie_is_told_and_not_shown(server, tmp_path):
     assert finished.returncode == 1
     assert "answers 401" in finished.stderr
     assert "53cr37" not in finished.stderr
+
+
+# Being told to stop
+
+
+def start_churn(*arguments, **environment):
+    words = ["churn", *SCENARIOS["churn"][:-1], "60s", *arguments]
+    return start_program("webrocket-loadtest", *words, **environment)
+
+
+def test_ctrl_c_closes_what_was_opened(server):
+    before = channels(server)
+    churn = start_churn("--url", server.websocket_url("/demo"), *control(server))
+    eventually(lambda: "crowd-1" in channels(server), True)
+    churn.send_signal(signal.SIGINT)
+    _, said = churn.communicate(timeout=PATIENCE)
+    assert (churn.returncode, said) == (1, "webrocket-loadtest: interrupted\n")
+    assert channels(server) == before
+
+
+def test_ctrl_c_leaves_nothing_of_a_server_of_its_own(tmp_path):
+    churn = start_churn(TMPDIR=str(tmp_path))
+    # The cookie is there once the server is.
+    eventually(lambda: len(list(tmp_path.glob("*/*.cookie"))), 1)
+    churn.send_signal(signal.SIGINT)
+    _, said = churn.communicate(timeout=PATIENCE)
+    assert churn.returncode == 1
+    assert "interrupted" in said
+    assert not list(tmp_path.iterdir())

@@ -24,6 +24,7 @@ use crate::connection::{Connection, ConnectionId, Stage, source_address};
 use crate::epoll::{Epoll, Interest};
 use crate::frames::{self, Frame, Opcode};
 use crate::handshake::Handshake;
+use crate::interrupt;
 use crate::progress::{Progress, Standing};
 use crate::target::Target;
 
@@ -162,7 +163,8 @@ impl Engine {
     /// Runs until the scenario is finished.
     ///
     /// # Errors
-    /// The scenario's; a connection that failed or was closed; no progress for as long as the engine's patience.
+    /// The scenario's; a connection that failed or was closed; no progress for as long as the engine's patience;
+    /// the load test was told to stop.
     pub(crate) fn run(&mut self, scenario: &mut impl Scenario) -> anyhow::Result<()> {
         let mut progress = scenario.progress();
         let mut progressed = Instant::now();
@@ -203,6 +205,7 @@ impl Engine {
 
     /// One turn: do what is due and what is wanted, then serve every socket that is ready.
     fn turn(&mut self, scenario: &mut impl Scenario, sleep: Duration) -> anyhow::Result<()> {
+        interrupt::check()?;
         let now_ns = monotonic_ns();
         self.progress.turn(|| scenario.standing());
         self.tick(scenario, now_ns)?;

@@ -9,6 +9,7 @@ use super::payload::{self, EVENT};
 use super::peers::{Endpoint, Peer, wait};
 use super::worker::{LATENCY_NS_MAX, Workers};
 use crate::clock::monotonic_ns;
+use crate::interrupt;
 
 /// What clients ask.
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +91,7 @@ impl Clients {
         while answered < load.requests {
             let until = self.send_due(load, &mut sent, asked.first_ns)?;
             wait(&self.peers, until.min(Duration::from_millis(50)))?;
+            interrupt::check()?;
             let before = answered;
             for index in 0..self.peers.len() {
                 while self.peers[index].receive(&mut self.frames)? {

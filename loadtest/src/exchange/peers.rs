@@ -70,6 +70,9 @@ impl Peer {
 pub(crate) fn wait(peers: &[Peer], patience: Duration) -> anyhow::Result<()> {
     let mut items: Vec<_> = peers.iter().map(|peer| peer.socket.as_poll_item(zmq::POLLIN)).collect();
     let patience = i64::try_from(patience.as_millis()).unwrap_or(i64::MAX);
-    zmq::poll(&mut items, patience).context("cannot wait for the exchange")?;
-    Ok(())
+    match zmq::poll(&mut items, patience) {
+        // A signal is for others to look at.
+        Ok(_) | Err(zmq::Error::EINTR) => Ok(()),
+        Err(error) => Err(error).context("cannot wait for the exchange"),
+    }
 }

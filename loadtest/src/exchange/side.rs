@@ -9,6 +9,7 @@ use clap::Args;
 use super::client::Pace;
 use super::peers::Endpoint;
 use crate::announced::Announced;
+use crate::interrupt;
 use crate::process::{ProcessorTime, processor_time};
 use crate::progress::Standing;
 use crate::report::{Findings, OutputOptions, ServerReport};
@@ -148,6 +149,7 @@ impl Served {
     pub(crate) fn await_workers(&self, count: u32) -> anyhow::Result<()> {
         let begun = Instant::now();
         loop {
+            interrupt::check()?;
             let ready = self.subject.control()?.workers(self.subject.target())?;
             if ready == count as usize {
                 return Ok(());

@@ -15,6 +15,7 @@ use super::worker::{Found, Workers};
 use crate::clock::monotonic_ns;
 use crate::connection::ConnectionId;
 use crate::engine::{Engine, Outbox, Scenario};
+use crate::interrupt;
 use crate::order::excerpt;
 use crate::process::ProcessorTime;
 use crate::report::Findings;
@@ -171,6 +172,7 @@ fn await_handled(
 ) -> anyhow::Result<()> {
     let (mut handled, mut progressed) = (workers.handled(), Instant::now());
     while handled < triggers && !workers.has_failed() {
+        interrupt::check()?;
         pass(LOOK_INTERVAL)?;
         if workers.handled() > handled {
             (handled, progressed) = (workers.handled(), Instant::now());
