@@ -98,7 +98,8 @@ def test_ctrl_c_closes_what_was_opened(server):
     eventually(lambda: "crowd-1" in channels(server), True)
     churn.send_signal(signal.SIGINT)
     _, said = churn.communicate(timeout=PATIENCE)
-    assert (churn.returncode, said) == (1, "webrocket-loadtest: interrupted\n")
+    # Before that it may say at what.
+    assert (churn.returncode, said.endswith("interrupted\n")) == (1, True), said
     assert channels(server) == before
 
 
