@@ -306,6 +306,12 @@ impl Browser {
         if stays {
             around.net.stayers.insert(self.id);
         }
+        let is_member =
+            !self.windows.is_empty() && self.windows.keys().all(|channel| channel.starts_with("presence-"));
+        match is_member {
+            true => around.net.members.insert(self.id),
+            false => around.net.members.remove(&self.id),
+        };
     }
 
     fn choose_fate(&mut self, around: &mut Surroundings<'_>) {

@@ -11,7 +11,7 @@ use std::{
 use webrocket_state::{
     Command, Report, SessionRef, ShardMessage,
     exchange::{ExchangeCommand, ExchangeReport},
-    message::{Answer, Frame, Present},
+    message::{Answer, Frame, Present, RequestRef, Waiter},
 };
 
 use crate::{
@@ -159,6 +159,18 @@ impl<T> Queue<T> {
     }
 }
 
+impl Queue<ShardMessage> {
+    /// Where the youngest leave of `session` waits.
+    fn leave_of(&self, session: SessionRef) -> Option<usize> {
+        self.entries.iter().rposition(
+            |(_, message)| matches!(message, ShardMessage::Leave { session: of, .. } if *of == session),
+        )
+    }
+}
+
+/// How much later a late leave arrives: long after its session has read that it left.
+const LATE: Micros = 5_000_000;
+
 /// A fault put in on purpose: the oracles must notice it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Canary {
@@ -174,6 +186,8 @@ pub enum Canary {
     DoubledJoin,
     /// The list that a session of another shard is given misses a member.
     ShortList,
+    /// A channel's owner says that it has taken what was said to it before, but takes one leave of it later.
+    LateLeave,
     /// A single access token is given away twice.
     TokenTwice,
     /// A trigger that comes to its next worker is lost, and taken for handled.
@@ -189,7 +203,9 @@ impl Canary {
     pub fn theme(self) -> Theme {
         match self {
             Self::Swap | Self::Drop | Self::Double => Theme::Calm,
-            Self::LostLeave | Self::DoubledJoin | Self::ShortList | Self::TokenTwice => Theme::Churn,
+            Self::LostLeave | Self::DoubledJoin | Self::ShortList | Self::LateLeave | Self::TokenTwice => {
+                Theme::Churn
+            }
             Self::LostRedelivery | Self::DoubledTrigger => Theme::Work,
         }
     }
@@ -202,6 +218,7 @@ impl Canary {
             Self::LostLeave
             | Self::DoubledJoin
             | Self::ShortList
+            | Self::LateLeave
             | Self::TokenTwice
             | Self::LostRedelivery
             | Self::DoubledTrigger => (1, 10),
@@ -270,6 +287,8 @@ pub struct Net {
     pub listeners: BTreeMap<usize, (usize, Vec<&'static str>)>,
     /// Browsers that keep what they subscribe from now on.
     pub stayers: BTreeSet<usize>,
+    /// Browsers that subscribe nothing but presence channels.
+    pub members: BTreeSet<usize>,
     trace: u64,
 }
 
@@ -302,6 +321,7 @@ impl Net {
             canary,
             listeners: BTreeMap::new(),
             stayers: BTreeSet::new(),
+            members: BTreeSet::new(),
             trace: 0xcbf2_9ce4_8422_2325,
         }
     }
@@ -438,6 +458,9 @@ impl Net {
         let (canary, countdown) = self.canary?;
         let queue = &self.queues[from][to];
         let has_room = queue.entries.len() + 2 <= queue.capacity;
+        if canary == Canary::LateLeave {
+            return self.delays_leave(from, to, message).then_some(canary);
+        }
         let (channel, listener) = match (canary, message) {
             (Canary::Drop, ShardMessage::Deliver { frame, .. }) => (broadcast_on(frame)?, None),
             (Canary::Double, ShardMessage::Deliver { frame, .. }) if has_room => (broadcast_on(frame)?, None),
@@ -480,6 +503,16 @@ impl Net {
         })
     }
 
+    /// Whether a leave that waits in the queue is to arrive behind this barrier.
+    fn delays_leave(&mut self, from: usize, to: usize, message: &ShardMessage) -> bool {
+        let ShardMessage::Barrier(Waiter::Request(RequestRef { session, .. })) = message else {
+            return false;
+        };
+        let socket = self.sockets.iter().find(|socket| socket.session == Some(*session));
+        let is_member = socket.is_some_and(|socket| self.members.contains(&socket.browser));
+        is_member && self.queues[from][to].leave_of(*session).is_some() && self.misdirects(Canary::LateLeave)
+    }
+
     /// Whether this fault is to be put in at this opportunity.
     pub fn misdirects(&mut self, fault: Canary) -> bool {
         let Some((canary, countdown)) = self.canary.filter(|(canary, _)| *canary == fault) else {
@@ -503,6 +536,14 @@ impl Net {
             (Canary::ShortList, ShardMessage::Answer { request, answer, bytes }) => {
                 let answer = shortened(&answer).unwrap_or(answer);
                 queue.push(at, ShardMessage::Answer { request, answer, bytes });
+            }
+            (Canary::LateLeave, ShardMessage::Barrier(Waiter::Request(request))) => {
+                let leave = queue.leave_of(request.session).and_then(|index| queue.entries.remove(index));
+                let (_, leave) = leave.expect("a leave that waits");
+                queue.push(at, ShardMessage::Barrier(Waiter::Request(request)));
+                self.wakes.push((Actor::Shard(to), at));
+                let at = queue.push(at + LATE, leave);
+                return self.wakes.push((Actor::Shard(to), at));
             }
             (_, message) => {
                 queue.push(at, message);

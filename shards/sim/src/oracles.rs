@@ -16,6 +16,8 @@ pub use guarantee::{Guarantee, Violation};
 pub use presence::{Audience, Audiences, Knowledge, Present, SHY, Tab};
 pub use triggers::Triggers;
 
+use webrocket_state::SessionRef;
+
 use crate::{net::Micros, workload::Shape};
 
 /// The backend behind the control thread, where a sender is named.
@@ -153,6 +155,8 @@ pub struct Ledger {
     pub messages: Vec<Message>,
     /// All triggers.
     pub triggers: Triggers,
+    /// Sessions, and channels that they have read to have left: their owners must know that already.
+    pub leaves_read: Vec<(SessionRef, &'static str)>,
     /// What was wrong.
     pub violations: Vec<Violation>,
     /// Session identifiers, and whose they are.

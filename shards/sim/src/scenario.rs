@@ -328,6 +328,8 @@ impl Scenario {
             Canary::Swap | Canary::Drop | Canary::Double => self.steady_permille = 1_000,
             Canary::LostLeave | Canary::DoubledJoin | Canary::ShortList => self.resident_percent = 50,
             Canary::TokenTwice => {}
+            // Who asks one thing at a time subscribes nothing again before it has heard that it left.
+            Canary::LateLeave => self.pipeline_max = 1,
             Canary::LostRedelivery | Canary::DoubledTrigger => {
                 (self.workers, self.sources) = (8, 0);
                 self.settings.trigger_queue_max = 10_000;
@@ -358,15 +360,15 @@ impl Scenario {
     /// The most messages that may wait before the queue from one shard to another.
     ///
     /// Requests are let in while no more than [`CONGESTED_MESSAGES`] wait. What may be added then
-    /// is held back by nobody: for every open request of a session one event and one answer, for
-    /// each of its subscriptions one farewell and one event that tells of it, for each channel
+    /// is held back by nobody: for every open request of a session one event, one answer and one barrier,
+    /// for each of its subscriptions one leave and one event that tells of it, for each channel
     /// the word that it is closed, and what backends broadcast before they wait.
     #[must_use]
     pub fn waiting_max(&self) -> usize {
         let requests = self.settings.requests_outstanding_max as usize;
         CONGESTED_MESSAGES
             + 1
-            + 2 * self.browsers * (requests + CHANNELS.len())
+            + self.browsers * (3 * requests + 2 * CHANNELS.len())
             + CHANNELS.len()
             + BACKEND_OPEN_MAX
             + 2 * self.clients * CLIENT_OPEN_MAX

@@ -321,12 +321,24 @@ impl World {
             Some(browser) => {
                 let browser = browser - OTHERS;
                 let next = self.with(browser, Browser::turn);
+                self.check_left();
                 (Actor::Browser(browser), next)
             }
         };
         self.schedule_woken();
         if let Some(next) = next {
             self.schedule(actor, next);
+        }
+    }
+
+    /// Who has just read that it left a channel is no member at the channel's owner.
+    fn check_left(&mut self) {
+        for (session, channel) in std::mem::take(&mut self.ledger.leaves_read) {
+            let is_member = self.drivers.iter().any(|driver| driver.shard.has_member(session, channel));
+            self.ledger.check(self.net.now, Guarantee::AnAcknowledgementComesAfterItsEffect, || {
+                is_member
+                    .then(|| format!("{session:?} has read that it left {channel}, and is a member still"))
+            });
         }
     }
 

@@ -153,6 +153,11 @@ fn a_list_that_misses_a_member_is_noticed() {
 }
 
 #[test]
+fn a_leave_that_is_acknowledged_before_its_effect_is_noticed() {
+    is_noticed(Canary::LateLeave);
+}
+
+#[test]
 fn a_token_that_is_given_away_twice_is_noticed() {
     is_noticed(Canary::TokenTwice);
 }

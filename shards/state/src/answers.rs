@@ -1,7 +1,7 @@
 //! The open requests of one session: answers leave in the order of the requests, whichever shard
 //! gives them and whenever.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use webrocket_wire::{ChannelKind, ChannelName, MemberData, Status, handshake::Upgrade, wwfp::Reference};
 
@@ -14,6 +14,9 @@ pub enum Open {
     Subscribe(ChannelName),
     /// At the channel's owner, with what the session says when it leaves.
     Unsubscribe(ChannelName, MemberData),
+    /// At the owners of the channels that the session has left: how many of them have not confirmed it yet, and
+    /// what follows when all have.
+    Leave(usize, Completion),
     /// At the channel's owner: the request fails in any case, with this status if the channel exists.
     Fail(Status),
     /// At the channel's owner.
@@ -49,6 +52,21 @@ pub enum Open {
     CloseChannel(ChannelName),
 }
 
+/// What follows when the owners of all channels that a session has left have confirmed it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Completion {
+    /// The session is told that it does not subscribe the channel.
+    Unsubscribed(ChannelName),
+    /// The session is told who it is.
+    Authenticated(Arc<str>),
+    /// The session is told that it is anonymous again.
+    LoggedOut,
+    /// The connection is closed.
+    Disconnected,
+    /// The session is told that it ends, and the connection is closed.
+    Closed,
+}
+
 impl Open {
     fn bytes(&self) -> usize {
         match self {
@@ -56,6 +74,7 @@ impl Open {
             Self::TriggeringBroadcast { frame, bytes, .. } => frame.len() + bytes,
             Self::Subscribe(_)
             | Self::Unsubscribe(..)
+            | Self::Leave(..)
             | Self::Fail(_)
             | Self::Admit(_)
             | Self::Authenticate
@@ -74,7 +93,7 @@ pub enum Answerer {
     /// The owner, perhaps later than to requests behind this one.
     Whenever,
     /// Somebody on whose answer it depends what later requests find: they wait for it.
-    Gate,
+    Barrier,
 }
 
 #[derive(Debug)]
@@ -140,11 +159,13 @@ impl Answers {
     }
 
     /// Whether the end of a subscription of `channel` is being asked for.
-    #[must_use]
-    pub fn unsubscribes(&self, channel: &ChannelName) -> bool {
-        self.slots
-            .iter()
-            .any(|slot| matches!(slot, Slot::Waits(Open::Unsubscribe(of, _), _) if of == channel))
+    fn unsubscribes(&self, channel: &ChannelName) -> bool {
+        self.slots.iter().any(|slot| match slot {
+            Slot::Waits(Open::Unsubscribe(of, _) | Open::Leave(_, Completion::Unsubscribed(of)), _) => {
+                of == channel
+            }
+            Slot::Waits(..) | Slot::Ready(_) => false,
+        })
     }
 
     /// Whether the begin or end of a subscription of `channel` is being asked for.
@@ -165,9 +186,9 @@ impl Answers {
     pub fn push(&mut self, open: Open, answerer: Answerer, reference: Option<Reference>) -> u32 {
         self.in_order = match answerer {
             Answerer::Owner(owner) if self.is_empty() || self.in_order == Some(owner) => Some(owner),
-            Answerer::Owner(_) | Answerer::Whenever | Answerer::Gate => None,
+            Answerer::Owner(_) | Answerer::Whenever | Answerer::Barrier => None,
         };
-        self.is_gated |= answerer == Answerer::Gate;
+        self.is_gated |= answerer == Answerer::Barrier;
         self.bytes += open.bytes();
         self.slots.push_back(Slot::Waits(open, reference));
         self.first.wrapping_add(u32::try_from(self.slots.len() - 1).expect("requests are bounded"))
@@ -195,6 +216,15 @@ impl Answers {
         };
         self.bytes = self.bytes - before.bytes() + open.bytes();
         *before = open;
+    }
+
+    /// One of the owners that request `number` waits for has confirmed that the session left; what follows if it
+    /// was the last.
+    pub fn confirm_leave(&mut self, number: u32) -> Option<Completion> {
+        let index = self.index_of(number)?;
+        let Slot::Waits(Open::Leave(owners, completion), _) = &mut self.slots[index] else { return None };
+        *owners -= 1;
+        (*owners == 0).then(|| completion.clone())
     }
 
     /// Takes the handshake that waits for request `number`.
@@ -282,7 +312,7 @@ mod tests {
         let mut answers = Answers::new(0);
         let frame: Frame = vec![0; 7].into();
         let open = Open::TriggeringBroadcast { channel: channel(), frame, bytes: 3 };
-        let first = answers.push(open, Answerer::Gate, None);
+        let first = answers.push(open, Answerer::Barrier, None);
         answers.push_ready(b"second".to_vec());
         assert_eq!((answers.bytes(), answers.is_gated()), (10, true));
         answers.go_on(first, Open::Broadcast { channel: channel(), bytes: 7 });

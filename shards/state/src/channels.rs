@@ -104,6 +104,14 @@ impl Channels {
         removed
     }
 
+    /// Whether a session is a member of a presence channel of that name, in any vhost.
+    #[must_use]
+    pub fn has_member(&self, session: SessionRef, name: &str) -> bool {
+        let named = self.by_key.iter().filter(|((_, of), _)| of.as_str() == name);
+        let mut members = named.filter_map(|(_, channel)| self.slots[channel.slot].members.as_ref());
+        members.any(|members| members.sessions.contains_key(&session))
+    }
+
     /// The channels of a vhost, by name.
     #[must_use]
     pub fn of_vhost(&self, vhost: VhostId) -> Vec<(ChannelName, ChannelRef)> {

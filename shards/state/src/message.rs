@@ -425,6 +425,10 @@ pub enum ShardMessage {
         /// What it said when it left.
         data: MemberData,
     },
+    /// Answered by [`ShardMessage::Reached`] when everything that the sender said before has been taken.
+    Barrier(Waiter),
+    /// Everything that the receiver said before this barrier has been taken.
+    Reached(Waiter),
     /// From the owner: the answer to a request.
     Answer {
         /// The request.
@@ -446,6 +450,15 @@ pub enum ShardMessage {
         /// The channel.
         channel: ChannelRef,
     },
+}
+
+/// What waits until another shard has taken everything that was said to it before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waiter {
+    /// A request of a session.
+    Request(RequestRef),
+    /// A command of the control thread.
+    Command(Ticket),
 }
 
 /// An owner's answer.

@@ -17,6 +17,7 @@ mod admission;
 mod browser;
 mod classic;
 mod control;
+mod leaving;
 mod owner;
 mod request;
 #[cfg(test)]
@@ -96,6 +97,8 @@ pub struct Shard {
     /// Sessions that may be read again.
     resumed: VecDeque<SessionRef>,
     jobs: VecDeque<Job>,
+    /// Commands that are reported as carried out when so many other shards have reached the barrier behind them.
+    barriers: hashbrown::HashMap<Ticket, usize, ahash::RandomState>,
     /// How many sessions are named for the flush and not answered for.
     offered: u32,
     /// A session that is to be closed as a slow consumer as soon as there are none.
@@ -121,8 +124,9 @@ enum Life {
 enum Job {
     /// Tell the subscribers of a closed channel.
     CloseView { view: u32, generation: u32 },
-    /// Apply a vhost's snapshot, whichever it is by then, to its sessions, from this slot on.
-    SweepVhost { ticket: Ticket, vhost: VhostId, next: u32 },
+    /// Apply a vhost's snapshot, whichever it is by then, to its sessions, from this slot on; whether another
+    /// shard was told that a session left.
+    SweepVhost { ticket: Ticket, vhost: VhostId, next: u32, has_left: bool },
     /// Close a vhost's sessions, from this slot on.
     CloseVhost { ticket: Ticket, vhost: VhostId, next: u32 },
     /// Close all sessions, from this slot on.
@@ -150,6 +154,7 @@ impl Shard {
             reports: VecDeque::new(),
             resumed: VecDeque::new(),
             jobs: VecDeque::new(),
+            barriers: hashbrown::HashMap::default(),
             offered: 0,
             condemned: None,
             figures: Figures::default(),
@@ -168,6 +173,12 @@ impl Shard {
     #[must_use]
     pub fn lag(&self, session: SessionRef) -> u64 {
         self.sessions.peek(session.slot, session.generation).map_or(0, |entry| self.delivery.lag(entry))
+    }
+
+    /// Whether a session of any shard is a member of a presence channel of that name which this shard owns.
+    #[must_use]
+    pub fn has_member(&self, session: SessionRef, channel: &str) -> bool {
+        self.channels.has_member(session, channel)
     }
 
     fn reference(&mut self, slot: u32) -> SessionRef {
@@ -356,7 +367,9 @@ impl Shard {
     fn run(&mut self, now: Instant, job: Job) {
         match job {
             Job::CloseView { view, generation } => self.run_close_view(view, generation),
-            Job::SweepVhost { ticket, vhost, next } => self.run_sweep_vhost(now, ticket, vhost, next),
+            Job::SweepVhost { ticket, vhost, next, has_left } => {
+                self.run_sweep_vhost(now, ticket, vhost, next, has_left);
+            }
             Job::CloseVhost { ticket, vhost, next } => self.run_close_vhost(now, ticket, vhost, next),
             Job::Shutdown { next } => self.run_shutdown(now, next),
         }

@@ -236,15 +236,18 @@ impl Browser {
         match (&pending.request, answer) {
             (Request::Authenticate(name, _), Answer::Authenticated(_)) => {
                 self.identity = Who::User(name);
+                self.has_left(around, self.windows.keys());
                 self.forget_windows(around.ledger);
             }
             (Request::Token(number), Answer::Authenticated(_)) => {
                 self.identity = Who::Token(*number);
                 around.ledger.hold_token(now, *number, self.id);
+                self.has_left(around, self.windows.keys());
                 self.forget_windows(around.ledger);
             }
             (Request::Logout, Answer::LoggedOut) => {
                 self.identity = Who::Nobody;
+                self.has_left(around, self.windows.keys());
                 self.forget_windows(around.ledger);
             }
             (Request::Subscribe { channel, tab, hidden }, Answer::Subscribed { present, .. }) => {
@@ -257,6 +260,10 @@ impl Browser {
             }
             (Request::Unsubscribe { channel, farewell }, Answer::Unsubscribed(_)) => {
                 let window = self.windows.remove(channel);
+                if window.is_some() && !around.scenario.users_change {
+                    // Where rights change, it may be another word than the answer that was read.
+                    self.has_left(around, [channel]);
+                }
                 if let Some(window) = window {
                     let entry = &mut around.ledger.windows[window];
                     let leaving = entry.end == End::Otherwise;
@@ -294,6 +301,7 @@ impl Browser {
             }
             (Request::Leave { farewell }, Answer::Closed(_)) => {
                 self.is_dismissed = true;
+                self.has_left(around, self.windows.keys());
                 for window in self.windows.values() {
                     if let Some(tab) = around.ledger.windows[*window].subscriber.tab {
                         around.ledger.tab_closed(tab, *farewell);

@@ -53,6 +53,23 @@ impl Browser {
         }
     }
 
+    /// The session has read that it left these channels: their owners must know.
+    pub(super) fn has_left<'a>(
+        &self,
+        around: &mut Surroundings<'_>,
+        channels: impl IntoIterator<Item = &'a &'static str>,
+    ) {
+        let Some(session) = around.net.sockets[self.socket].session else { return };
+        // What it has asked to subscribe again, it may subscribe again.
+        let is_asked = |channel: &str| {
+            let mut requests = self.pending.iter().map(|pending| &pending.request);
+            requests
+                .any(|request| matches!(request, Request::Subscribe { channel: of, .. } if *of == channel))
+        };
+        let left = channels.into_iter().filter(|channel| !is_asked(channel));
+        around.ledger.leaves_read.extend(left.map(|channel| (session, *channel)));
+    }
+
     /// Begins to leave, in some way.
     pub fn leave(&mut self, around: &mut Surroundings<'_>) {
         let ending = *around.chance.pick(&ENDINGS);
@@ -151,6 +168,9 @@ impl Browser {
             }
             Dialect::Wwfp => self.pending.is_empty() && self.is_dismissed,
         };
+        if code == 1000 && self.stage == Stage::Leaving(Ending::Asked) {
+            self.has_left(around, self.windows.keys());
+        }
         let is_fair = match code {
             1000 | 1005 => match self.stage {
                 Stage::Leaving(Ending::Orderly(sent)) => sent.unwrap_or(1005) == code,

@@ -58,6 +58,8 @@ pub enum Guarantee {
     /// When everything is quiet, all subscribers and the owner know the same members: those with visible
     /// sessions that subscribe, on whichever shard, and nobody who died.
     MembersAreThoseWhoSubscribe,
+    /// Who has read that it left a presence channel is no member there any more, whichever request led to it.
+    AnAcknowledgementComesAfterItsEffect,
     /// A trigger that was placed is acknowledged by a worker, sent to one that acknowledges nothing, or given up
     /// and reported, whatever becomes of workers.
     ATriggerIsAcknowledgedOrReported,

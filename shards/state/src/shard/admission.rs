@@ -31,7 +31,8 @@ impl Shard {
                 let max = vhost.settings.connections_per_address_max;
                 self.sessions[slot].vhost = Some(vhost);
                 let counter = self.config.directory.counter(id, address);
-                let request = self.open_request(slot, Open::Admit(Box::new(upgrade)), Answerer::Gate, None);
+                let request =
+                    self.open_request(slot, Open::Admit(Box::new(upgrade)), Answerer::Barrier, None);
                 self.sessions[slot].pause.requests = true;
                 self.ask_owner(now, counter, ShardMessage::Admit { request, vhost: id, address, max });
             }

@@ -178,23 +178,6 @@ impl Shard {
         }
     }
 
-    /// Ends all subscriptions of a session; it is told nothing. `data` is what others are told.
-    pub(super) fn drop_subscriptions(&mut self, slot: u32, data: &MemberData) {
-        while let Some(subscription) = self.sessions[slot].inbox.subscriptions.last().copied() {
-            self.leave_view(slot, subscription.view, data.clone());
-        }
-    }
-
-    /// Ends one subscription of a session and tells the channel's owner.
-    pub(super) fn leave_view(&mut self, slot: u32, view: u32, data: MemberData) {
-        let place = self.delivery.view(view);
-        let (owner, channel) = (place.owner, place.channel);
-        self.delivery.unsubscribe(&mut self.sessions, slot, view);
-        self.figures.subtract(Figure::Subscriptions, 1);
-        let session = self.reference(slot);
-        self.tell_leave(owner, channel, session, data);
-    }
-
     /// What the session may do on a channel.
     pub(super) fn rights(&self, slot: u32, channel: &str) -> webrocket_wire::Rights {
         let session = &self.sessions[slot];
@@ -243,11 +226,23 @@ impl Shard {
     /// Puts the answer of an open request into its place, and sends all whose turn it is.
     pub(super) fn complete(&mut self, request: RequestRef, reply: &Reply<'_>) {
         self.figures.add(Figure::Errors, u64::from(reply.is_error()));
+        self.complete_with(request, |out, session, reference| {
+            encode(out, session.dialect, reply, reference);
+        });
+    }
+
+    /// The same with an answer that only one dialect has.
+    pub(super) fn complete_with(
+        &mut self,
+        request: RequestRef,
+        encode: impl FnOnce(&mut Vec<u8>, &Session, Option<&Reference>),
+    ) {
         let session = &mut self.sessions[request.session.slot];
         let answers = session.answers.as_mut().expect("an open request has answers");
         let reference = answers.take_reference(request.number);
         let mut frames = Vec::new();
-        encode(&mut frames, session.dialect, reply, reference.as_ref());
+        encode(&mut frames, session, reference.as_ref());
+        let answers = session.answers.as_mut().expect("just found");
         answers.complete(request.number, frames);
         self.release_answers(request.session);
     }

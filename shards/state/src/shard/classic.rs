@@ -8,12 +8,12 @@
 use std::{borrow::Cow, time::Instant};
 
 use webrocket_wire::{
-    ChannelKind, ChannelName, CloseCode, Json, MemberData, Reply, Rights, Status, UserName,
-    classic::{self, Request},
+    ChannelKind, ChannelName, Json, MemberData, Reply, Rights, Status, UserName,
+    classic::Request,
     message::{ClientMessage, Fields, Payload},
 };
 
-use crate::message::Identity;
+use crate::{answers::Completion, message::Identity};
 
 use super::{
     Shard,
@@ -38,10 +38,10 @@ impl Shard {
             Request::Subscribe => self.classic_subscribe(now, slot, payload),
             Request::Unsubscribe => self.classic_unsubscribe(now, slot, payload),
             Request::Trigger => self.classic_trigger(slot, payload),
-            Request::Authenticate => self.classic_authenticate(slot, payload),
+            Request::Authenticate => self.classic_authenticate(now, slot, payload),
             Request::OpenChannel => self.classic_manage(slot, Managing::Open, payload),
             Request::CloseChannel => self.classic_manage(slot, Managing::Close, payload),
-            Request::Logout => self.classic_logout(slot, payload),
+            Request::Logout => self.classic_logout(now, slot, payload),
             Request::Disconnect => self.classic_disconnect(now, slot, payload),
         };
         match step {
@@ -89,7 +89,7 @@ impl Shard {
         self.trigger(slot, event, fields.data, None)
     }
 
-    fn classic_authenticate(&mut self, slot: u32, payload: &Payload<'_>) -> Step {
+    fn classic_authenticate(&mut self, now: Instant, slot: u32, payload: &Payload<'_>) -> Step {
         let fields = *object(payload)?;
         self.require_order(slot, None)?;
         if let (Some(token), None) = (fields.token, fields.user) {
@@ -105,7 +105,7 @@ impl Shard {
         if !self.knows_user(slot, &name) {
             return Err(Status::UserNotFound.into());
         }
-        self.authenticate_user(slot, &name, secret.transpose()?.as_deref(), None)
+        self.authenticate_user(now, slot, &name, secret.transpose()?.as_deref(), None)
     }
 
     fn classic_manage(&mut self, slot: u32, what: Managing, payload: &Payload<'_>) -> Step {
@@ -114,7 +114,7 @@ impl Shard {
         self.manage(slot, what, channel, None)
     }
 
-    fn classic_logout(&mut self, slot: u32, payload: &Payload<'_>) -> Step {
+    fn classic_logout(&mut self, now: Instant, slot: u32, payload: &Payload<'_>) -> Step {
         // Whether it is authenticated is known only when earlier requests are answered.
         self.require_order(slot, None)?;
         if matches!(self.sessions[slot].identity, Identity::Anonymous) {
@@ -123,8 +123,8 @@ impl Shard {
         if !matches!(payload, Payload::True) {
             return Err(Status::InvalidPayload.into());
         }
-        self.become_identity(slot, Identity::Anonymous);
-        classic::encode_logged_out(self.delivery.frames(&mut self.sessions[slot], slot));
+        let owners = self.become_identity(slot, Identity::Anonymous);
+        self.request_leave(now, slot, &owners, Completion::LoggedOut, None);
         Ok(())
     }
 
@@ -133,7 +133,8 @@ impl Shard {
             return Err(Status::InvalidPayload.into());
         }
         self.require_order(slot, None)?;
-        self.close_session(now, slot, CloseCode::Normal, &MemberData::default());
+        let owners = self.drop_subscriptions(slot, &MemberData::default());
+        self.request_leave(now, slot, &owners, Completion::Disconnected, None);
         Ok(())
     }
 

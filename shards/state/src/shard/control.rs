@@ -6,7 +6,7 @@ use uuid::Uuid;
 use webrocket_wire::{CloseCode, MemberData, Reply, Rights, Status};
 
 use crate::{
-    answers::Open,
+    answers::{Completion, Open},
     message::{
         Command, Frame, Identity, InvalidCredentials, Outcome, Publisher, Report, RequestRef, Ticket,
         rights_on,
@@ -16,7 +16,7 @@ use crate::{
     vhost::{Vhost, VhostId},
 };
 
-use super::{Job, Life, Shard};
+use super::{Job, Life, Shard, leaving::Owners};
 
 impl Shard {
     /// Carries out a command.
@@ -58,7 +58,7 @@ impl Shard {
                 let info = found.and_then(|channel| self.channels.entry(channel)).map(|entry| entry.info());
                 self.applied(ticket, info.map_or(Outcome::ChannelNotFound, Outcome::Channel));
             }
-            Command::Authenticated { request, identity } => self.authenticated(request, identity),
+            Command::Authenticated { request, identity } => self.authenticated(now, request, identity),
             Command::ChannelChanged { request, outcome } => self.channel_changed(request, &outcome),
             Command::Serve => self.is_complete = true,
             Command::Shutdown => {
@@ -80,7 +80,7 @@ impl Shard {
         }
         let (id, path) = (vhost.id, vhost.path.clone());
         if self.vhosts[index].replace(vhost).is_some() {
-            self.run_sweep_vhost(now, ticket, id, 0);
+            self.run_sweep_vhost(now, ticket, id, 0, false);
         } else {
             self.paths.insert(path, id);
             self.applied(ticket, Outcome::Done);
@@ -136,23 +136,32 @@ impl Shard {
 
     /// Applies the vhost's snapshot to its sessions: always the newest, for sessions that came
     /// after a newer one know it already.
-    pub(super) fn run_sweep_vhost(&mut self, now: Instant, ticket: Ticket, id: VhostId, next: u32) {
+    pub(super) fn run_sweep_vhost(
+        &mut self,
+        now: Instant,
+        ticket: Ticket,
+        id: VhostId,
+        next: u32,
+        mut has_left: bool,
+    ) {
         let vhost = self.vhost(id).cloned();
         let rest = vhost.and_then(|vhost| {
             self.slice(next, |shard, slot| {
                 if shard.is_of(slot, id) {
-                    shard.apply_vhost(now, slot, &vhost);
+                    has_left |= shard.apply_vhost(now, slot, &vhost);
                 }
             })
         });
         match rest {
-            Some(next) => self.jobs.push_back(Job::SweepVhost { ticket, vhost: id, next }),
+            Some(next) => self.jobs.push_back(Job::SweepVhost { ticket, vhost: id, next, has_left }),
+            None if has_left => self.apply_behind_all(ticket),
             None => self.applied(ticket, Outcome::Done),
         }
     }
 
-    /// Applies a vhost's new snapshot to one session: it keeps what it still may.
-    fn apply_vhost(&mut self, now: Instant, slot: u32, vhost: &Arc<Vhost>) {
+    /// Applies a vhost's new snapshot to one session: it keeps what it still may. Whether another shard was told
+    /// that it left a channel.
+    fn apply_vhost(&mut self, now: Instant, slot: u32, vhost: &Arc<Vhost>) -> bool {
         let session = &mut self.sessions[slot];
         let before = session.vhost.replace(Arc::clone(vhost));
         if before.is_none_or(|before| before.settings != vhost.settings) {
@@ -177,9 +186,10 @@ impl Shard {
                 !rights_on(next, rights, anonymous, name.as_str()).contains(Rights::READ)
             })
             .collect();
+        let mut has_left = false;
         for view in lost {
             let name = self.delivery.view(view).name().clone();
-            self.leave_view(slot, view, MemberData::default());
+            has_left |= self.leave_view(slot, view, MemberData::default()).is_some();
             self.tell(slot, &Reply::Unsubscribed(&name));
         }
         let session = &mut self.sessions[slot];
@@ -188,6 +198,7 @@ impl Shard {
             session.identity = identity;
         }
         self.schedule(slot);
+        has_left
     }
 
     pub(super) fn run_close_vhost(&mut self, now: Instant, ticket: Ticket, vhost: VhostId, next: u32) {
@@ -217,18 +228,24 @@ impl Shard {
     }
 
     /// The session is somebody else now: it keeps no subscription.
-    pub(super) fn become_identity(&mut self, slot: u32, identity: Identity) {
-        self.drop_subscriptions(slot, &MemberData::default());
+    pub(super) fn become_identity(&mut self, slot: u32, identity: Identity) -> Owners {
+        let owners = self.drop_subscriptions(slot, &MemberData::default());
         let session = &mut self.sessions[slot];
-        let Some(vhost) = &session.vhost else { return };
+        let Some(vhost) = &session.vhost else { return owners };
         session.rights = match &identity {
             Identity::User { name, .. } => vhost.users.get(name).map_or(Rights::NONE, |user| user.rights),
             Identity::Anonymous | Identity::Token(_) => vhost.anonymous_rights(session.dialect),
         };
         session.identity = identity;
+        owners
     }
 
-    fn authenticated(&mut self, request: RequestRef, identity: Result<Identity, InvalidCredentials>) {
+    fn authenticated(
+        &mut self,
+        now: Instant,
+        request: RequestRef,
+        identity: Result<Identity, InvalidCredentials>,
+    ) {
         let session = request.session;
         let Some(entry) = self.sessions.entry(session.slot, session.generation) else { return };
         let (Some(vhost), Some(answers)) = (&entry.vhost, &mut entry.answers) else { return };
@@ -244,9 +261,9 @@ impl Shard {
         let Some(identity) = identity else {
             return self.complete(request, &Reply::Error(Status::InvalidCredentials));
         };
-        self.become_identity(session.slot, identity.clone());
         let who = identity.uid().expect("only credentials of somebody are valid");
-        self.complete(request, &Reply::Authenticated(&who));
+        let owners = self.become_identity(session.slot, identity);
+        self.complete_behind(now, request, &owners, Completion::Authenticated(who));
     }
 
     fn channel_changed(&mut self, request: RequestRef, outcome: &Outcome) {
@@ -259,6 +276,7 @@ impl Shard {
             Some(
                 Open::Subscribe(_)
                 | Open::Unsubscribe(..)
+                | Open::Leave(..)
                 | Open::Fail(_)
                 | Open::Broadcast { .. }
                 | Open::Trigger { .. }

@@ -11,7 +11,7 @@ use webrocket_wire::{
 };
 
 use crate::{
-    answers::{Answerer, Open},
+    answers::{Answerer, Completion, Open},
     channels::ChannelKey,
     link::Deferred,
     machine::Machine as _,
@@ -36,6 +36,10 @@ impl Shard {
             ShardMessage::Trigger { .. } => unreachable!("triggers go to the exchange"),
             ShardMessage::Dismiss { vhost, address } => self.admitted.dismiss(vhost, address),
             ShardMessage::Leave { channel, session, data } => self.owner_leave(from, channel, session, &data),
+            ShardMessage::Barrier(waiter) => {
+                self.links[from.index()].push(ShardMessage::Reached(waiter));
+            }
+            ShardMessage::Reached(waiter) => self.barrier_reached(now, waiter),
             ShardMessage::Answer { request, answer, bytes } => {
                 self.links[from.index()].request_closed(bytes);
                 self.resume_stopped(from);
@@ -72,6 +76,8 @@ impl Shard {
             ShardMessage::Subscribe { .. } | ShardMessage::Find { .. } | ShardMessage::Admit { .. } => 0,
             ShardMessage::Dismiss { .. }
             | ShardMessage::Leave { .. }
+            | ShardMessage::Barrier(_)
+            | ShardMessage::Reached(_)
             | ShardMessage::Answer { .. }
             | ShardMessage::Deliver { .. }
             | ShardMessage::Closed { .. } => unreachable!("nobody answers those"),
@@ -100,6 +106,8 @@ impl Shard {
             }
             ShardMessage::Dismiss { .. }
             | ShardMessage::Leave { .. }
+            | ShardMessage::Barrier(_)
+            | ShardMessage::Reached(_)
             | ShardMessage::Answer { .. }
             | ShardMessage::Deliver { .. }
             | ShardMessage::Closed { .. }
@@ -273,22 +281,13 @@ impl Shard {
         }
     }
 
-    /// Tells a channel's owner that a subscription is over.
-    pub(super) fn tell_leave(
+    pub(super) fn owner_leave(
         &mut self,
-        owner: ShardId,
+        from: ShardId,
         channel: ChannelRef,
         session: SessionRef,
-        data: MemberData,
+        data: &MemberData,
     ) {
-        if owner == self.config.id {
-            self.owner_leave(owner, channel, session, &data);
-        } else {
-            self.links[owner.index()].push(ShardMessage::Leave { channel, session, data });
-        }
-    }
-
-    fn owner_leave(&mut self, from: ShardId, channel: ChannelRef, session: SessionRef, data: &MemberData) {
         let Some(entry) = self.channels.entry(channel) else { return };
         entry.leave(from);
         let left = entry.members.as_mut().and_then(|members| members.leave(session));
@@ -371,7 +370,7 @@ impl Shard {
             }
             (Some(Open::Unsubscribe(name, data)), answer) => {
                 let (name, data) = (name.clone(), data.clone());
-                self.unsubscribe_answered(request, &name, data, &answer);
+                self.unsubscribe_answered(now, request, &name, data, &answer);
             }
             (Some(Open::Fail(status)), answer) => {
                 let status = if answer == Answer::Found { *status } else { Status::ChannelNotFound };
@@ -393,9 +392,10 @@ impl Shard {
                 let (channel, frame) = (channel.clone(), Frame::clone(frame));
                 self.broadcast_triggered(now, request, channel, frame, &answer);
             }
-            (Some(Open::Authenticate | Open::OpenChannel(_) | Open::CloseChannel(_)), _) => {
-                unreachable!("the control thread answers those")
-            }
+            (
+                Some(Open::Authenticate | Open::OpenChannel(_) | Open::CloseChannel(_) | Open::Leave(..)),
+                _,
+            ) => unreachable!("the control thread or a barrier answers those"),
         }
     }
 
@@ -460,6 +460,7 @@ impl Shard {
 
     fn unsubscribe_answered(
         &mut self,
+        now: Instant,
         request: RequestRef,
         name: &ChannelName,
         data: MemberData,
@@ -472,14 +473,15 @@ impl Shard {
         self.end_closed_subscription(slot, &key);
         let view = self.delivery.find(&key);
         let view = view.filter(|view| self.delivery.subscribes(&self.sessions[slot], *view));
-        if let Some(view) = view {
-            self.leave_view(slot, view, data);
-        }
-        let reply = match (answer, self.sessions[slot].dialect) {
-            (Answer::Found, Dialect::Wwfp) if view.is_none() => Reply::Error(Status::NotSubscribed),
-            (Answer::Found, Dialect::Classic | Dialect::Wwfp) => Reply::Unsubscribed(name),
-            _ => Reply::Error(Status::ChannelNotFound),
+        let owner = view.and_then(|view| self.leave_view(slot, view, data));
+        let status = match (answer, self.sessions[slot].dialect) {
+            (Answer::Found, Dialect::Wwfp) if view.is_none() => Status::NotSubscribed,
+            (Answer::Found, Dialect::Classic | Dialect::Wwfp) => {
+                let completion = Completion::Unsubscribed(name.clone());
+                return self.complete_behind(now, request, owner.as_slice(), completion);
+            }
+            _ => Status::ChannelNotFound,
         };
-        self.complete(request, &reply);
+        self.complete(request, &Reply::Error(status));
     }
 }

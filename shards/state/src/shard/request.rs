@@ -3,12 +3,12 @@
 use std::time::Instant;
 
 use webrocket_wire::{
-    ChannelKind, ChannelName, Data, EventName, Json, MemberData, NameError, Reply, Rights, SingleAccessToken,
+    ChannelKind, ChannelName, Data, EventName, Json, MemberData, NameError, Rights, SingleAccessToken,
     Status, UserName, event::Delivery as Broadcast, message::Fields, wwfp::Reference,
 };
 
 use crate::{
-    answers::{Answerer, Open},
+    answers::{Answerer, Completion, Open},
     message::{Identity, Joining, Report, Secret, ShardId, ShardMessage},
     metrics::Figure,
     vhost::VhostId,
@@ -116,12 +116,10 @@ impl Shard {
         let vhost = self.vhost_of(slot)?;
         let owner = self.config.directory.owner(vhost, &channel);
         let answers = self.sessions[slot].answers.as_ref();
-        // The owner must hear that the session left before it hears that it comes again.
-        let leaves = answers.is_some_and(|answers| answers.unsubscribes(&channel));
         // Lists are long: one at a time.
         let is_presence = channel.kind() == ChannelKind::Presence;
         let lists = is_presence && answers.is_some_and(|answers| answers.awaits_list());
-        self.require_order(slot, (!leaves && !lists).then_some(owner))?;
+        self.require_order(slot, (!lists).then_some(owner))?;
         self.require_room(slot, owner)?;
         let Subscribing { may_create, data, hidden } = how;
         let uid = if is_presence { self.sessions[slot].identity.uid() } else { None };
@@ -192,7 +190,12 @@ impl Shard {
         let vhost = self.vhost_of(slot)?;
         let owner = self.config.directory.owner(vhost, &channel);
         self.require_room(slot, owner)?;
-        let request = self.open_request(slot, open, Answerer::Owner(owner), reference);
+        // A leave may follow. The owner must take it before it hears that the session comes again.
+        let answerer = match open {
+            Open::Unsubscribe(..) => Answerer::Whenever,
+            _ => Answerer::Owner(owner),
+        };
+        let request = self.open_request(slot, open, answerer, reference);
         self.ask_owner(now, owner, ShardMessage::Find { request, vhost, channel });
         Ok(())
     }
@@ -205,6 +208,7 @@ impl Shard {
     /// Makes the session a user: at once if he has no secret, otherwise once that is verified.
     pub(super) fn authenticate_user(
         &mut self,
+        now: Instant,
         slot: u32,
         name: &UserName,
         secret: Option<&str>,
@@ -214,13 +218,15 @@ impl Shard {
         let vhost = session.vhost.as_ref().ok_or(Status::Internal)?;
         let user = *vhost.users.get(name).ok_or(Status::UserNotFound)?;
         if !user.has_secret {
-            self.become_identity(slot, Identity::User { name: name.clone(), generation: user.generation });
-            self.reply(slot, &Reply::Authenticated(name.as_str()), reference);
+            let identity = Identity::User { name: name.clone(), generation: user.generation };
+            let owners = self.become_identity(slot, identity);
+            let completion = Completion::Authenticated(name.as_str().into());
+            self.request_leave(now, slot, &owners, completion, reference);
             return Ok(());
         }
         let secret = Secret::new(secret.ok_or(Status::InvalidCredentials)?);
         let (vhost, peer) = (vhost.id, session.peer);
-        let request = self.open_request(slot, Open::Authenticate, Answerer::Gate, reference);
+        let request = self.open_request(slot, Open::Authenticate, Answerer::Barrier, reference);
         self.reports.push_back(Report::VerifySecret { request, vhost, user: name.clone(), secret, peer });
         Ok(())
     }
@@ -234,7 +240,7 @@ impl Shard {
     ) -> Step {
         let token: SingleAccessToken = token.parse().map_err(|_| Status::InvalidCredentials)?;
         let vhost = self.vhost_of(slot)?;
-        let request = self.open_request(slot, Open::Authenticate, Answerer::Gate, reference);
+        let request = self.open_request(slot, Open::Authenticate, Answerer::Barrier, reference);
         self.reports.push_back(Report::ConsumeToken { request, vhost, token });
         Ok(())
     }
@@ -253,7 +259,7 @@ impl Shard {
             Managing::Open => Open::OpenChannel(channel.clone()),
             Managing::Close => Open::CloseChannel(channel.clone()),
         };
-        let request = self.open_request(slot, open, Answerer::Gate, reference);
+        let request = self.open_request(slot, open, Answerer::Barrier, reference);
         self.reports.push_back(match what {
             Managing::Open => Report::OpenChannel { request, vhost, channel },
             Managing::Close => Report::CloseChannel { request, vhost, channel },

@@ -1,5 +1,6 @@
 //! One shard by hand: what the simulation is too random to pin down.
 
+mod leaving;
 mod triggers;
 
 use std::{sync::Arc, time::Duration};

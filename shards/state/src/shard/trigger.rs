@@ -56,7 +56,7 @@ impl Shard {
         Broadcast::new(event, data, &channel, Some(self.sessions[slot].sid)).encode(&mut frame);
         let trigger = self.make_trigger(slot, trigger, data, Some(&channel));
         let open = Open::TriggeringBroadcast { channel, frame: frame.into(), bytes: trigger.bytes() };
-        self.send_trigger(slot, trigger, open, Answerer::Gate, reference)
+        self.send_trigger(slot, trigger, open, Answerer::Barrier, reference)
     }
 
     /// Everything before is done, or stands before it at the exchange, to which there is room.

@@ -10,12 +10,12 @@
 use std::{borrow::Cow, time::Instant};
 
 use webrocket_wire::{
-    ChannelKind, ChannelName, CloseCode, Data, EventName, Json, MemberData, Reply, Rights, Status, UserName,
+    ChannelKind, ChannelName, Data, EventName, Json, MemberData, Reply, Rights, Status, UserName,
     message::{self, ClientMessage, Fields, Payload},
-    wwfp::{self, Reference, Request},
+    wwfp::{Reference, Request},
 };
 
-use crate::message::Identity;
+use crate::{answers::Completion, message::Identity};
 
 use super::{
     Shard,
@@ -58,7 +58,7 @@ impl Shard {
             Request::Subscribe => self.wwfp_subscribe(now, slot, asked),
             Request::Unsubscribe => self.wwfp_unsubscribe(now, slot, asked),
             Request::Trigger => self.wwfp_trigger(slot, asked),
-            Request::Auth => self.wwfp_auth(slot, asked),
+            Request::Auth => self.wwfp_auth(now, slot, asked),
             Request::OpenChannel => self.wwfp_manage(slot, Managing::Open, asked),
             Request::CloseChannel => self.wwfp_manage(slot, Managing::Close, asked),
             Request::Close => self.wwfp_close(now, slot, asked, text),
@@ -133,7 +133,7 @@ impl Shard {
         self.trigger(slot, event, fields.data, reference)
     }
 
-    fn wwfp_auth(&mut self, slot: u32, Asked { fields, reference }: Asked<'_>) -> Step {
+    fn wwfp_auth(&mut self, now: Instant, slot: u32, Asked { fields, reference }: Asked<'_>) -> Step {
         let text = |json| Json::string(json).ok_or(Status::InvalidPayload);
         let token = fields.token.map(text).transpose()?;
         let user = fields.user.map(text).transpose()?;
@@ -145,7 +145,7 @@ impl Shard {
         match (user, token) {
             (Some(user), _) => {
                 let user: UserName = user.parse().map_err(|_| Status::UserNotFound)?;
-                self.authenticate_user(slot, &user, secret.as_deref(), reference)
+                self.authenticate_user(now, slot, &user, secret.as_deref(), reference)
             }
             (None, Some(token)) => self.authenticate_token(slot, &token, reference),
             (None, None) => Err(Status::InvalidPayload.into()),
@@ -174,10 +174,8 @@ impl Shard {
             return Err(Status::DataTooLong.into());
         }
         self.require_order(slot, None)?;
-        let session = &mut self.sessions[slot];
-        let sid = session.sid;
-        wwfp::encode_closed(self.delivery.frames(session, slot), sid, reference);
-        self.close_session(now, slot, CloseCode::Normal, &MemberData::of_close(payload));
+        let owners = self.drop_subscriptions(slot, &MemberData::of_close(payload));
+        self.request_leave(now, slot, &owners, Completion::Closed, reference);
         Ok(())
     }
 

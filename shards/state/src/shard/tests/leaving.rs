@@ -1,0 +1,160 @@
+//! What is answered only when the owners of channels have taken that a session left.
+
+use webrocket_wire::{ChannelName, Rights, UserName};
+
+use super::*;
+use crate::{
+    message::{Answer, ChannelRef, RequestRef, Waiter},
+    vhost::User,
+};
+
+const OTHER: ShardId = ShardId(1);
+
+/// The first of three shards; `ann`, who reads and writes, needs no secret.
+fn bench() -> Bench {
+    let mut bench = Bench::among(3, Settings::default());
+    let mut vhost = Vhost::clone(bench.shard.vhosts[0].as_ref().unwrap());
+    let user = User { rights: Rights::READ_WRITE, has_secret: false, generation: 1 };
+    vhost.users.insert("ann".parse::<UserName>().unwrap(), user);
+    bench.put(1, vhost);
+    assert_eq!(applied(&mut bench.shard), Some(Outcome::Done));
+    bench
+}
+
+impl Bench {
+    fn put(&mut self, ticket: u64, vhost: Vhost) {
+        let put = Command::PutVhost { ticket: Ticket(ticket), vhost: Arc::new(vhost) };
+        self.shard.handle(self.now, Input::Command(put));
+    }
+
+    /// An open channel that a shard owns.
+    fn channel_of(&self, owner: ShardId) -> ChannelName {
+        let mut names = (0..).map(|number| format!("c{number}").parse::<ChannelName>().unwrap());
+        names.find(|name| self.shard.config.directory.owner(VhostId(0), name) == owner).unwrap()
+    }
+
+    fn next(&mut self, shard: ShardId) -> Option<ShardMessage> {
+        self.shard.next_message(self.now, shard)
+    }
+
+    fn hear(&mut self, from: ShardId, message: ShardMessage) {
+        self.shard.handle(self.now, Input::Message { from, message });
+        while !self.shard.resumed.is_empty() {
+            self.shard.handle(self.now, Input::Proceed);
+        }
+    }
+
+    fn answer_from(&mut self, from: ShardId, request: RequestRef, answer: Answer) {
+        self.hear(from, ShardMessage::Answer { request, answer, bytes: 0 });
+    }
+
+    /// Lets a session subscribe a channel of another shard.
+    fn subscribe_at(&mut self, session: SessionRef, owner: ShardId) -> ChannelName {
+        let channel = self.channel_of(owner);
+        self.send(session, &format!(r#"{{"subscribe":{{"channel":"{channel}"}}}}"#));
+        let Some(ShardMessage::Subscribe { request, .. }) = self.next(owner) else { panic!("not asked") };
+        let place = ChannelRef { slot: 0, generation: 0 };
+        self.answer_from(owner, request, Answer::Subscribed { channel: place, present: None });
+        assert_eq!(self.texts(session).len(), 1);
+        channel
+    }
+
+    /// The owner is told of a leave, and of a barrier behind it.
+    fn told_of_leave(&mut self, owner: ShardId) -> Waiter {
+        assert!(matches!(self.next(owner), Some(ShardMessage::Leave { .. })));
+        let Some(ShardMessage::Barrier(waiter)) = self.next(owner) else { panic!("no barrier") };
+        assert!(self.next(owner).is_none());
+        waiter
+    }
+}
+
+#[test]
+fn an_unsubscribe_is_answered_when_the_owner_has_taken_the_leave() {
+    let mut bench = bench();
+    let session = bench.connect();
+    let channel = bench.subscribe_at(session, OTHER);
+    bench.send(session, &format!(r#"{{"unsubscribe":{{"channel":"{channel}"}}}}"#));
+    bench.send(session, &format!(r#"{{"subscribe":{{"channel":"{channel}"}}}}"#));
+    let Some(ShardMessage::Find { request, .. }) = bench.next(OTHER) else { panic!("not asked") };
+    assert!(bench.next(OTHER).is_none(), "the owner must take the leave before it hears of the next joining");
+    bench.answer_from(OTHER, request, Answer::Found);
+    let waiter = bench.told_of_leave(OTHER);
+    assert_eq!(bench.texts(session), Vec::<String>::new());
+    bench.hear(OTHER, ShardMessage::Reached(waiter));
+    assert_eq!(bench.texts(session), [format!(r#"{{"unsubscribed":"{channel}"}}"#)]);
+    assert!(matches!(bench.next(OTHER), Some(ShardMessage::Subscribe { .. })));
+}
+
+#[test]
+fn who_leaves_all_channels_is_answered_when_all_owners_have_taken_it() {
+    let cases = [
+        ("/w", r#"{"authenticate":{"user":"ann"}}"#, vec![r#"{"authenticated":"ann"}"#], false),
+        ("/w", r#"{"logout":true}"#, vec![r#"{"loggedOut":true}"#], false),
+        ("/w", r#"{"disconnect":true}"#, vec![], true),
+        ("/w?protocol=wwfp", r#"{"auth":{"user":"ann"}}"#, vec![r#"{":authenticated":{}}"#], false),
+        ("/w?protocol=wwfp", r#"{"close":{"ref":7}}"#, vec![r#","ref":7}}"#], true),
+    ];
+    for (target, request, expected, closes) in cases {
+        let mut bench = bench();
+        let session = bench.connect_to(target);
+        let authenticate = if target.len() == 2 {
+            r#"{"authenticate":{"user":"ann"}}"#
+        } else {
+            r#"{"auth":{"user":"ann"}}"#
+        };
+        bench.send(session, authenticate);
+        bench.texts(session);
+        for owner in [OTHER, ShardId(2)] {
+            bench.subscribe_at(session, owner);
+        }
+        bench.send(session, request);
+        let waiters = [OTHER, ShardId(2)].map(|owner| (owner, bench.told_of_leave(owner)));
+        for (owner, waiter) in waiters {
+            assert_eq!(bench.texts(session), Vec::<String>::new(), "{request}");
+            assert!(bench.shard.sessions[session.slot].connection.is_open());
+            bench.hear(owner, ShardMessage::Reached(waiter));
+        }
+        let mut told = bench.texts(session);
+        if closes {
+            // The code 1000 is no UTF-8.
+            assert_eq!(told.pop().as_deref(), Some("\u{3}\u{fffd}"));
+        }
+        assert_eq!(told.len(), expected.len(), "{told:?}");
+        assert!(told.iter().zip(&expected).all(|(text, end)| text.ends_with(end)), "{told:?}");
+    }
+}
+
+#[test]
+fn a_session_that_ends_meanwhile_is_answered_by_nobody() {
+    let mut bench = bench();
+    let session = bench.connect();
+    bench.subscribe_at(session, OTHER);
+    bench.send(session, r#"{"disconnect":true}"#);
+    let waiter = bench.told_of_leave(OTHER);
+    bench.shard.handle(bench.now, Input::Command(Command::Shutdown));
+    let told = bench.flush(usize::MAX);
+    assert_eq!(told.len(), 1);
+    bench.hear(OTHER, ShardMessage::Reached(waiter));
+    assert!(bench.flush(usize::MAX).is_empty(), "one close frame is enough");
+}
+
+#[test]
+fn a_changed_vhost_is_applied_when_other_shards_have_taken_who_left() {
+    let mut bench = bench();
+    let session = bench.connect();
+    bench.subscribe_at(session, OTHER);
+    let vhost = Vhost::clone(bench.shard.vhosts[0].as_ref().unwrap());
+    let settings = Settings { anonymous: Anonymous::None, ..vhost.settings };
+    bench.put(2, Vhost { settings, ..vhost.clone() });
+    assert_eq!(bench.texts(session).len(), 1, "it is told that it lost the channel");
+    assert!(bench.shard.next_report().is_none());
+    let waiter = bench.told_of_leave(OTHER);
+    bench.hear(OTHER, ShardMessage::Reached(waiter));
+    assert!(bench.shard.next_report().is_none());
+    let Some(ShardMessage::Barrier(waiter)) = bench.next(ShardId(2)) else { panic!("no barrier") };
+    bench.hear(ShardId(2), ShardMessage::Reached(waiter));
+    assert_eq!(applied(&mut bench.shard), Some(Outcome::Done));
+    // Where nobody loses anything, nobody is waited for.
+    bench.put(3, vhost);
+    assert_eq!(applied(&mut bench.shard), Some(Outcome::Done));
+}
