@@ -335,6 +335,10 @@ impl Browser {
             ledger.windows[window].end = End::Otherwise;
         }
         self.windows.insert(channel, window);
+        let (count, most) = (self.windows.len(), around.scenario.settings.subscriptions_max as usize);
+        around.ledger.check(around.net.now, Guarantee::SubscriptionsAreBounded, || {
+            (count > most).then(|| format!("browser {} subscribes {count} channels, {most} allowed", self.id))
+        });
         window
     }
 }

@@ -60,6 +60,8 @@ pub enum Guarantee {
     MembersAreThoseWhoSubscribe,
     /// Who has read that it left a presence channel is no member there any more, whichever request led to it.
     AnAcknowledgementComesAfterItsEffect,
+    /// No session holds more subscriptions than the settings of its vhost allow.
+    SubscriptionsAreBounded,
     /// A trigger that was placed is acknowledged by a worker, sent to one that acknowledges nothing, or given up
     /// and reported, whatever becomes of workers.
     ATriggerIsAcknowledgedOrReported,

@@ -1,11 +1,12 @@
 //! One shard by hand: what the simulation is too random to pin down.
 
 mod leaving;
+mod limits;
 mod triggers;
 
 use std::{sync::Arc, time::Duration};
 
-use webrocket_wire::frame;
+use webrocket_wire::{ChannelName, frame};
 
 use super::*;
 use crate::{
@@ -13,6 +14,9 @@ use crate::{
     settings::Anonymous,
     vhost::{ChannelCount, Vhost, VhostId},
 };
+
+/// The shard beside the one that is tested.
+const OTHER: ShardId = ShardId(1);
 
 /// A shard with one vhost, `/w`, where everybody may read and write.
 struct Bench {
@@ -61,6 +65,25 @@ impl Bench {
         self.shard.handle(self.now, Input::Received { session, bytes: &mut request });
         self.flush(usize::MAX);
         session
+    }
+
+    /// So many open channels that a shard owns.
+    fn channels_of(&self, owner: ShardId, count: usize) -> Vec<ChannelName> {
+        let names = (0..).map(|number| format!("c{number}").parse::<ChannelName>().unwrap());
+        let directory = &self.shard.config.directory;
+        names.filter(|name| directory.owner(VhostId(0), name) == owner).take(count).collect()
+    }
+
+    /// Another shard or the exchange says something, and whoever may be read again is.
+    fn hear(&mut self, from: ShardId, message: ShardMessage) {
+        self.shard.handle(self.now, Input::Message { from, message });
+        self.resume_all();
+    }
+
+    fn resume_all(&mut self) {
+        while !self.shard.resumed.is_empty() {
+            self.shard.handle(self.now, Input::Proceed);
+        }
     }
 
     fn send(&mut self, session: SessionRef, text: &str) {

@@ -1,14 +1,12 @@
 //! What is answered only when the owners of channels have taken that a session left.
 
-use webrocket_wire::{ChannelName, Rights, UserName};
+use webrocket_wire::{Rights, UserName};
 
 use super::*;
 use crate::{
     message::{Answer, ChannelRef, RequestRef, Waiter},
     vhost::User,
 };
-
-const OTHER: ShardId = ShardId(1);
 
 /// The first of three shards; `ann`, who reads and writes, needs no secret.
 fn bench() -> Bench {
@@ -27,21 +25,8 @@ impl Bench {
         self.shard.handle(self.now, Input::Command(put));
     }
 
-    /// An open channel that a shard owns.
-    fn channel_of(&self, owner: ShardId) -> ChannelName {
-        let mut names = (0..).map(|number| format!("c{number}").parse::<ChannelName>().unwrap());
-        names.find(|name| self.shard.config.directory.owner(VhostId(0), name) == owner).unwrap()
-    }
-
     fn next(&mut self, shard: ShardId) -> Option<ShardMessage> {
         self.shard.next_message(self.now, shard)
-    }
-
-    fn hear(&mut self, from: ShardId, message: ShardMessage) {
-        self.shard.handle(self.now, Input::Message { from, message });
-        while !self.shard.resumed.is_empty() {
-            self.shard.handle(self.now, Input::Proceed);
-        }
     }
 
     fn answer_from(&mut self, from: ShardId, request: RequestRef, answer: Answer) {
@@ -50,7 +35,7 @@ impl Bench {
 
     /// Lets a session subscribe a channel of another shard.
     fn subscribe_at(&mut self, session: SessionRef, owner: ShardId) -> ChannelName {
-        let channel = self.channel_of(owner);
+        let channel = self.channels_of(owner, 1).remove(0);
         self.send(session, &format!(r#"{{"subscribe":{{"channel":"{channel}"}}}}"#));
         let Some(ShardMessage::Subscribe { request, .. }) = self.next(owner) else { panic!("not asked") };
         let place = ChannelRef { slot: 0, generation: 0 };

@@ -64,9 +64,7 @@ impl Bench {
 
     /// A channel that the other shard owns.
     fn channel_elsewhere(&self) -> ChannelName {
-        let mut names = (0..).map(|number| format!("c{number}").parse::<ChannelName>().unwrap());
-        let directory = &self.shard.config.directory;
-        names.find(|name| directory.owner(VhostId(0), name) == ShardId(1)).unwrap()
+        self.channels_of(OTHER, 1).remove(0)
     }
 
     fn subscribe(&mut self, session: SessionRef, channel: &ChannelName) {
@@ -100,10 +98,7 @@ impl Bench {
 
     fn answer(&mut self, from: ShardId, request: RequestRef, answer: Answer, bytes: usize) {
         let message = ShardMessage::Answer { request, answer, bytes };
-        self.shard.handle(self.now, Input::Message { from, message });
-        while !self.shard.resumed.is_empty() {
-            self.shard.handle(self.now, Input::Proceed);
-        }
+        self.hear(from, message);
     }
 
     fn place(&mut self, (request, trigger): &(RequestRef, Trigger)) {

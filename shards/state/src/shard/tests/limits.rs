@@ -1,0 +1,101 @@
+//! What a session may have at most, who it may become, and who is read again when there is room.
+
+use webrocket_wire::{Rights, UserName};
+
+use super::*;
+use crate::{
+    link::OPEN_REQUESTS_MAX,
+    message::{Answer, ChannelRef, Identity, RequestRef},
+    vhost::User,
+};
+
+impl Bench {
+    /// What the other shard has been asked, and not answered.
+    fn asked(&mut self) -> Vec<RequestRef> {
+        let next = || match self.shard.next_message(self.now, OTHER)? {
+            ShardMessage::Subscribe { request, .. } | ShardMessage::Find { request, .. } => Some(request),
+            other => panic!("{other:?}"),
+        };
+        std::iter::from_fn(next).collect()
+    }
+
+    fn answered_by_other(&mut self, request: RequestRef, answer: Answer) {
+        let message = ShardMessage::Answer { request, answer, bytes: 0 };
+        self.shard.handle(self.now, Input::Message { from: OTHER, message });
+    }
+}
+
+#[test]
+fn subscriptions_that_are_asked_for_count_too() {
+    let mut bench = Bench::among(2, Settings { subscriptions_max: 2, ..Settings::default() });
+    let session = bench.connect();
+    let channels = bench.channels_of(OTHER, 3);
+    for channel in &channels {
+        bench.send(session, &format!(r#"{{"subscribe":{{"channel":"{channel}"}}}}"#));
+    }
+    let asked = bench.asked();
+    assert_eq!(asked.len(), 2, "the third waits until it is known whether it may");
+    for (slot, request) in (0..).zip(asked) {
+        let channel = ChannelRef { slot, generation: 0 };
+        bench.answered_by_other(request, Answer::Subscribed { channel, present: None });
+    }
+    bench.resume_all();
+    let subscribed = channels[..2].iter().map(|channel| format!(r#"{{"subscribed":"{channel}"}}"#));
+    let refused = r#"{"err":"ACCESS_DENIED","reason":"subscription limit reached"}"#.to_owned();
+    assert_eq!(bench.texts(session), subscribed.chain([refused]).collect::<Vec<_>>());
+    assert!(bench.asked().is_empty());
+}
+
+#[test]
+fn a_user_who_is_replaced_while_the_secret_is_verified_is_not_let_in() {
+    for (generation, expected) in [(1, r#"{"authenticated":"ann"}"#), (2, r#"{"err":"INVALID_CREDENTIALS"}"#)]
+    {
+        let mut bench = Bench::new(Settings::default());
+        let name: UserName = "ann".parse().unwrap();
+        let put = |bench: &mut Bench, generation| {
+            let mut vhost = Vhost::clone(bench.shard.vhosts[0].as_ref().unwrap());
+            vhost.users.insert(name.clone(), User { rights: Rights::ALL, has_secret: true, generation });
+            let put = Command::PutVhost { ticket: Ticket(0), vhost: Arc::new(vhost) };
+            bench.shard.handle(bench.now, Input::Command(put));
+            assert_eq!(applied(&mut bench.shard), Some(Outcome::Done));
+        };
+        put(&mut bench, 1);
+        let session = bench.connect();
+        bench.send(session, r#"{"authenticate":{"user":"ann","secret":"s"}}"#);
+        let Some(Report::VerifySecret { request, .. }) = bench.shard.next_report() else {
+            panic!("not asked")
+        };
+        put(&mut bench, generation);
+        let identity = Ok(Identity::User { name: name.clone(), generation: 1 });
+        bench.shard.handle(bench.now, Input::Command(Command::Authenticated { request, identity }));
+        assert_eq!(bench.texts(session), [expected]);
+    }
+}
+
+#[test]
+fn sessions_that_wait_for_room_at_another_shard_are_read_again_when_it_has_answered() {
+    let mut bench = Bench::among(2, Settings { requests_outstanding_max: 1000, ..Settings::default() });
+    let [channel] = <[_; 1]>::try_from(bench.channels_of(OTHER, 1)).unwrap();
+    let ask = format!(r#"{{"unsubscribe":{{"channel":"{channel}"}}}}"#);
+    let mut asked = Vec::new();
+    while asked.len() < OPEN_REQUESTS_MAX {
+        let session = bench.connect();
+        for _ in 0..500 {
+            bench.send(session, &ask);
+        }
+        asked.extend(bench.asked());
+    }
+    assert_eq!(asked.len(), OPEN_REQUESTS_MAX);
+    let late = bench.connect();
+    bench.send(late, &ask);
+    assert!(bench.asked().is_empty() && !bench.shard.wants_input(late));
+    // It goes on when half of them are answered.
+    for request in asked.drain(..OPEN_REQUESTS_MAX / 2) {
+        assert!(!bench.shard.wants_input(late));
+        bench.answered_by_other(request, Answer::ChannelNotFound);
+    }
+    bench.resume_all();
+    let again: Vec<_> = bench.asked().into_iter().filter(|request| request.session == late).collect();
+    assert_eq!(again.len(), 1);
+    assert!(bench.shard.wants_input(late));
+}
