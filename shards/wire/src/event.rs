@@ -164,6 +164,9 @@ fn contributed(data: Data<'_>) -> Members<'_> {
     }
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -500,5 +500,7 @@ pub fn frame_around(frames: &[u8], position: usize) -> Range<usize> {
     start..start
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -347,5 +347,7 @@ fn plain_bytes(word: [u8; WORD_BYTES]) -> usize {
     ends.trailing_zeros() as usize / 8
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -15,6 +15,9 @@
 pub mod classic;
 pub mod event;
 pub mod frame;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod handshake;
 pub mod json;
 pub mod key;

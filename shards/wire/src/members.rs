@@ -14,6 +14,12 @@ pub(crate) struct Member<'a> {
 }
 
 impl<'a> Member<'a> {
+    /// Its key as it was written, quotes included.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn quoted_key(&self) -> &'a str {
+        self.key.quoted()
+    }
+
     /// Its key unescaped, or as it stands where that is no Unicode text.
     pub(crate) fn key(&self) -> Cow<'a, str> {
         self.key.name().unwrap_or(Cow::Borrowed(self.key.quoted()))

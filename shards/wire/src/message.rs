@@ -144,5 +144,7 @@ pub fn payload_text(text: &str) -> Option<&str> {
     payload.starts_with('{').then_some(payload)
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 #[cfg(test)]
 mod tests;

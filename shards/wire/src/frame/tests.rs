@@ -1,50 +1,14 @@
-use std::io::Cursor;
-
 use proptest::prelude::*;
-use tungstenite::protocol::frame::{
-    FrameHeader,
-    coding::{Control, Data, OpCode},
-};
 
-use super::*;
+use super::{
+    fuzz::{Seen, read_by_tungstenite},
+    *,
+};
 
 const MAX: usize = 1 << 20;
 
-/// What a decoder yields, without borrows.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Seen {
-    Text(String),
-    Binary(Vec<u8>),
-    Ping(Vec<u8>),
-    Pong,
-    Close(Option<u16>),
-    Error(CloseCode),
-}
-
 fn decode(pieces: &[Vec<u8>], max: usize) -> Vec<Seen> {
-    let mut decoder = Decoder::default();
-    let mut seen = Vec::new();
-    for piece in pieces {
-        let mut piece = piece.clone();
-        let mut input = &mut piece[..];
-        loop {
-            match decoder.next(&mut input, max) {
-                Ok(Some(Received::Message(Message::Text(text)))) => seen.push(Seen::Text(text.into_owned())),
-                Ok(Some(Received::Message(Message::Binary(bytes)))) => {
-                    seen.push(Seen::Binary(bytes.into_owned()));
-                }
-                Ok(Some(Received::Ping(payload))) => seen.push(Seen::Ping(payload.as_bytes().to_vec())),
-                Ok(Some(Received::Pong)) => seen.push(Seen::Pong),
-                Ok(Some(Received::Close(code))) => seen.push(Seen::Close(code)),
-                Ok(None) => break,
-                Err(code) => {
-                    seen.push(Seen::Error(code));
-                    return seen;
-                }
-            }
-        }
-    }
-    seen
+    fuzz::decode(pieces.to_vec().iter_mut().map(Vec::as_mut_slice), max)
 }
 
 /// The payloads of a server's text frames.
@@ -199,44 +163,6 @@ fn frame_strategy() -> impl Strategy<Value = Vec<u8>> {
     (first, payload).prop_map(|(first, payload)| client_frame(first, &payload))
 }
 
-fn split(bytes: &[u8], cuts: &[usize]) -> Vec<Vec<u8>> {
-    let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut % (bytes.len() + 1)).collect();
-    cuts.sort_unstable();
-    let mut pieces = Vec::new();
-    let mut start = 0;
-    for cut in cuts {
-        pieces.push(bytes[start..cut].to_vec());
-        start = cut;
-    }
-    pieces.push(bytes[start..].to_vec());
-    pieces
-}
-
-/// [`parse_head`] outside of any message, as tungstenite reads headers.
-fn read_by_tungstenite(bytes: &[u8]) -> Result<Option<Head>, CloseCode> {
-    let mut cursor = Cursor::new(bytes);
-    let parsed = FrameHeader::parse(&mut cursor).map_err(|_| CloseCode::ProtocolError)?;
-    let Some((header, length)) = parsed else { return Ok(None) };
-    let is_short = header.is_final && length <= 125;
-    let kind = match header.opcode {
-        OpCode::Data(Data::Text) => FrameKind::Start(MessageKind::Text),
-        OpCode::Data(Data::Binary) => FrameKind::Start(MessageKind::Binary),
-        OpCode::Control(Control::Ping) if is_short => FrameKind::Ping,
-        OpCode::Control(Control::Pong) if is_short => FrameKind::Pong,
-        OpCode::Control(Control::Close) if is_short => FrameKind::Close,
-        OpCode::Data(_) | OpCode::Control(_) => return Err(CloseCode::ProtocolError),
-    };
-    let head_bytes = cursor.position() as usize;
-    let is_reserved = header.rsv1 || header.rsv2 || header.rsv3 || length >> 63 == 1;
-    match header.mask {
-        Some(mask) if !is_reserved && header.len(length) == head_bytes => {
-            let length = length as usize;
-            Ok(Some(Head { bytes: head_bytes, kind, is_final: header.is_final, mask, length }))
-        }
-        Some(_) | None => Err(CloseCode::ProtocolError),
-    }
-}
-
 proptest! {
     #[test]
     fn headers_mean_what_tungstenite_says(
@@ -254,15 +180,14 @@ proptest! {
         frames in proptest::collection::vec(frame_strategy(), 1..8),
         cuts in proptest::collection::vec(any::<usize>(), 0..12),
     ) {
-        let bytes = frames.concat();
-        let whole = decode(std::slice::from_ref(&bytes), 256);
-        let bytewise: Vec<Vec<u8>> = bytes.iter().map(|byte| vec![*byte]).collect();
-        prop_assert_eq!(&decode(&split(&bytes, &cuts), 256), &whole);
-        prop_assert_eq!(&decode(&bytewise, 256), &whole);
+        fuzz::any_split_decodes_alike(&frames.concat(), &cuts, 256);
     }
 
     #[test]
-    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        decode(&[bytes], 100);
+    fn arbitrary_bytes_decode_alike(
+        bytes in proptest::collection::vec(any::<u8>(), 0..200),
+        cuts in proptest::collection::vec(any::<usize>(), 0..4),
+    ) {
+        fuzz::any_split_decodes_alike(&bytes, &cuts, 100);
     }
 }

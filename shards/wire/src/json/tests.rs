@@ -1,62 +1,6 @@
-use std::fmt;
-
 use proptest::{collection::vec, prelude::*, sample::Index};
-use serde::{
-    Deserializer,
-    de::{MapAccess, Visitor},
-};
-use serde_json::value::RawValue;
 
-use super::*;
-
-/// What `serde_json` finds to be one JSON value, as it was written.
-fn read_by_serde_json(text: &str) -> Result<&str, NotJson> {
-    match serde_json::from_str::<&RawValue>(text) {
-        Ok(_) if is_deeper_than(text, DEPTH_MAX) => Err(NotJson::TooDeep),
-        Ok(raw) => Ok(raw.get()),
-        Err(_) => Err(NotJson::Malformed),
-    }
-}
-
-/// The members that `serde_json` finds in an object, keys and values as they were written.
-pub(crate) fn members_by_serde_json(text: &str) -> Option<Vec<(&str, &str)>> {
-    struct Members;
-
-    impl<'de> Visitor<'de> for Members {
-        type Value = Vec<(&'de str, &'de str)>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let mut members = Vec::new();
-            while let Some((key, value)) = map.next_entry::<&RawValue, &RawValue>()? {
-                members.push((key.get(), value.get()));
-            }
-            Ok(members)
-        }
-    }
-
-    read_by_serde_json(text).ok()?;
-    serde_json::Deserializer::from_str(text).deserialize_map(Members).ok()
-}
-
-/// Whether the arrays and objects of a JSON text are nested deeper than `max`.
-fn is_deeper_than(text: &str, max: usize) -> bool {
-    let (mut depth, mut in_string, mut escaped) = (0, false, false);
-    text.bytes().any(|byte| {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'"' => in_string = !in_string,
-            b'{' | b'[' if !in_string => depth += 1,
-            b'}' | b']' if !in_string => depth -= 1,
-            _ => {}
-        }
-        depth > max
-    })
-}
+use super::{fuzz::serde_json_finds_the_same, *};
 
 /// A JSON string: any length, any escape, lone surrogates too.
 fn string() -> impl Strategy<Value = String> {
@@ -199,11 +143,11 @@ fn plain_bytes_end_at_the_first_that_is_not() {
 proptest! {
     #[test]
     fn serde_json_takes_the_same(text in message()) {
-        prop_assert_eq!(Json::parse(&text).map(Json::text), read_by_serde_json(&text));
+        serde_json_finds_the_same(&text);
     }
 
     #[test]
     fn serde_json_takes_the_same_of_anything(text in "\\PC{0,80}|[\\[\\]{}\":,a1\\\\]{0,60}|[-+.eE01]{0,8}") {
-        prop_assert_eq!(Json::parse(&text).map(Json::text), read_by_serde_json(&text));
+        serde_json_finds_the_same(&text);
     }
 }
