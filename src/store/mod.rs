@@ -154,7 +154,11 @@ impl Store {
         self.write(|transaction| {
             let mut meta = transaction.open_table(META)?;
             let generation = meta.get(NEXT_GENERATION)?.map_or(1, |next| next.value());
-            meta.insert(NEXT_GENERATION, generation + 1)?;
+            let next = generation.checked_add(1);
+            meta.insert(
+                NEXT_GENERATION,
+                next.ok_or_else(|| self.corrupt("no generation is left".to_owned()))?,
+            )?;
             let record = UserRecord { rights, secret, generation };
             let key = (vhost.as_str(), name.as_str());
             transaction.open_table(USERS)?.insert(key, record.to_bytes().as_slice())?;

@@ -89,6 +89,17 @@ fn a_generation_is_given_once() {
     assert_eq!(given, [1, 2, 3]);
 }
 
+/// Only a damaged store says so, and a generation must not be given twice.
+#[test]
+fn without_a_generation_no_user_is_added() {
+    let store = Store::in_memory().unwrap();
+    store
+        .write(|transaction| Ok(transaction.open_table(META)?.insert(NEXT_GENERATION, u64::MAX)?.is_some()))
+        .unwrap();
+    let error = store.add_user(&path("/a"), &user("joe"), Rights::READ, None).unwrap_err();
+    assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
+}
+
 #[test]
 fn the_file_is_closed_to_others() {
     let directory = tempfile::tempdir().unwrap();
