@@ -28,6 +28,9 @@ pub mod control;
 pub mod ctl;
 pub mod driver;
 pub mod exchange;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod metrics;
 pub mod server;
 pub mod store;

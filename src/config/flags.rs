@@ -96,10 +96,15 @@ impl Flags {
     /// # Errors
     /// The file cannot be read or is wrong, or a value is out of its range.
     pub fn into_config(self) -> Result<Config, ConfigError> {
-        let mut config = match &self.config {
+        let config = match &self.config {
             Some(path) => Config::read(path)?,
             None => Config::default(),
         };
+        self.over(config)
+    }
+
+    /// What is given here in place of what `config` says, checked.
+    pub(super) fn over(self, mut config: Config) -> Result<Config, ConfigError> {
         macro_rules! overlay {
             ($($name:ident),*) => {
                 $(if let Some(value) = self.$name {

@@ -3,6 +3,8 @@
 //! File and flags have the same names. Whatever is given is checked here, once.
 
 mod flags;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 
 use std::{
     fs, io,
@@ -180,7 +182,12 @@ impl Config {
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text =
             fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        toml::from_str(&text).map_err(|error| {
+        Self::parse(&text, path)
+    }
+
+    /// Reads the text of the file at `path`.
+    fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        toml::from_str(text).map_err(|error| {
             let at = error.span().map_or(0, |span| span.start);
             ConfigError::Parse {
                 path: path.to_owned(),

@@ -53,6 +53,8 @@ use webrocket_state::{
     exchange::{ExchangeCommand, ExchangeReport},
 };
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use backend::fuzz;
 pub use cookie::{Cookie, CookieError};
 pub use seed::seed_dev;
 pub use stop::{StopSignal, Stopper, stop_signal};

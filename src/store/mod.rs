@@ -7,6 +7,8 @@
 
 mod error;
 mod format;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod record;
 mod secret;
 

@@ -53,7 +53,7 @@ pub struct ChannelWrite {
 /// A value that cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("a record cannot be read: {0}")]
-pub(super) struct BadRecord(String);
+pub(super) struct BadRecord(pub(super) String);
 
 #[derive(Serialize, Deserialize)]
 struct VhostValue {

@@ -38,6 +38,9 @@ use axum::{
 
 use webrocket_wire::VhostPath;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use address::fuzz;
+
 use super::{
     figures::ControlFigures,
     refusal::Refusal,
