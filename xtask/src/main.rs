@@ -1,10 +1,11 @@
 //! The project's own commands: `cargo xtask test` is the whole gate, on a fresh machine too.
 //!
-//! [`stages`] says what is checked and in which order, [`sanitize`] looks at memory too,
+//! [`stages`] says what is checked and in which order, [`sanitize`] looks at memory too, [`fuzz`] tries inputs,
 //! [`instructions`] counts what the hot path takes, [`performance`] compares it with other servers, [`install`] brings
 //! what a machine lacks for all that and [`peers`] the other servers.
 //! Nothing here knows what a test is about.
 
+mod fuzz;
 mod install;
 mod instructions;
 mod peers;
@@ -33,6 +34,8 @@ enum Command {
         /// Only the tests that pytest selects by this expression
         only: Option<String>,
     },
+    /// Run the fuzz targets, one after the other; needs a C++ compiler
+    Fuzz(fuzz::Fuzzing),
     /// Count the instructions of the hot path and hold them against the record; needs valgrind
     Instructions(instructions::Counting),
     /// Install the servers that `webrocket-loadtest peers` compares WebRocket with, as far as they can be had
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Test(selection) => stages::test(&selection),
         Command::Sanitize { only } => sanitize::sanitize(only.as_deref()),
+        Command::Fuzz(asked) => fuzz::fuzz(&asked),
         Command::Instructions(asked) => instructions::instructions(&asked),
         Command::Peers => peers::peers(),
         Command::Performance { arguments } => performance::performance(&arguments),
