@@ -1,29 +1,55 @@
 //! The buffers that the kernel receives into: it takes one only when bytes are there, so idle connections have none.
+//!
+//! A buffer belongs to the kernel or to one [`Received`], never to both. To give it back takes the `Received`; the
+//! next one is made when a completion names the buffer again.
 
-use std::alloc::{Layout, alloc_zeroed};
 use std::io;
-use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::ops::{Deref, DerefMut};
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use io_uring::Submitter;
-use io_uring::types::BufRingEntry;
 
 /// The number of the group, by which receiving asks for its buffers.
 pub(super) const GROUP: u16 = 0;
 /// A power of two.
 const COUNT: u16 = 256;
 const BUFFER_BYTES: usize = 2048;
-const PAGE_BYTES: usize = 4096;
 
-/// A ring of buffers, shared with the kernel.
+type Buffer = [u8; BUFFER_BYTES];
+
+/// The ring in which the kernel finds the buffers that it may fill.
 ///
-/// Its memory stays allocated as long as the process: the kernel may write there until it has taken the io_uring
-/// apart, which nothing tells.
+/// Source: `struct io_uring_buf_ring`, io_uring_register_buf_ring(3); it begins with a page.
+#[repr(C, align(4096))]
+struct Entries([Entry; COUNT as usize]);
+
+#[repr(C)]
+struct Entry {
+    address: AtomicU64,
+    length: AtomicU32,
+    number: AtomicU16,
+    /// In the first entry the ring's tail; nothing in the others.
+    tail: AtomicU16,
+}
+
+/// All buffers of one io_uring.
+///
+/// Ring and buffers stay allocated as long as the process. The kernel may use them until it has taken the io_uring
+/// apart, and does not tell when that is.
 pub(super) struct Buffers {
-    entries: NonNull<BufRingEntry>,
-    storage: NonNull<u8>,
+    entries: &'static Entries,
+    /// What the kernel has, by number.
+    lent: Vec<Option<NonNull<Buffer>>>,
     /// Counts all that were given to the kernel, modulo 2^16.
     tail: u16,
+}
+
+/// Bytes that have come, in a buffer that is ours until [`Buffers::give_back`].
+pub(super) struct Received {
+    number: u16,
+    length: usize,
+    buffer: &'static mut Buffer,
 }
 
 impl Buffers {
@@ -32,47 +58,99 @@ impl Buffers {
     /// # Errors
     /// The kernel has no such rings (Linux 5.19 has).
     pub(super) fn register(submitter: &Submitter<'_>) -> io::Result<Self> {
-        let entries = allocate(usize::from(COUNT) * size_of::<BufRingEntry>())?.cast();
-        let storage = allocate(usize::from(COUNT) * BUFFER_BYTES)?;
-        // SAFETY: the memory is as long as `COUNT` entries, begins with a page, and is never freed.
-        unsafe { submitter.register_buf_ring_with_flags(entries.as_ptr() as u64, COUNT, GROUP, 0)? };
-        let mut buffers = Self { entries, storage, tail: 0 };
-        (0..COUNT).for_each(|buffer| buffers.give_back(buffer));
+        let entries: &Entries = Box::leak(Box::new(Entries([const { Entry::new() }; COUNT as usize])));
+        let address = ptr::from_ref(entries).expose_provenance() as u64;
+        // SAFETY: there are `COUNT` entries, laid out as the kernel reads them, and they are never freed.
+        unsafe { submitter.register_buf_ring_with_flags(address, COUNT, GROUP, 0)? };
+        let mut buffers = Self { entries, lent: vec![None; COUNT.into()], tail: 0 };
+        for (number, buffer) in (0..).zip(vec![[0; BUFFER_BYTES]; COUNT.into()].leak()) {
+            buffers.lend(number, buffer);
+        }
         Ok(buffers)
     }
 
-    /// What a buffer holds that the kernel has just filled.
-    pub(super) fn filled(&mut self, buffer: u16, length: usize) -> &mut [u8] {
-        assert!(buffer < COUNT && length <= BUFFER_BYTES, "the kernel knows the buffers");
-        // SAFETY: the bytes are within the storage; the kernel does not write there until the buffer is given back,
-        // which the borrow rules out.
-        unsafe { std::slice::from_raw_parts_mut(self.place(buffer).as_ptr(), length) }
+    /// Takes the buffer that the kernel has filled with `length` bytes.
+    ///
+    /// # Safety
+    /// A completion of receiving by these buffers has named `number`, and this is called once for it.
+    pub(super) unsafe fn take(&mut self, number: u16, length: usize) -> Received {
+        assert!(length <= BUFFER_BYTES, "the kernel knows how long a buffer is");
+        let lent = self.lent[usize::from(number)].take();
+        let mut buffer = lent.expect("the kernel fills buffers that it was given");
+        // SAFETY: it was made of a `&'static mut`. By its completion the kernel has let it go, and it was the only
+        // one in `lent`.
+        let buffer = unsafe { buffer.as_mut() };
+        Received { number, length, buffer }
     }
 
     /// Lets the kernel fill a buffer again.
-    pub(super) fn give_back(&mut self, buffer: u16) {
-        let slot = usize::from(self.tail % COUNT);
-        // SAFETY: the slot is within the ring, and the kernel does not look at it before the tail is past it. Whoever
-        // was lent the buffer has let it go, or could not borrow this.
-        let entry = unsafe { self.entries.add(slot).as_mut() };
-        entry.set_addr(self.place(buffer).as_ptr() as u64);
-        entry.set_len(BUFFER_BYTES as u32);
-        entry.set_bid(buffer);
-        self.tail = self.tail.wrapping_add(1);
-        // SAFETY: `entries` is where the ring begins; its tail is only ever written here.
-        let tail = unsafe { AtomicU16::from_ptr(BufRingEntry::tail(self.entries.as_ptr()).cast_mut()) };
-        tail.store(self.tail, Ordering::Release);
+    pub(super) fn give_back(&mut self, received: Received) {
+        let Received { number, buffer, .. } = received;
+        self.lend(number, buffer);
     }
 
-    fn place(&self, buffer: u16) -> NonNull<u8> {
-        // SAFETY: the storage is that long.
-        unsafe { self.storage.add(usize::from(buffer) * BUFFER_BYTES) }
+    fn lend(&mut self, number: u16, buffer: &'static mut Buffer) {
+        let buffer = NonNull::from(buffer);
+        let lent = &mut self.lent[usize::from(number)];
+        assert!(lent.is_none(), "no other buffer has this number");
+        *lent = Some(buffer);
+        let entry = &self.entries.0[usize::from(self.tail % COUNT)];
+        entry.address.store(buffer.as_ptr().expose_provenance() as u64, Ordering::Relaxed);
+        entry.length.store(BUFFER_BYTES as u32, Ordering::Relaxed);
+        entry.number.store(number, Ordering::Relaxed);
+        self.tail = self.tail.wrapping_add(1);
+        // The kernel looks at no entry before the tail is past it.
+        self.entries.0[0].tail.store(self.tail, Ordering::Release);
     }
 }
 
-/// Zeroed memory that begins with a page and is never freed.
-fn allocate(bytes: usize) -> io::Result<NonNull<u8>> {
-    let layout = Layout::from_size_align(bytes, PAGE_BYTES).map_err(io::Error::other)?;
-    // SAFETY: the layout is not empty.
-    NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
+impl Entry {
+    const fn new() -> Self {
+        Self {
+            address: AtomicU64::new(0),
+            length: AtomicU32::new(0),
+            number: AtomicU16::new(0),
+            tail: AtomicU16::new(0),
+        }
+    }
+}
+
+impl Deref for Received {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.buffer[..self.length]
+    }
+}
+
+impl DerefMut for Received {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.buffer[..self.length]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::mem::offset_of;
+
+    use io_uring::IoUring;
+    use io_uring::types::BufRingEntry;
+
+    use super::*;
+
+    #[test]
+    fn entries_are_laid_out_as_the_kernel_reads_them() {
+        assert_eq!(size_of::<Entry>(), size_of::<BufRingEntry>());
+        let [address, length] = [offset_of!(Entry, address), offset_of!(Entry, length)];
+        assert_eq!((address, length, offset_of!(Entry, number), offset_of!(Entry, tail)), (0, 8, 12, 14));
+    }
+
+    #[test]
+    #[should_panic(expected = "no other buffer has this number")]
+    fn a_buffer_that_the_kernel_has_is_not_given_again() {
+        let ring = IoUring::new(2).expect("the kernel has io_uring");
+        let mut buffers = Buffers::register(&ring.submitter()).expect("and rings of buffers");
+        let (number, buffer) = (7, Box::leak(Box::new([0; BUFFER_BYTES])));
+        buffers.give_back(Received { number, length: 0, buffer });
+    }
 }

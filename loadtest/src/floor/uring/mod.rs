@@ -1,10 +1,12 @@
 //! The floor by io_uring: one ring, multishot accept and receive into [`buffers`] that the kernel chooses, and the
 //! sends of many deliveries by one system call.
 //!
-//! [`ring`] owns the queues and what is in flight, this module what is done with what comes back. Connections are
-//! direct descriptors: slots of a table that the ring has, numbered from 0, so that no send looks up and holds a file.
+//! [`queues`] owns the io_uring and what the kernel has of ours, [`ring`] the connections, this module what is done with
+//! what comes back. Connections are direct descriptors: slots of a table that the ring has, numbered from 0, so that no
+//! send looks up and holds a file.
 
 mod buffers;
+mod queues;
 mod ring;
 
 use std::collections::HashMap;
@@ -12,7 +14,6 @@ use std::net::TcpListener;
 
 use clap::{Args, ValueEnum};
 
-use self::buffers::Buffers;
 use self::ring::{Arrival, Ring};
 use super::protocol::Protocol;
 
@@ -41,7 +42,6 @@ enum Taskrun {
 pub(super) struct Server {
     protocol: Protocol,
     ring: Ring,
-    buffers: Buffers,
     /// Of connections, by number, what is no whole message yet: rare.
     unread: HashMap<u32, Vec<u8>>,
 }
@@ -51,8 +51,7 @@ impl Server {
     /// The kernel has no io_uring, or not all of it that is wanted here (Linux 6.1 has).
     pub(super) fn new(options: &RingOptions, listener: TcpListener) -> anyhow::Result<Self> {
         let ring = Ring::new(options, listener)?;
-        let buffers = ring.register_buffers()?;
-        Ok(Self { protocol: Protocol::default(), ring, buffers, unread: HashMap::new() })
+        Ok(Self { protocol: Protocol::default(), ring, unread: HashMap::new() })
     }
 
     /// # Errors
@@ -63,12 +62,12 @@ impl Server {
             while let Some(arrival) = self.ring.next()? {
                 match arrival {
                     Arrival::Accepted(number) => self.protocol.accepted(number),
-                    Arrival::Received { connection, buffer, length } => {
-                        if self.ring.is_open(connection) && self.take(connection, buffer, length).is_err() {
+                    Arrival::Received { connection, mut received } => {
+                        if self.ring.is_open(connection) && self.take(connection, &mut received).is_err() {
                             self.remove(connection);
                             self.ring.end(connection);
                         }
-                        self.buffers.give_back(buffer);
+                        self.ring.give_back(received);
                     }
                     Arrival::Ended(connection) => self.remove(connection),
                 }
@@ -76,8 +75,7 @@ impl Server {
         }
     }
 
-    fn take(&mut self, connection: u32, buffer: u16, length: usize) -> anyhow::Result<()> {
-        let received = self.buffers.filled(buffer, length);
+    fn take(&mut self, connection: u32, received: &mut [u8]) -> anyhow::Result<()> {
         if let Some(unread) = self.unread.get_mut(&connection) {
             unread.extend_from_slice(received);
             let taken = self.protocol.take(connection, unread, &mut self.ring)?;
@@ -87,7 +85,7 @@ impl Server {
             }
         } else {
             let taken = self.protocol.take(connection, received, &mut self.ring)?;
-            if taken < length {
+            if taken < received.len() {
                 self.unread.insert(connection, received[taken..].to_vec());
             }
         }
