@@ -61,6 +61,7 @@ use std::thread;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use rustix::time::{ClockId, clock_gettime};
 
 use connection::ConnectionId;
 use engine::{Engine, Outbox, Scenario};
@@ -157,7 +158,7 @@ struct Bare {
 
 impl Bare {
     fn new(address: SocketAddr, connections: u32) -> Self {
-        let epoll = Epoll::new(1024).expect("an epoll set");
+        let epoll = Epoll::new().expect("an epoll set");
         let connect = |number| {
             let stream = TcpStream::connect(address).expect("a listener");
             let (socket, _) = tungstenite::client(format!("ws://{address}/"), stream).expect("a handshake");
@@ -215,10 +216,7 @@ fn accept(listener: &TcpListener) -> TcpStream {
 
 /// CPU time of this thread.
 fn thread_time() -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is writable for the duration of the call.
-    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-    assert_eq!(result, 0, "every thread has a clock");
+    let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::process::ProcessId;
 
@@ -29,13 +30,8 @@ impl Announced {
         let name = command.get_program().to_string_lossy().into_owned();
         // In a group of its own it does not hear the terminal's Ctrl-C: it ends with the load test.
         command.stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
-        // SAFETY: between fork and exec only prctl is called, which is async-signal-safe and takes no pointers.
-        unsafe {
-            command.pre_exec(|| {
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-                Ok(())
-            });
-        }
+        // SAFETY: between fork and exec only prctl is called, which is async-signal-safe.
+        unsafe { command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?)) };
         let mut child = command.spawn().with_context(|| format!("cannot start {name}"))?;
         let stdout = child.stdout.take().expect("stdout was asked to be a pipe");
         let mut started = Self { child, address: String::new() };

@@ -5,6 +5,9 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use rustix::param::clock_ticks_per_second;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// A process's identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,15 +45,13 @@ pub(crate) fn processor_time(process: ProcessId) -> anyhow::Result<ProcessorTime
     let path = format!("/proc/{}/stat", process.0);
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
     let (user, system) = parse_stat(&text).with_context(|| format!("{path} does not look as expected"))?;
-    // SAFETY: sysconf takes no pointers.
-    let ticks_per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
-    let tick_ns = 1_000_000_000 / u64::try_from(ticks_per_second).unwrap_or(100).max(1);
+    let tick_ns = 1_000_000_000 / clock_ticks_per_second();
     let duration = |ticks: u64| Duration::from_nanos(ticks * tick_ns);
     Ok(ProcessorTime { user: duration(user), system: duration(system), total: exact_time(process)? })
 }
 
 /// Reads a process's clock of processor time. Unlike the sum over `/proc/<pid>/task/*/schedstat` it includes threads
-/// that have ended, and what a running thread has used since its last tick.
+/// that have ended, and what a running thread has used since its last tick. Only libc names another process's clock.
 fn exact_time(process: ProcessId) -> anyhow::Result<Duration> {
     let mut clock: libc::clockid_t = 0;
     // SAFETY: `clock` is writable for the duration of the call.
@@ -107,29 +108,15 @@ pub(crate) fn processors() -> anyhow::Result<&'static [usize]> {
 }
 
 fn allowed_processors() -> anyhow::Result<Vec<usize>> {
-    // SAFETY: an all-zero cpu_set_t is the empty set.
-    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: `set` is writable and as long as is said.
-    if unsafe { libc::sched_getaffinity(0, size_of_val(&set), &raw mut set) } < 0 {
-        return Err(std::io::Error::last_os_error()).context("cannot tell on which processors to run");
-    }
-    // SAFETY: the indices are within the set.
-    Ok((0..libc::CPU_SETSIZE as usize).filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &set) }).collect())
+    let set = sched_getaffinity(None).context("cannot tell on which processors to run")?;
+    Ok((0..CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect())
 }
 
 /// Lets this thread, and processes and threads that it starts from now on, run on `processors` only.
 pub(crate) fn run_on(processors: &[usize]) -> anyhow::Result<()> {
-    // SAFETY: an all-zero cpu_set_t is the empty set.
-    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    for cpu in processors {
-        // SAFETY: the index came from a set of this size.
-        unsafe { libc::CPU_SET(*cpu, &mut set) };
-    }
-    // SAFETY: the kernel only reads `set`, which is as long as is said.
-    if unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) } < 0 {
-        return Err(std::io::Error::last_os_error()).context("cannot choose processors");
-    }
-    Ok(())
+    let mut set = CpuSet::new();
+    processors.iter().for_each(|cpu| set.set(*cpu));
+    sched_setaffinity(None, &set).context("cannot choose processors")
 }
 
 /// File descriptors that the load test needs besides its connections.
@@ -139,23 +126,17 @@ const SPARE_DESCRIPTORS: u64 = 64;
 ///
 /// A server that is started afterwards inherits the limit.
 pub(crate) fn raise_descriptor_limit(connections: u32) -> anyhow::Result<()> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` is a valid, writable rlimit for the duration of the call.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } < 0 {
-        return Err(std::io::Error::last_os_error()).context("cannot read the limit on file descriptors");
-    }
-    limit.rlim_cur = limit.rlim_max;
-    // SAFETY: the kernel only reads `limit` during the call.
-    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } < 0 {
-        return Err(std::io::Error::last_os_error()).context("cannot raise the limit on file descriptors");
-    }
+    let most = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most })
+        .context("cannot raise the limit on file descriptors")?;
     let needed = u64::from(connections) + SPARE_DESCRIPTORS;
-    if needed > limit.rlim_max {
+    if let Some(most) = most
+        && needed > most
+    {
         bail!(
-            "{connections} connections need {needed} file descriptors, but the hard limit is {} (ulimit -Hn): \
+            "{connections} connections need {needed} file descriptors, but the hard limit is {most} (ulimit -Hn): \
              ask for at most {} connections or raise the limit",
-            limit.rlim_max,
-            limit.rlim_max.saturating_sub(SPARE_DESCRIPTORS),
+            most.saturating_sub(SPARE_DESCRIPTORS),
         );
     }
     Ok(())
@@ -163,6 +144,8 @@ pub(crate) fn raise_descriptor_limit(connections: u32) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use rustix::time::{ClockId, clock_gettime};
+
     use super::*;
 
     #[test]
@@ -177,10 +160,7 @@ mod tests {
 
     /// Processor time of this thread.
     fn thread_time() -> Duration {
-        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: `time` is writable for the duration of the call.
-        let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-        assert_eq!(result, 0, "every thread has a clock");
+        let time = clock_gettime(ClockId::ThreadCPUTime);
         Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
     }
 

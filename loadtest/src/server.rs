@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use clap::{Args, ValueEnum};
+use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 
 use crate::control::Control;
 use crate::dialect::Dialect;
@@ -285,7 +286,7 @@ struct Ending {
 impl Ending {
     fn is_good(&self) -> bool {
         // A server without a handler ends by the signal itself; that breaks no promise to the load test.
-        !self.by_itself && (self.status.success() || self.status.signal() == Some(libc::SIGTERM))
+        !self.by_itself && (self.status.success() || self.status.signal() == Some(Signal::TERM.as_raw()))
     }
 
     fn describe(&self) -> String {
@@ -322,13 +323,8 @@ impl ServerProcess {
         command.args(["--io", io.unwrap_or(Io::Auto).name()]);
         // In a group of its own it does not hear the terminal's Ctrl-C: it is the load test that ends it.
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
-        // SAFETY: between fork and exec only prctl is called, which is async-signal-safe and takes no pointers.
-        unsafe {
-            command.pre_exec(|| {
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
-                Ok(())
-            });
-        }
+        // SAFETY: between fork and exec only prctl is called, which is async-signal-safe.
+        unsafe { command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::TERM))?)) };
         let spawned = command.spawn().with_context(|| format!("cannot start {}", binary.display()));
         let mut child = match spawned {
             Ok(child) => child,
@@ -385,11 +381,8 @@ impl ServerProcess {
         if let Some(status) = self.child.try_wait().context("cannot wait for the server")? {
             return Ok((status, true));
         }
-        let process = libc::pid_t::try_from(self.child.id()).expect("a pid fits");
-        // SAFETY: kill takes no pointers. The child has not been waited for, so the pid is still its own.
-        if unsafe { libc::kill(process, libc::SIGTERM) } < 0 {
-            return Err(std::io::Error::last_os_error()).context("cannot end the server");
-        }
+        // The child has not been waited for, so the pid is still its own.
+        kill_process(Pid::from_child(&self.child), Signal::TERM).context("cannot end the server")?;
         let asked = Instant::now();
         while asked.elapsed() < STOP_MAX {
             if let Some(status) = self.child.try_wait().context("cannot wait for the server")? {

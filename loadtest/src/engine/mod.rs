@@ -18,6 +18,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
+use rustix::io::Errno;
 
 use crate::clock::monotonic_ns;
 use crate::connection::{Connection, ConnectionId, Stage, source_address};
@@ -31,8 +32,6 @@ use crate::target::Target;
 /// How many connections may be in the making at once, unless more are asked for; below the usual backlog of a
 /// listener (1024).
 const OPENING_MAX: usize = 256;
-/// How many ready sockets are served a turn.
-const READY_MAX: usize = 1024;
 /// How many bytes one connection may deliver a turn, when no incomplete frame is larger.
 const RECEIVE_BYTES: usize = 256 * 1024;
 /// The longest sleep of a turn: the grain of the timeouts.
@@ -125,7 +124,7 @@ impl Engine {
         Ok(Self {
             handshake: Handshake::new(&target),
             target,
-            epoll: Epoll::new(READY_MAX).context("cannot make an epoll set")?,
+            epoll: Epoll::new().context("cannot make an epoll set")?,
             connections: Vec::new(),
             opening: 0,
             opening_max: OPENING_MAX,
@@ -245,9 +244,9 @@ impl Engine {
             IpAddr::V4(_) | IpAddr::V6(_) => None,
         };
         let connection = Connection::begin(self.target.address(), source).map_err(|error| {
-            let hint = match error.raw_os_error() {
-                Some(libc::EADDRNOTAVAIL) => " (the source ports are used up: net.ipv4.ip_local_port_range)",
-                Some(libc::EMFILE | libc::ENFILE) => " (file descriptors are used up: ulimit -n)",
+            let hint = match Errno::from_io_error(&error) {
+                Some(Errno::ADDRNOTAVAIL) => " (the source ports are used up: net.ipv4.ip_local_port_range)",
+                Some(Errno::MFILE | Errno::NFILE) => " (file descriptors are used up: ulimit -n)",
                 _ => "",
             };
             anyhow!(error).context(format!("{id} cannot reach {}{hint}", self.target))

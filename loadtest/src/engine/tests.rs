@@ -153,7 +153,7 @@ fn what_is_due_does_not_wait_for_a_turn_to_end() {
     engine.outbox().text(ConnectionId(0), br#"{"broadcast":{"event":"load","channel":"a","data":{"x":1}}}"#);
     engine.serve_outbox().expect("it is sent");
     // All of them have something to read before the turn begins.
-    let mut epoll = Epoll::new(CONNECTIONS as usize).expect("an epoll set");
+    let mut epoll = Epoll::new().expect("an epoll set");
     for connection in engine.connections.iter().flatten() {
         epoll.add(connection.socket(), 0, Interest::Read).expect("an open socket");
     }

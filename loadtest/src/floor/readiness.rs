@@ -5,13 +5,15 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
+use rustix::io::Errno;
+use rustix::net::{self, RecvFlags, SendFlags};
+
 use super::UNSENT_BYTES_MAX;
 use super::protocol::{MESSAGE_BYTES_MAX, Output, Protocol};
 use crate::epoll::{Epoll, Interest};
 
 /// The token of the listener; connections have their number, which is their descriptor's.
 const LISTENER: u64 = u64::MAX;
-const READY_MAX: usize = 1024;
 const SLEEP: Duration = Duration::from_secs(3600);
 
 pub(super) struct Server {
@@ -43,7 +45,7 @@ impl Server {
     /// # Errors
     /// There is no epoll set to be had.
     pub(super) fn new(listener: TcpListener) -> anyhow::Result<Self> {
-        let epoll = Epoll::new(READY_MAX)?;
+        let epoll = Epoll::new()?;
         epoll.add(listener.as_fd(), LISTENER, Interest::Read)?;
         Ok(Self {
             listener,
@@ -159,23 +161,15 @@ impl Output for Connections {
 
 /// Receives what is there, without waiting, whatever the socket's mode: so that accepting needs no second call.
 fn receive(socket: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
-    // SAFETY: the buffer is live and as long as said.
-    let received = unsafe {
-        libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT)
-    };
-    usize::try_from(received).map_err(|_| io::Error::last_os_error())
+    let (received, _) = net::recv(socket, buffer, RecvFlags::DONTWAIT)?;
+    Ok(received)
 }
 
 /// Sends as much as the socket takes.
 fn send(socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-    // SAFETY: the bytes are live and as many as said.
-    let sent = unsafe { libc::send(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) };
-    match usize::try_from(sent) {
+    match net::send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
         Ok(sent) => Ok(sent),
-        Err(_) => match io::Error::last_os_error() {
-            error if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
-            error => Err(error),
-        },
+        Err(Errno::AGAIN) => Ok(0),
+        Err(error) => Err(error.into()),
     }
 }

@@ -21,17 +21,19 @@ use std::rc::Rc;
 use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{CancelBuilder, Fd, Fixed};
 use io_uring::{IoUring, cqueue, opcode};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
 
 use super::buffers::{self, Buffers, Received};
 
 /// All or nothing at once: what is short of all fails and tells how much it was.
-const AT_ONCE: i32 = libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
-const ALL: i32 = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
+const AT_ONCE: i32 = ALL | SendFlags::DONTWAIT.bits() as i32;
+const ALL: i32 = (RecvFlags::WAITALL.bits() | SendFlags::NOSIGNAL.bits()) as i32;
 
 /// What has come back from the kernel.
 pub(super) enum Completion {
-    /// The number of an accepted connection, or an `errno`; accepting goes on unless this is the last one.
-    Accepted { result: Result<u32, i32>, is_last: bool },
+    /// The number of an accepted connection, or why there is none; accepting goes on unless this is the last one.
+    Accepted { result: Result<u32, Errno>, is_last: bool },
     /// Bytes, or none: the peer has ended the connection, or receiving has failed.
     Received { connection: u32, outcome: Result<Received, Nothing>, is_last: bool },
     /// A rest has been sent, as a whole or not.
@@ -161,7 +163,7 @@ impl Queues {
         let mut short = Vec::new();
         loop {
             if let Err(error) = self.ring.submit_and_wait(want)
-                && !matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN | libc::EBUSY))
+                && !matches!(Errno::from_io_error(&error), Some(Errno::INTR | Errno::AGAIN | Errno::BUSY))
             {
                 return Err(error);
             }
@@ -196,9 +198,10 @@ impl Queues {
             let (result, flags) = (completion.result(), completion.flags());
             let is_last = !cqueue::more(flags);
             let arrived = match Operation::of(completion.user_data()) {
-                Operation::Accept => {
-                    Completion::Accepted { result: u32::try_from(result).map_err(|_| -result), is_last }
-                }
+                Operation::Accept => Completion::Accepted {
+                    result: u32::try_from(result).map_err(|_| Errno::from_raw_os_error(-result)),
+                    is_last,
+                },
                 Operation::Receive(connection) => {
                     let length = usize::try_from(result).unwrap_or_default();
                     let received = cqueue::buffer_select(flags).map(|buffer| {
@@ -212,7 +215,7 @@ impl Queues {
                             self.buffers.give_back(empty);
                             Err(Nothing::End)
                         }
-                        None if result == -libc::ENOBUFS => Err(Nothing::NoBuffer),
+                        None if result == -Errno::NOBUFS.raw_os_error() => Err(Nothing::NoBuffer),
                         None => Err(Nothing::End),
                     };
                     Completion::Received { connection, outcome, is_last }
@@ -221,7 +224,7 @@ impl Queues {
                     let (connection, frame) = &self.batch[index as usize];
                     let sent = match result {
                         sent @ 0.. => sent as usize,
-                        error if error == -libc::EAGAIN => 0,
+                        error if error == -Errno::AGAIN.raw_os_error() => 0,
                         // Who is gone is found out by receiving.
                         _ => continue,
                     };

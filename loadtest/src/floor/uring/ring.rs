@@ -13,6 +13,8 @@ use std::rc::Rc;
 
 use anyhow::Context;
 use io_uring::IoUring;
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 
 use super::buffers::Received;
 use super::queues::{Completion, Nothing, Queues};
@@ -68,7 +70,7 @@ impl Ring {
         }
         let entries = (u32::from(options.batch) + OTHER_ENTRIES).next_power_of_two();
         let ring = builder.build(entries).context("the kernel gives no io_uring")?;
-        ring.submitter().register_files_sparse(slots()?).context("the ring takes no table of connections")?;
+        ring.submitter().register_files_sparse(slots()).context("the ring takes no table of connections")?;
         let mut queues = Queues::new(ring, listener).context("the ring takes no buffers")?;
         queues.accept();
         Ok(Self { queues, connections: Vec::new(), batch: 1, batch_max: options.batch.into() })
@@ -133,15 +135,15 @@ impl Ring {
         }
     }
 
-    fn accepted(&mut self, result: Result<u32, i32>, is_last: bool) -> anyhow::Result<Option<Arrival>> {
+    fn accepted(&mut self, result: Result<u32, Errno>, is_last: bool) -> anyhow::Result<Option<Arrival>> {
         if is_last {
             self.room().accept();
         }
         let number = match result {
             Ok(number) => number,
             // The peer has given up meanwhile, or there are too many.
-            Err(libc::ECONNABORTED | libc::ENFILE | libc::EMFILE) => return Ok(None),
-            Err(error) => return Err(io::Error::from_raw_os_error(error)).context("the listener fails"),
+            Err(Errno::CONNABORTED | Errno::NFILE | Errno::MFILE) => return Ok(None),
+            Err(error) => return Err(error).context("the listener fails"),
         };
         let index = number as usize;
         if self.connections.len() <= index {
@@ -250,11 +252,7 @@ impl Output for Ring {
 }
 
 /// How many connections the table may have room for.
-fn slots() -> io::Result<u32> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` is a valid, writable rlimit for the duration of the call.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(u32::try_from(limit.rlim_cur).unwrap_or(u32::MAX).min(CONNECTIONS_MAX))
+fn slots() -> u32 {
+    let limit = getrlimit(Resource::Nofile).current;
+    limit.and_then(|limit| u32::try_from(limit).ok()).unwrap_or(u32::MAX).min(CONNECTIONS_MAX)
 }
