@@ -65,7 +65,6 @@ struct CommandLine {
 #[derive(Subcommand)]
 enum ScenarioCommand {
     Fanout(fanout::Options),
-    #[command(alias = "idle")]
     Connect(connect::Options),
     Churn(churn::Options),
     Soak(soak::Options),

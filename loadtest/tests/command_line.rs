@@ -64,17 +64,15 @@ fn a_timeout_is_a_sentence_and_exit_status_1() {
 }
 
 #[test]
-fn connect_is_told_as_text_under_its_old_name_too() {
-    for name in ["connect", "idle"] {
-        let mock = Mock::start(Sabotage::None);
-        let url = mock.url();
-        let mut arguments = vec![name, "--url", &url, "--dialect", "classic", "--connections", "30"];
-        arguments.extend(["--warm-up", "5", "--channels", "4"]);
-        let output = webrocket_loadtest(&arguments);
-        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-        assert!(text(&output.stdout).contains("27 connections with one of 4 channels each"));
-        assert_eq!(mock.closed_cleanly(), 5);
-    }
+fn connect_is_told_as_text() {
+    let mock = Mock::start(Sabotage::None);
+    let url = mock.url();
+    let mut arguments = vec!["connect", "--url", &url, "--dialect", "classic", "--connections", "30"];
+    arguments.extend(["--warm-up", "5", "--channels", "4"]);
+    let output = webrocket_loadtest(&arguments);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("27 connections with one of 4 channels each"));
+    assert_eq!(mock.closed_cleanly(), 5);
 }
 
 #[test]
@@ -101,6 +99,9 @@ fn wrong_usage_is_exit_status_2() {
     assert_eq!(webrocket_loadtest(&["fanout", "--url", "wss://127.0.0.1/demo"]).status.code(), Some(2));
     let contradiction = ["connect", "--url", "ws://127.0.0.1/demo", "--shards", "2"];
     assert_eq!(webrocket_loadtest(&contradiction).status.code(), Some(2));
+    for gone in [&["idle"] as &[&str], &["floor", "--taskrun", "coop"], &["floor", "--batch", "1"]] {
+        assert_eq!(webrocket_loadtest(gone).status.code(), Some(2), "{gone:?}");
+    }
 }
 
 #[test]

@@ -38,8 +38,6 @@ pub(crate) struct Options {
     /// By which system calls
     #[arg(long, value_enum, default_value_t)]
     io: Io,
-    #[command(flatten)]
-    uring: uring::RingOptions,
 }
 
 #[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,6 +73,6 @@ fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
 fn serve(options: &Options, listener: TcpListener) -> anyhow::Result<()> {
     match options.io {
         Io::Readiness => readiness::Server::new(listener)?.serve(),
-        Io::Uring => uring::Server::new(&options.uring, listener)?.serve(),
+        Io::Uring => uring::Server::new(listener)?.serve(),
     }
 }

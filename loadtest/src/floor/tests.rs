@@ -14,13 +14,7 @@ use crate::target::Target;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Every way to do it.
-const FLOORS: [&[&str]; 5] = [
-    &[],
-    &["--io", "uring"],
-    &["--io", "uring", "--taskrun", "default", "--batch", "7"],
-    &["--io", "uring", "--taskrun", "coop", "--batch", "1"],
-    &["--io", "uring", "--batch", "4096"],
-];
+const FLOORS: [&[&str]; 2] = [&[], &["--io", "uring"]];
 
 #[derive(Parser)]
 struct CommandLine {

@@ -12,32 +12,8 @@ mod ring;
 use std::collections::HashMap;
 use std::net::TcpListener;
 
-use clap::{Args, ValueEnum};
-
 use self::ring::{Arrival, Ring};
 use super::protocol::Protocol;
-
-/// How the ring is set up.
-#[derive(Args, Clone, Debug)]
-pub(super) struct RingOptions {
-    /// With --io uring: when the kernel completes what a socket's news began
-    #[arg(long, value_enum, default_value_t)]
-    taskrun: Taskrun,
-    /// With --io uring: how many sends are handed to the kernel at once, at most
-    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..=4096))]
-    batch: u16,
-}
-
-#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Taskrun {
-    /// At once: the thread is interrupted
-    Default,
-    /// With the thread's next system call, whichever (IORING_SETUP_COOP_TASKRUN)
-    Coop,
-    /// When the thread waits for completions (IORING_SETUP_DEFER_TASKRUN)
-    #[default]
-    Defer,
-}
 
 pub(super) struct Server {
     protocol: Protocol,
@@ -49,8 +25,8 @@ pub(super) struct Server {
 impl Server {
     /// # Errors
     /// The kernel has no io_uring, or not all of it that is wanted here (Linux 6.1 has).
-    pub(super) fn new(options: &RingOptions, listener: TcpListener) -> anyhow::Result<Self> {
-        let ring = Ring::new(options, listener)?;
+    pub(super) fn new(listener: TcpListener) -> anyhow::Result<Self> {
+        let ring = Ring::new(listener)?;
         Ok(Self { protocol: Protocol::default(), ring, unread: HashMap::new() })
     }
 

@@ -18,12 +18,13 @@ use rustix::process::{Resource, getrlimit};
 
 use super::buffers::Received;
 use super::queues::{Completion, Nothing, Queues};
-use super::{RingOptions, Taskrun};
 use crate::floor::UNSENT_BYTES_MAX;
 use crate::floor::protocol::Output;
 
-/// Room in the submission queue beside a batch of sends.
-const OTHER_ENTRIES: u32 = 64;
+/// The length of the submission queue.
+const ENTRIES: u32 = 512;
+/// How many sends are submitted at once, at most: others have room beside them.
+const BATCH_MAX: usize = 256;
 /// More wait in the kernel until there is room.
 const COMPLETIONS: u32 = 8192;
 /// Slots for connections, as far as the limit on file descriptors allows.
@@ -54,26 +55,19 @@ pub(super) struct Ring {
     connections: Vec<Option<Connection>>,
     /// The number of the batch in the making.
     batch: u64,
-    batch_max: usize,
 }
 
 impl Ring {
     /// # Errors
     /// The kernel has no io_uring, or not as it is wanted here.
-    pub(super) fn new(options: &RingOptions, listener: TcpListener) -> anyhow::Result<Self> {
+    pub(super) fn new(listener: TcpListener) -> anyhow::Result<Self> {
         let mut builder = IoUring::builder();
-        builder.setup_submit_all().setup_cqsize(COMPLETIONS);
-        match options.taskrun {
-            Taskrun::Default => {}
-            Taskrun::Coop => drop(builder.setup_coop_taskrun()),
-            Taskrun::Defer => drop(builder.setup_single_issuer().setup_defer_taskrun()),
-        }
-        let entries = (u32::from(options.batch) + OTHER_ENTRIES).next_power_of_two();
-        let ring = builder.build(entries).context("the kernel gives no io_uring")?;
+        builder.setup_submit_all().setup_cqsize(COMPLETIONS).setup_single_issuer().setup_defer_taskrun();
+        let ring = builder.build(ENTRIES).context("the kernel gives no io_uring")?;
         ring.submitter().register_files_sparse(slots()).context("the ring takes no table of connections")?;
         let mut queues = Queues::new(ring, listener).context("the ring takes no buffers")?;
         queues.accept();
-        Ok(Self { queues, connections: Vec::new(), batch: 1, batch_max: options.batch.into() })
+        Ok(Self { queues, connections: Vec::new(), batch: 1 })
     }
 
     /// Submits what is due, and waits until something has come.
@@ -181,7 +175,7 @@ impl Ring {
     /// Puts a send into the batch.
     fn stage(&mut self, number: u32, frame: &Rc<[u8]>) {
         let is_staged = matches!(&self.connections[number as usize], Some(it) if it.batch == self.batch);
-        if is_staged || self.queues.batched() == self.batch_max {
+        if is_staged || self.queues.batched() == BATCH_MAX {
             self.submit_now();
         }
         // Whatever this submits, it does so before the connection is looked at.
