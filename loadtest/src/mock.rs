@@ -1,14 +1,16 @@
 //! A throw-away broker for tests: the classic dialect's subscribe and broadcast, one thread, another's WebSocket
-//! implementation, and a fault on demand.
+//! implementation, and a fault on demand. It sleeps until a socket has news.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::retry_on_intr;
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{CloseFrame, Message, WebSocket};
 use tungstenite::{Error, Utf8Bytes, accept};
@@ -52,7 +54,8 @@ const VICTIM: usize = 1;
 /// A running mock; dropping it ends it.
 pub(crate) struct Mock {
     address: SocketAddr,
-    stop: Arc<AtomicBool>,
+    /// The mock ends when the other end of this is closed.
+    lifeline: Option<UnixStream>,
     closed_cleanly: Arc<AtomicU32>,
     thread: Option<JoinHandle<()>>,
 }
@@ -62,18 +65,17 @@ impl Mock {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         listener.set_nonblocking(true).expect("a fresh socket");
         let address = listener.local_addr().expect("bound");
-        let (stop, closed_cleanly) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
-        let (stopped, closed) = (stop.clone(), closed_cleanly.clone());
+        let (lifeline, end) = UnixStream::pair().expect("a spare descriptor");
+        let closed_cleanly = Arc::new(AtomicU32::new(0));
+        let closed = closed_cleanly.clone();
         let thread = thread::spawn(move || {
             let (peers, kept) = (BTreeMap::new(), Vec::new());
             let mut broker = Broker { listener, sabotage, accepted: 0, peers, closed, last: None, kept };
-            while !stopped.load(Ordering::Relaxed) {
-                if !broker.turn() {
-                    thread::sleep(Duration::from_micros(200));
-                }
+            while broker.wait(&end) {
+                broker.turn();
             }
         });
-        Self { address, stop, closed_cleanly, thread: Some(thread) }
+        Self { address, lifeline: Some(lifeline), closed_cleanly, thread: Some(thread) }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -88,7 +90,7 @@ impl Mock {
 
 impl Drop for Mock {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.lifeline = None;
         let ended = self.thread.take().expect("dropped once").join();
         assert!(ended.is_ok() || thread::panicking(), "the mock must not panic");
     }
@@ -96,6 +98,8 @@ impl Drop for Mock {
 
 struct Peer {
     socket: WebSocket<TcpStream>,
+    /// Its socket is full.
+    is_full: bool,
     gone: bool,
     channel: Option<String>,
     deliveries: u32,
@@ -118,37 +122,47 @@ struct Broker {
 }
 
 impl Broker {
-    /// Serves what has come. Returns whether anything has.
-    fn turn(&mut self) -> bool {
-        let mut busy = false;
+    /// Waits until there is something to do. Returns whether the mock is to go on.
+    fn wait(&self, end: &UnixStream) -> bool {
+        let own = [PollFd::new(end, PollFlags::IN), PollFd::new(&self.listener, PollFlags::IN)];
+        let peers = self.peers.values().map(|peer| {
+            let room = if peer.is_full { PollFlags::OUT } else { PollFlags::empty() };
+            PollFd::new(peer.socket.get_ref(), PollFlags::IN | room)
+        });
+        let mut sockets: Vec<PollFd<'_>> = own.into_iter().chain(peers).collect();
+        retry_on_intr(|| poll(&mut sockets, None)).expect("sockets that are open");
+        sockets[0].revents().is_empty()
+    }
+
+    /// Serves what has come.
+    fn turn(&mut self) {
         while let Ok((stream, _)) = self.listener.accept() {
             stream.set_nonblocking(false).expect("a fresh socket");
             stream.set_nodelay(true).expect("a fresh socket");
             // Who goes before the handshake is through was never there.
             if let Ok(socket) = accept(stream) {
                 socket.get_ref().set_nonblocking(true).expect("an open socket");
-                let peer = Peer { socket, gone: false, channel: None, deliveries: 0, held: None };
+                let (channel, held) = (None, None);
+                let peer = Peer { socket, is_full: false, gone: false, channel, deliveries: 0, held };
                 self.peers.insert(self.accepted, peer);
                 self.accepted += 1;
             }
-            busy = true;
         }
         for number in self.peers.keys().copied().collect::<Vec<_>>() {
             while let Some(peer) = self.peers.get_mut(&number) {
                 match peer.socket.read() {
                     Ok(Message::Text(text)) => self.message(number, &text),
                     Ok(_) => {}
-                    Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-                        // What does not fit now is flushed on a later turn.
-                        let _ = peer.socket.flush();
-                        break;
-                    }
+                    Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Err(error) => self.ended(number, &error),
                 }
-                busy = true;
             }
         }
-        busy
+        for peer in self.peers.values_mut() {
+            let flushed = peer.socket.flush();
+            peer.is_full =
+                matches!(flushed, Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock);
+        }
     }
 
     /// A server ends a connection once the close frames are through.
