@@ -245,7 +245,7 @@ impl Habitat {
     ) -> anyhow::Result<Option<f64>> {
         let lived = || Duration::from_nanos(monotonic_ns() - begun_ns);
         let mut memory = Trend::default();
-        self.population.live(self.server, begun_ns);
+        self.population.live(self.server, begun_ns, time);
         while let Some(left) = time.checked_sub(lived()).filter(|left| !left.is_zero()) {
             self.engine.run_for(&mut self.population, LOOK_INTERVAL.min(left))?;
             self.population.check(monotonic_ns(), self.patience)?;

@@ -86,7 +86,7 @@ enum Phase {
     /// The first ones come.
     Filling,
     Living,
-    /// Nothing is begun any more; what is on its way arrives.
+    /// What was due meanwhile and has not begun yet begins, and what is on its way arrives.
     Settling,
 }
 
@@ -154,8 +154,8 @@ impl Population {
             settled: VecDeque::new(),
             joining: plan.connections,
             leaving: 0,
-            broadcasts: Pace::new(0, 0.0),
-            leaves: Pace::new(0, 0.0),
+            broadcasts: Pace::new(0, 0, 0.0),
+            leaves: Pace::new(0, 0, 0.0),
             next_channel: 0,
             next_publisher: 0,
             newest_leaves: false,
@@ -173,15 +173,16 @@ impl Population {
         }
     }
 
-    /// Begins to broadcast and to leave. `server` is the process that is watched meanwhile.
-    pub(super) fn live(&mut self, server: Option<ProcessId>, now_ns: u64) {
+    /// Begins to broadcast and to leave, for `time`. `server` is the process that is watched meanwhile.
+    pub(super) fn live(&mut self, server: Option<ProcessId>, now_ns: u64, time: Duration) {
+        let end_ns = now_ns.saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
         self.phase = Phase::Living;
-        self.broadcasts = Pace::new(now_ns, self.plan.rate);
-        self.leaves = Pace::new(now_ns, self.plan.leaves);
+        self.broadcasts = Pace::new(now_ns, end_ns, self.plan.rate);
+        self.leaves = Pace::new(now_ns, end_ns, self.plan.leaves);
         self.recorder = Recorder::start(server, now_ns);
     }
 
-    /// Begins nothing any more.
+    /// The time is over: what was due in it is done, however late, and nothing else is begun.
     pub(super) fn settle(&mut self) {
         self.phase = Phase::Settling;
     }
@@ -299,6 +300,11 @@ impl Population {
             self.invite(channel, due_ns, outbox);
         }
         None
+    }
+
+    /// Whether a leave is due, and somebody there who may leave.
+    fn is_leave_possible(&self) -> bool {
+        self.leaves.due_ns().is_some() && !self.settled.is_empty()
     }
 
     fn choose_closing(&mut self) -> Closing {
@@ -422,7 +428,7 @@ impl Scenario for Population {
 
     fn tick(&mut self, now_ns: u64, outbox: &mut Outbox) -> Option<u64> {
         self.recorder.turn(now_ns, self.tally.deliveries);
-        if self.phase != Phase::Living {
+        if self.phase == Phase::Filling {
             return None;
         }
         let (broadcast, leave) = (self.publish(now_ns, outbox), self.replace(now_ns, outbox));
@@ -434,7 +440,10 @@ impl Scenario for Population {
         match self.phase {
             Phase::Filling => nobody_moves,
             Phase::Living => false,
-            Phase::Settling => nobody_moves && self.unacknowledged_count == 0 && self.judge.is_complete(),
+            Phase::Settling => {
+                let all_began = self.broadcasts.due_ns().is_none() && !self.is_leave_possible();
+                all_began && nobody_moves && self.unacknowledged_count == 0 && self.judge.is_complete()
+            }
         }
     }
 
