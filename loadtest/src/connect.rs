@@ -394,7 +394,8 @@ mod tests {
             server: ServerOptions {
                 url: Some(mock.url().parse().expect("valid")),
                 server_pid: Some(std::process::id()),
-                patience: 1,
+                // Only a hang takes so long.
+                patience: 60,
                 ..ServerOptions::default()
             },
             connections: 60,
@@ -459,7 +460,9 @@ mod tests {
     #[test]
     fn a_subscription_without_an_answer_is_told() {
         let mock = Mock::start(Sabotage::SwallowSubscriptions);
-        let text = failure(&options(&mock));
+        let mut options = options(&mock);
+        options.server.patience = 1;
+        let text = failure(&options);
         assert!(text.contains("no progress for 1 s: 0 of 10 connections are ready, 9 were begun"), "{text}");
     }
 

@@ -112,7 +112,7 @@ mod tests {
                 payload_bytes,
             };
             let target = rival.dialect().target(&server.address().parse().expect("a WebSocket address"));
-            let mut engine = Engine::new(target, Duration::from_secs(10)).expect("an epoll set");
+            let mut engine = Engine::new(target, Duration::from_secs(60)).expect("an epoll set");
             let mut fanout = Fanout::new(plan);
             subscribe(&mut engine, &mut fanout).expect("all subscribe");
             let amount = Amount::Broadcasts(BROADCASTS);

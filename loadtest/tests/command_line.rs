@@ -11,6 +11,9 @@ use std::process::{Command, Output};
 
 use mock::{Mock, Sabotage};
 
+/// After so many seconds without progress a run hangs. Where that is not what is tried, only a hang takes so long.
+const HANG: &str = "60";
+
 fn webrocket_loadtest(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_webrocket-loadtest")).args(arguments).output().expect("it starts")
 }
@@ -18,7 +21,7 @@ fn webrocket_loadtest(arguments: &[&str]) -> Output {
 fn fanout(mock: &Mock, more: &[&str]) -> Output {
     let url = mock.url();
     let mut arguments = vec!["fanout", "--url", &url, "--subscribers", "30", "--publishers", "4"];
-    arguments.extend(["--dialect", "classic", "--broadcasts", "50", "--patience", "1"]);
+    arguments.extend(["--dialect", "classic", "--broadcasts", "50"]);
     arguments.extend(more);
     webrocket_loadtest(&arguments)
 }
@@ -29,7 +32,7 @@ fn text(bytes: &[u8]) -> &str {
 
 #[test]
 fn success_is_one_line_of_json_and_exit_status_0() {
-    let output = fanout(&Mock::start(Sabotage::None), &["--json"]);
+    let output = fanout(&Mock::start(Sabotage::None), &["--patience", HANG, "--json"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let value: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON alone");
     assert_eq!(value["figures"]["deliveries"]["value"], 30 * 50);
@@ -47,7 +50,7 @@ fn every_violation_is_a_sentence_and_exit_status_1() {
         (Sabotage::CloseSlow, "closed by the server with code 4008"),
     ];
     for (sabotage, said) in faults {
-        let output = fanout(&Mock::start(sabotage), &[]);
+        let output = fanout(&Mock::start(sabotage), &["--patience", HANG]);
         let sentence = text(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{sabotage:?}");
         assert!(output.stdout.is_empty(), "no figures of a run that broke a guarantee");
@@ -58,7 +61,7 @@ fn every_violation_is_a_sentence_and_exit_status_1() {
 
 #[test]
 fn a_timeout_is_a_sentence_and_exit_status_1() {
-    let output = fanout(&Mock::start(Sabotage::LoseLast(50)), &[]);
+    let output = fanout(&Mock::start(Sabotage::LoseLast(50)), &["--patience", "1"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("no progress for 1 s"), "{}", text(&output.stderr));
 }
@@ -68,7 +71,7 @@ fn connect_is_told_as_text() {
     let mock = Mock::start(Sabotage::None);
     let url = mock.url();
     let mut arguments = vec!["connect", "--url", &url, "--dialect", "classic", "--connections", "30"];
-    arguments.extend(["--warm-up", "5", "--channels", "4"]);
+    arguments.extend(["--patience", HANG, "--warm-up", "5", "--channels", "4"]);
     let output = webrocket_loadtest(&arguments);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     assert!(text(&output.stdout).contains("27 connections with one of 4 channels each"));
@@ -78,14 +81,14 @@ fn connect_is_told_as_text() {
 #[test]
 fn a_wrong_answer_to_a_subscription_is_a_sentence_and_exit_status_1() {
     let faults = [
-        (Sabotage::RefuseSubscriptions, "was answered {\"err\":\"ACCESS_DENIED\"}"),
-        (Sabotage::SwallowSubscriptions, "no progress for 1 s"),
-        (Sabotage::AnswerTwice, "which waits for nothing, received"),
+        (Sabotage::RefuseSubscriptions, HANG, "was answered {\"err\":\"ACCESS_DENIED\"}"),
+        (Sabotage::SwallowSubscriptions, "1", "no progress for 1 s"),
+        (Sabotage::AnswerTwice, HANG, "which waits for nothing, received"),
     ];
-    for (sabotage, said) in faults {
+    for (sabotage, patience, said) in faults {
         let mock = Mock::start(sabotage);
         let url = mock.url();
-        let mut arguments = vec!["connect", "--url", &url, "--dialect", "classic", "--patience", "1"];
+        let mut arguments = vec!["connect", "--url", &url, "--dialect", "classic", "--patience", patience];
         arguments.extend(["--connections", "30"]);
         let output = webrocket_loadtest(&arguments);
         assert_eq!(output.status.code(), Some(1), "{sabotage:?}");

@@ -190,6 +190,19 @@ impl Engine {
         }
     }
 
+    /// Runs until `is_reached`.
+    ///
+    /// # Panics
+    /// The scenario fails, or hangs.
+    #[cfg(test)]
+    pub(crate) fn run_until<S: Scenario>(&mut self, scenario: &mut S, is_reached: impl Fn(&S) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !is_reached(scenario) {
+            assert!(Instant::now() < deadline, "it hangs: {}", scenario.missing());
+            self.turn(scenario, SLEEP_MAX).expect("nothing is wrong");
+        }
+    }
+
     /// Closes all connections as a browser does. What is not closed after a few seconds is dropped.
     pub(crate) fn close(mut self, scenario: &mut impl Scenario) -> anyhow::Result<()> {
         for number in 0..self.outbox.given() {

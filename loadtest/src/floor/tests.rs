@@ -12,7 +12,8 @@ use crate::fanout::{Amount, Fanout, Load, Plan, measure, subscribe};
 use crate::frames::{self, Frame, Opcode};
 use crate::target::Target;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Only a hang takes so long.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Every way to do it.
 const FLOORS: [&[&str]; 2] = [&[], &["--io", "uring"]];
 

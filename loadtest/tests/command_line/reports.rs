@@ -7,14 +7,14 @@ use std::process::Output;
 use tempfile::TempDir;
 
 use super::mock::{Mock, Sabotage};
-use super::{text, webrocket_loadtest};
+use super::{HANG, text, webrocket_loadtest};
 
 /// A short run against a server that does all right.
 fn fanout(more: &[&str]) -> Output {
     let mock = Mock::start(Sabotage::None);
     let url = mock.url();
     let mut arguments = vec!["fanout", "--url", &url, "--dialect", "classic", "--subscribers", "10"];
-    arguments.extend(["--broadcasts", "50"]);
+    arguments.extend(["--broadcasts", "50", "--patience", HANG]);
     arguments.extend(more);
     webrocket_loadtest(&arguments)
 }
