@@ -125,6 +125,15 @@ fn verdict(population: &Population, begun_ns: u64) -> String {
 }
 
 #[test]
+fn what_was_due_in_the_time_is_done_after_it_and_nothing_else() {
+    let mut population = living(Plan { leaves: 0.0, ..PLAN }, BEGUN_NS);
+    population.settle();
+    assert!(!population.finished(), "all but the first are still to be sent");
+    population.tick(BEGUN_NS + 60_000_000_000, &mut Outbox::default());
+    assert_eq!(population.tally().broadcasts, 200);
+}
+
+#[test]
 fn silence_is_noticed_while_the_run_goes_on() {
     let text = verdict(&living(PLAN, BEGUN_NS), BEGUN_NS);
     assert!(text.contains("nobody has received within 1 s"), "{text}");
