@@ -197,6 +197,24 @@ fn what_a_dead_worker_had_goes_first_and_in_order() {
 }
 
 #[test]
+fn what_workers_had_who_die_together_keeps_its_order() {
+    let mut bench = Bench::new();
+    // One has the first and the third, the other the second and the fourth.
+    bench.ready("a", Some(2));
+    bench.ready("a", Some(2));
+    for _ in 0..4 {
+        bench.place("a").unwrap();
+    }
+    let heir = bench.ready("a", Some(4));
+    bench.now += SILENCE_MAX;
+    bench.desks.heard(bench.now, heir);
+    assert_eq!(bench.desks.expire(bench.now, None), 2);
+    bench.settle();
+    let has: Vec<_> = bench.workers[&heir].has.iter().map(|(_, number)| *number).collect();
+    assert_eq!(has, [0, 1, 2, 3]);
+}
+
+#[test]
 fn nobody_and_a_full_queue_are_told() {
     let mut bench = Bench::new();
     assert_eq!(bench.place("a"), None);

@@ -4,7 +4,7 @@ use webrocket_wire::{Rights, UserName};
 
 use super::*;
 use crate::{
-    link::OPEN_REQUESTS_MAX,
+    link::{CONGESTED_MESSAGES, OPEN_REQUESTS_MAX},
     message::{Answer, ChannelRef, Identity, RequestRef},
     vhost::User,
 };
@@ -98,4 +98,36 @@ fn sessions_that_wait_for_room_at_another_shard_are_read_again_when_it_has_answe
     let again: Vec<_> = bench.asked().into_iter().filter(|request| request.session == late).collect();
     assert_eq!(again.len(), 1);
     assert!(bench.shard.wants_input(late));
+}
+
+#[test]
+fn a_broadcast_on_a_congested_way_is_acknowledged_when_it_has_left() {
+    let mut bench = Bench::among(2, Settings::default());
+    let [channel] = <[_; 1]>::try_from(bench.channels_of(ShardId(0), 1)).unwrap();
+    let listener = SessionRef { shard: OTHER, slot: 0, generation: 0 };
+    let request = RequestRef { session: listener, number: 0 };
+    let (vhost, name) = (VhostId(0), channel.clone());
+    bench.hear(
+        OTHER,
+        ShardMessage::Subscribe { request, vhost, channel: name, may_create: true, joining: None },
+    );
+    let (publisher, broadcast) =
+        (bench.connect(), format!(r#"{{"broadcast":{{"event":"e","channel":"{channel}"}}}}"#));
+    // The answer to the subscription waits too.
+    for _ in 1..CONGESTED_MESSAGES {
+        bench.send(publisher, &broadcast);
+        assert_eq!(bench.texts(publisher).len(), 1);
+    }
+    for _ in 0..3 {
+        bench.send(publisher, &broadcast);
+        assert_eq!(bench.texts(publisher).len(), 0);
+    }
+    let mut left = 0;
+    while bench.shard.next_message(bench.now, OTHER).is_some() {
+        left += 1;
+        // All that stood before the three has left, and so many of them.
+        let acknowledged = usize::from(left > CONGESTED_MESSAGES);
+        assert_eq!(bench.texts(publisher).len(), acknowledged, "after {left}");
+    }
+    assert_eq!(left, CONGESTED_MESSAGES + 3);
 }
