@@ -6,8 +6,9 @@
 //! What it is worth: `webrocket-loadtest peers --only floor-uring,floor-uring-1`, and docs/performance.md.
 
 use std::{
-    io,
+    io, mem,
     os::fd::{AsRawFd, BorrowedFd},
+    process,
 };
 
 use io_uring::{IoUring, opcode, types};
@@ -49,17 +50,47 @@ impl Sender {
     /// Sends, at most [`Sender::batch_max`] times: to each socket, of which none stands there twice, as many of its bytes
     /// as it takes, 0 if it is full. Appends to `outcomes` how many each has taken, in their order.
     ///
+    /// A ring that takes no more sends, as where the kernel has no memory for them, is given up for a new one. The sends
+    /// that it did not take are made by calls of their own.
+    ///
     /// # Panics
-    /// There are more sends than that, or the ring fails altogether, which leaves open what was sent.
+    /// There are more sends than that. A panic while the ring holds sends ends the process.
     pub(super) fn send<'a>(
         &mut self,
-        sends: impl ExactSizeIterator<Item = (BorrowedFd<'a>, &'a [u8])>,
+        sends: impl ExactSizeIterator<Item = (BorrowedFd<'a>, &'a [u8])> + Clone,
         outcomes: &mut Vec<io::Result<usize>>,
     ) {
-        match &mut self.ring {
-            Some(ring) if sends.len() >= BATCH_MIN => submit(ring, sends, outcomes),
-            Some(_) | None => outcomes.extend(sends.map(|(socket, bytes)| socket::send(socket, bytes))),
-        }
+        let plainly = |(socket, bytes)| socket::send(socket, bytes);
+        let Some(ring) = self.ring.as_mut().filter(|_| sends.len() >= BATCH_MIN) else {
+            outcomes.extend(sends.map(plainly));
+            return;
+        };
+        let before = outcomes.len();
+        let Err(NotTaken { from, reason }) = submit(ring, sends.clone(), outcomes) else { return };
+        // With the old ring go the sends that it holds and whose bytes are borrowed for this call only.
+        *self = Self::plain();
+        tracing::warn!(%reason, "a shard's ring takes no more sends; they are made one by one");
+        outcomes.truncate(before + from);
+        outcomes.extend(sends.skip(from).map(plainly));
+        *self = Self::batching();
+    }
+}
+
+/// The kernel took the first sends of a batch only, and none of them is under way any more. The others stand in the ring,
+/// which must be dropped.
+struct NotTaken {
+    /// How many it took.
+    from: usize,
+    reason: io::Error,
+}
+
+/// Ends the process when it is dropped, as by a panic: the ring may hold sends whose bytes are freed next.
+struct SendsHeld;
+
+impl Drop for SendsHeld {
+    fn drop(&mut self) {
+        eprintln!("sends are left behind in a ring; the process cannot go on");
+        process::abort();
     }
 }
 
@@ -67,46 +98,70 @@ fn submit<'a>(
     ring: &mut IoUring,
     sends: impl ExactSizeIterator<Item = (BorrowedFd<'a>, &'a [u8])>,
     outcomes: &mut Vec<io::Result<usize>>,
-) {
+) -> Result<(), NotTaken> {
     let before = outcomes.len();
+    let held = SendsHeld;
     for (number, (socket, bytes)) in sends.enumerate() {
         let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         let entry = opcode::Send::new(types::Fd(socket.as_raw_fd()), bytes.as_ptr(), length)
             .flags(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
             .build()
             .user_data(number as u64);
-        // SAFETY: descriptor and bytes are borrowed for longer than this function runs, and it returns only when
-        // the kernel has told the outcome of each.
+        // SAFETY: descriptor and bytes are borrowed for longer than this function runs. It returns `Ok` when the kernel
+        // has told the outcome of each send, and `NotTaken` when it has told those of all sends that it took, whereupon
+        // the caller drops the ring with the others. A panic before that meets `held`, which ends the process.
         unsafe { ring.submission().push(&entry) }.expect("the ring was empty and has room for a batch");
         outcomes.push(Ok(0));
     }
-    let (mut told, count) = (0, outcomes.len() - before);
+    let count = outcomes.len() - before;
+    let (mut told, mut waiting) = (0, count);
     while told < count {
-        match ring.submit_and_wait(count - told) {
+        let entered = ring.submit_and_wait(count - told);
+        for completion in ring.completion() {
+            told += 1;
+            let number = usize::try_from(completion.user_data()).expect("a number of this batch");
+            outcomes[before + number] = outcome(completion.result());
+        }
+        // The kernel takes sends in their order, and what it has not taken stays in the queue.
+        let was_waiting = mem::replace(&mut waiting, ring.submission().len());
+        let is_under_way = told + waiting < count;
+        match entered {
+            _ if waiting > 0 && waiting == was_waiting && !is_under_way => {
+                mem::forget(held);
+                let reason = entered.err().unwrap_or_else(|| io::ErrorKind::WouldBlock.into());
+                return Err(NotTaken { from: count - waiting, reason });
+            }
             Ok(_) => {}
+            // A signal, or no memory for more sends. Those under way never wait, so they are told soon.
             Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN | libc::EBUSY)) => {}
             Err(error) => panic!("the ring for sending fails: {error}"),
         }
-        for completion in ring.completion() {
-            told += 1;
-            let outcome = usize::try_from(completion.result())
-                .map_err(|_| io::Error::from_raw_os_error(-completion.result()));
-            let number = usize::try_from(completion.user_data()).expect("a number of this batch");
-            outcomes[before + number] = match outcome {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
-                outcome => outcome,
-            };
-        }
+    }
+    mem::forget(held);
+    Ok(())
+}
+
+/// What the kernel says of one send.
+fn outcome(result: i32) -> io::Result<usize> {
+    match usize::try_from(result) {
+        Ok(sent) => Ok(sent),
+        Err(_) if result == -libc::EAGAIN => Ok(0),
+        Err(_) => Err(io::Error::from_raw_os_error(-result)),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::{
+        env,
         io::Read,
         net::{TcpListener, TcpStream},
-        os::fd::AsFd,
+        os::{fd::AsFd, unix::process::ExitStatusExt},
+        process::Command,
+        thread,
     };
+
+    use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
     use super::*;
 
@@ -171,5 +226,64 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Lets every submission of this thread fail from now on as if the kernel had no memory for it.
+    fn refuse_submissions() {
+        let filter = SeccompFilter::new(
+            [(libc::SYS_io_uring_enter, Vec::new())].into(),
+            SeccompAction::Allow,
+            SeccompAction::Errno(libc::EAGAIN.cast_unsigned()),
+            std::env::consts::ARCH.try_into().unwrap(),
+        );
+        let program: BpfProgram = filter.unwrap().try_into().unwrap();
+        seccompiler::apply_filter(&program).unwrap();
+    }
+
+    #[test]
+    fn what_the_ring_does_not_take_is_sent_by_plain_calls() {
+        let sender = thread::spawn(|| {
+            let mut sender = Sender::batching();
+            let pairs: Vec<_> = (0..BATCH_MIN).map(|_| pair()).collect();
+            refuse_submissions();
+            for _ in 0..2 {
+                let sends = pairs.iter().map(|(near, _)| (near.as_fd(), &b"hello"[..]));
+                let mut outcomes = Vec::new();
+                sender.send(sends, &mut outcomes);
+                let taken: Vec<_> = outcomes.into_iter().map(Result::unwrap).collect();
+                assert_eq!(taken, [5; BATCH_MIN]);
+                for (_, far) in &pairs {
+                    let mut received = [0; 5];
+                    (&*far).read_exact(&mut received).unwrap();
+                    assert_eq!(&received, b"hello", "once, and not again by the next ring");
+                }
+            }
+            for (near, far) in &pairs {
+                near.shutdown(std::net::Shutdown::Write).unwrap();
+                assert_eq!((&*far).read(&mut [0]).unwrap(), 0, "nothing was sent twice");
+            }
+        });
+        sender.join().unwrap();
+    }
+
+    #[test]
+    fn a_panic_with_sends_in_the_ring_ends_the_process() {
+        const NAME: &str = "driver::sender::tests::a_panic_with_sends_in_the_ring_ends_the_process";
+        let mut sender = Sender::batching();
+        if sender.ring.is_none() {
+            return;
+        }
+        if env::var_os(NAME).is_none() {
+            let mut again = Command::new(env::current_exe().unwrap());
+            let output = again.args(["--exact", NAME]).env(NAME, "").output().unwrap();
+            assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{output:?}");
+            return;
+        }
+        let pairs: Vec<_> = (0..BATCH_MIN).map(|_| pair()).collect();
+        let sends = pairs.iter().enumerate().map(|(number, (near, _))| {
+            assert!(number < 2, "the third send panics");
+            (near.as_fd(), &b"hello"[..])
+        });
+        sender.send(sends, &mut Vec::new());
     }
 }
