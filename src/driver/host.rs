@@ -7,6 +7,7 @@
 
 use std::{
     future::poll_fn,
+    mem::ManuallyDrop,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd},
     pin::Pin,
     time::Duration,
@@ -75,10 +76,9 @@ pub(super) fn run_on_uring<M: Machine>(executor: &LocalExecutor, mut driver: Dri
 
 /// Waits until the epoll set has events.
 async fn readable(epoll: BorrowedFd<'_>) {
-    // SAFETY: the stream is forgotten before anything else can close the descriptor, and as it
-    // is no socket, nothing is read from it.
-    let mut stream = unsafe { TcpStream::from_raw_fd(epoll.as_raw_fd()) };
-    let result = poll_fn(|context| Pin::new(&mut stream).poll_read(context, &mut [0])).await;
-    std::mem::forget(stream);
+    // SAFETY: the descriptor is open for as long as it is borrowed. The stream never closes it, wherever this
+    // function is left: it is never dropped. As the descriptor is no socket, nothing is read from it.
+    let mut stream = ManuallyDrop::new(unsafe { TcpStream::from_raw_fd(epoll.as_raw_fd()) });
+    let result = poll_fn(|context| Pin::new(&mut *stream).poll_read(context, &mut [0])).await;
     debug_assert_eq!(result.err().and_then(|error| error.raw_os_error()), Some(libc::ENOTSOCK));
 }
