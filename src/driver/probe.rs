@@ -5,22 +5,17 @@
 //! kernels, and with little lockable memory. So all of that is tried first, and at last, in a
 //! thread of its own, an executor like those that the shards will run.
 
-use std::{
-    ffi::c_void,
-    fmt, io,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
-    thread,
-};
+use std::{fmt, io, thread};
+
+use io_uring::{IoUring, opcode, register::Probe};
 
 use super::host;
 
 /// glommio's own bound, checked by it at each executor's start.
 const MEMLOCK_MIN: u64 = 512 * 1024;
 
-/// The last operation that glommio needs (`IORING_OP_RECV`); kernels 5.6 and later know all before it.
-const LAST_OPERATION: u8 = 27;
-
-const IORING_REGISTER_PROBE: libc::c_uint = 8;
+/// The last operation that glommio needs; kernels 5.6 and later know all before it.
+const LAST_OPERATION: u8 = opcode::Recv::CODE;
 
 /// Why io_uring cannot be used.
 #[derive(Debug)]
@@ -74,47 +69,15 @@ pub(super) fn try_uring(cpu: Option<usize>) -> Result<(), UringRefusal> {
 }
 
 fn try_system_calls() -> Result<(), UringRefusal> {
-    /// `struct io_uring_params`, whose contents do not matter here.
-    #[repr(C, align(8))]
-    struct Parameters([u8; 120]);
-    /// `struct io_uring_probe` with room for all operations.
-    #[repr(C, align(8))]
-    struct Probe {
-        last_operation: u8,
-        rest: [u8; 15 + 8 * 256],
-    }
-
     let refused = |call| move |error| UringRefusal::SystemCall { call, error };
-    let mut parameters = Parameters([0; 120]);
-    // SAFETY: the parameters are live and as large as the kernel's structure.
-    let fd = unsafe { libc::syscall(libc::SYS_io_uring_setup, 2, &raw mut parameters) };
-    let fd = checked(fd).map_err(refused("io_uring_setup"))?;
-    // SAFETY: the descriptor was just made and belongs to nobody else.
-    let ring = unsafe { OwnedFd::from_raw_fd(fd) };
-
-    let mut probe = Probe { last_operation: 0, rest: [0; 15 + 8 * 256] };
-    let argument: *mut c_void = (&raw mut probe).cast();
-    // SAFETY: the probe is live and has room for 256 operations.
-    let result = unsafe {
-        libc::syscall(libc::SYS_io_uring_register, ring.as_raw_fd(), IORING_REGISTER_PROBE, argument, 256)
-    };
-    checked(result).map_err(refused("io_uring_register"))?;
-    if probe.last_operation < LAST_OPERATION {
+    let ring = IoUring::new(2).map_err(refused("io_uring_setup"))?;
+    let mut operations = Probe::new();
+    ring.submitter().register_probe(&mut operations).map_err(refused("io_uring_register"))?;
+    if !operations.is_supported(LAST_OPERATION) {
         return Err(UringRefusal::OldKernel);
     }
-
-    // SAFETY: submits nothing and waits for nothing.
-    let result = unsafe {
-        libc::syscall(libc::SYS_io_uring_enter, ring.as_raw_fd(), 0, 0, 0, std::ptr::null::<c_void>(), 0)
-    };
-    checked(result).map_err(refused("io_uring_enter")).map(drop)
-}
-
-fn checked(result: libc::c_long) -> io::Result<libc::c_int> {
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(libc::c_int::try_from(result).expect("a descriptor or a small number"))
+    // Submits nothing and waits for nothing.
+    ring.submit().map_err(refused("io_uring_enter")).map(drop)
 }
 
 fn locked_memory_limit() -> u64 {
