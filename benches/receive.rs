@@ -14,7 +14,6 @@
 use std::{
     io::Write,
     net::{SocketAddr, TcpListener, TcpStream},
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -24,6 +23,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::{
+    buffer::spare_capacity,
+    event::epoll::{self, CreateFlags, EventData, EventFlags},
+    net::{RecvFlags, recv},
+};
 use webrocket::driver::{self, DriverOptions, IoMode, affinity};
 use webrocket_state::{Action, Input, Machine, Party, SessionRef, ShardId};
 
@@ -179,31 +183,24 @@ impl Machine for Counter {
 
 /// The least that a receiver can do, edge-triggered like our driver.
 fn receive_bare(listener: &TcpListener, received: &AtomicU64) {
-    // SAFETY: takes no pointers; the result is checked by the calls below.
-    let epoll = unsafe { OwnedFd::from_raw_fd(libc::epoll_create1(libc::EPOLL_CLOEXEC)) };
+    let epoll = epoll::create(CreateFlags::CLOEXEC).unwrap();
     let mut connections = Vec::new();
-    for _ in 0..CONNECTIONS {
+    for number in 0..CONNECTIONS {
         let (connection, _) = listener.accept().unwrap();
-        let flags = libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLET;
-        let fd = connection.as_raw_fd();
-        let mut event = libc::epoll_event { events: flags.cast_unsigned(), u64: fd.cast_unsigned().into() };
-        // SAFETY: both descriptors are open, the event is live.
-        let result = unsafe { libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &raw mut event) };
-        assert_eq!(result, 0);
+        let flags = EventFlags::IN | EventFlags::RDHUP | EventFlags::ET;
+        epoll::add(&epoll, &connection, EventData::new_u64(number as u64), flags).unwrap();
         connections.push(connection);
     }
-    let mut events = vec![libc::epoll_event { events: 0, u64: 0 }; 1024];
+    let mut events = Vec::with_capacity(1024);
     let mut buffer = vec![0u8; 64 * 1024];
     let mut total = 0u64;
     loop {
-        // SAFETY: the events are live and as many as said.
-        let count = unsafe { libc::epoll_wait(epoll.as_raw_fd(), events.as_mut_ptr(), 1024, -1) };
-        for event in &events[..usize::try_from(count).unwrap()] {
-            let fd = i32::try_from(event.u64).unwrap();
-            // SAFETY: the buffer is live and as long as said.
-            let read =
-                unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT) };
-            total += u64::try_from(read).unwrap_or(0);
+        events.clear();
+        epoll::wait(&epoll, spare_capacity(&mut events), None).unwrap();
+        for event in &events {
+            let connection = &connections[usize::try_from(event.data.u64()).unwrap()];
+            let read = recv(connection, &mut buffer[..], RecvFlags::DONTWAIT);
+            total += read.map_or(0, |(read, _)| read as u64);
         }
         received.store(total, Ordering::Release);
     }
@@ -216,14 +213,14 @@ fn pin(cpu: usize) {
 /// The clock of this thread's CPU time, which other threads can read too.
 fn thread_clock() -> libc::clockid_t {
     let mut clock = 0;
-    // SAFETY: this thread is alive, the clock is live.
+    // SAFETY: this thread is alive, and the clock is writable.
     assert_eq!(unsafe { libc::pthread_getcpuclockid(libc::pthread_self(), &raw mut clock) }, 0);
     clock
 }
 
 fn cpu_time(clock: libc::clockid_t) -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the structure is live.
+    // SAFETY: the structure is writable; a clock of a thread that has ended is an error.
     assert_eq!(unsafe { libc::clock_gettime(clock, &raw mut time) }, 0);
     Duration::new(time.tv_sec.cast_unsigned(), u32::try_from(time.tv_nsec).unwrap())
 }

@@ -1,7 +1,8 @@
 //! Which CPU a shard runs on.
 
-use std::{io, mem};
+use std::io;
 
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use webrocket_state::ShardId;
 
 /// The CPUs of the affinity mask that this thread inherited, never empty.
@@ -9,15 +10,8 @@ use webrocket_state::ShardId;
 /// # Errors
 /// The system has more CPUs than the mask has room for (1,024).
 pub fn allowed_cpus() -> io::Result<Vec<usize>> {
-    // SAFETY: all zeroes is an empty set.
-    let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
-    // SAFETY: the set is live and as large as said; 0 is this thread.
-    if unsafe { libc::sched_getaffinity(0, size_of_val(&set), &raw mut set) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    let limit = usize::try_from(libc::CPU_SETSIZE).expect("a small constant");
-    // SAFETY: `cpu` is below the size of the set.
-    Ok((0..limit).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect())
+    let set = sched_getaffinity(None)?;
+    Ok((0..CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).collect())
 }
 
 /// The CPU of a shard: more shards than CPUs share them in turn.
@@ -30,15 +24,9 @@ pub(super) fn cpu_of(shard: ShardId, allowed: &[usize]) -> usize {
 /// # Errors
 /// It is not among those that the thread may use.
 pub fn pin(cpu: usize) -> io::Result<()> {
-    // SAFETY: all zeroes is an empty set.
-    let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
-    // SAFETY: the CPU comes from such a set.
-    unsafe { libc::CPU_SET(cpu, &mut set) };
-    // SAFETY: the set is live and as large as said; 0 is this thread.
-    match unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    Ok(sched_setaffinity(None, &set)?)
 }
 
 #[cfg(test)]

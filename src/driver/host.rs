@@ -15,6 +15,7 @@ use std::{
 
 use futures_io::AsyncRead;
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, net::TcpStream};
+use rustix::io::Errno;
 use webrocket_state::Machine;
 
 use super::{
@@ -80,5 +81,8 @@ async fn readable(epoll: BorrowedFd<'_>) {
     // function is left: it is never dropped. As the descriptor is no socket, nothing is read from it.
     let mut stream = ManuallyDrop::new(unsafe { TcpStream::from_raw_fd(epoll.as_raw_fd()) });
     let result = poll_fn(|context| Pin::new(&mut *stream).poll_read(context, &mut [0])).await;
-    debug_assert_eq!(result.err().and_then(|error| error.raw_os_error()), Some(libc::ENOTSOCK));
+    debug_assert_eq!(
+        result.err().and_then(|error| error.raw_os_error()),
+        Some(Errno::NOTSOCK.raw_os_error())
+    );
 }

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{descriptors, error::DriverError, socket};
@@ -42,7 +43,7 @@ pub(super) fn bind_all(address: SocketAddr, shards: u16) -> Result<Vec<Listener>
     for socket in &sockets {
         socket.listen(BACKLOG).map_err(failed)?;
     }
-    let ceiling = descriptors::ceiling().map_err(failed)?;
+    let ceiling = descriptors::ceiling();
     let listener = |socket: Socket| Listener {
         ceiling,
         is_full: false,
@@ -119,9 +120,9 @@ impl Listener {
                 }
                 Err(error) => error,
             };
-            match error.raw_os_error() {
-                Some(libc::EAGAIN) => self.has_waiting = false,
-                Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => self.pause(now, pauses),
+            match error {
+                Errno::AGAIN => self.has_waiting = false,
+                Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => self.pause(now, pauses),
                 // The connection died while it waited: accept(2) passes its error on.
                 _ => {}
             }

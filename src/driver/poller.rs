@@ -7,8 +7,18 @@
 
 use std::{
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
-    time::Instant,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    buffer::spare_capacity,
+    event::epoll::{self, CreateFlags, EventData, EventFlags},
+    io::Errno,
+    time::{
+        Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+        timerfd_settime,
+    },
 };
 
 /// The most events that one turn takes.
@@ -64,27 +74,23 @@ impl Token {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Event {
     pub(super) token: Token,
-    flags: u32,
+    flags: EventFlags,
 }
 
 impl Event {
     /// Whether a read would not block: bytes, the end of the stream, or an error.
     pub(super) fn is_readable(self) -> bool {
-        self.has(libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR)
+        self.flags.intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR)
     }
 
     /// Whether a write would not block.
     pub(super) fn is_writable(self) -> bool {
-        self.has(libc::EPOLLOUT | libc::EPOLLHUP | libc::EPOLLERR)
+        self.flags.intersects(EventFlags::OUT | EventFlags::HUP | EventFlags::ERR)
     }
 
     /// Whether the end of the stream stands behind what can be read.
     pub(super) fn is_hangup(self) -> bool {
-        self.has(libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR)
-    }
-
-    fn has(self, flags: libc::c_int) -> bool {
-        self.flags & flags.cast_unsigned() != 0
+        self.flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR)
     }
 }
 
@@ -97,91 +103,80 @@ pub(super) enum Wait {
     Forever,
 }
 
-/// An epoll set and the events taken from it last.
+/// An epoll set.
 #[derive(Debug)]
 pub(super) struct Poller {
     epoll: OwnedFd,
-    events: Box<[libc::epoll_event]>,
-    taken: usize,
 }
 
 impl Poller {
     /// An empty set.
     pub(super) fn new() -> io::Result<Self> {
-        // SAFETY: epoll_create1 takes no pointers; the result is checked.
-        let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the descriptor was just made and belongs to nobody else.
-        let epoll = unsafe { OwnedFd::from_raw_fd(fd) };
-        let events = vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS_PER_TURN];
-        Ok(Self { epoll, events: events.into_boxed_slice(), taken: 0 })
+        Ok(Self { epoll: epoll::create(CreateFlags::CLOEXEC)? })
     }
 
     /// Registers `fd` for everything that can happen to it. What holds already is an event too.
     pub(super) fn add(&self, fd: BorrowedFd<'_>, token: Token) -> io::Result<()> {
-        let flags = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET;
-        let mut event = libc::epoll_event { events: flags.cast_unsigned(), u64: token.to_data() };
-        self.control(libc::EPOLL_CTL_ADD, fd.as_raw_fd(), &mut event)
+        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+        Ok(epoll::add(&self.epoll, fd, EventData::new_u64(token.to_data()), flags)?)
     }
 
     /// Takes `fd` out of the set: it will be used elsewhere. Closing does it too.
     pub(super) fn remove(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
-        let mut unused = libc::epoll_event { events: 0, u64: 0 };
-        self.control(libc::EPOLL_CTL_DEL, fd.as_raw_fd(), &mut unused)
+        Ok(epoll::delete(&self.epoll, fd)?)
     }
 
-    fn control(&self, operation: libc::c_int, fd: RawFd, event: &mut libc::epoll_event) -> io::Result<()> {
-        // SAFETY: both descriptors are open, `event` is a live structure.
-        match unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), operation, fd, event) } {
-            0 => Ok(()),
-            _ => Err(io::Error::last_os_error()),
-        }
-    }
-
-    /// Takes the next events, instead of those taken before.
-    pub(super) fn poll(&mut self, wait: Wait) {
+    /// Takes the next events, instead of those in `events`.
+    pub(super) fn poll(&self, wait: Wait, events: &mut Events) {
         let timeout = match wait {
-            Wait::No => 0,
-            Wait::Forever => -1,
+            Wait::No => Some(&Timespec { tv_sec: 0, tv_nsec: 0 }),
+            Wait::Forever => None,
         };
-        let room = libc::c_int::try_from(self.events.len()).expect("a small constant");
-        // SAFETY: the buffer is live and has room for `room` events.
-        let taken =
-            unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), self.events.as_mut_ptr(), room, timeout) };
-        self.taken = usize::try_from(taken).unwrap_or_else(|_| {
-            let error = io::Error::last_os_error();
-            assert_eq!(error.kind(), io::ErrorKind::Interrupted, "epoll_wait on our own set: {error}");
-            0
-        });
-    }
-
-    /// How many events were taken last.
-    pub(super) fn taken(&self) -> usize {
-        self.taken
-    }
-
-    /// Whether there may be more events than were taken.
-    pub(super) fn was_full(&self) -> bool {
-        self.taken == self.events.len()
-    }
-
-    /// One of the events taken last.
-    pub(super) fn event(&self, index: usize) -> Event {
-        let event = self.events[..self.taken][index];
-        Event { token: Token::from_data(event.u64), flags: event.events }
-    }
-
-    /// Forgets the events taken last: they have been dealt with.
-    pub(super) fn clear(&mut self) {
-        self.taken = 0;
+        events.clear();
+        match epoll::wait(&self.epoll, spare_capacity(&mut events.taken), timeout) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => panic!("epoll_wait on our own set: {error}"),
+        }
     }
 }
 
 impl AsFd for Poller {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.epoll.as_fd()
+    }
+}
+
+/// The events taken last. Stays in the thread that made it.
+pub(super) struct Events {
+    /// Never grows beyond its first capacity.
+    taken: Vec<epoll::Event>,
+}
+
+impl Events {
+    /// None, with room for those of a turn.
+    pub(super) fn new() -> Self {
+        Self { taken: Vec::with_capacity(EVENTS_PER_TURN) }
+    }
+
+    /// How many were taken.
+    pub(super) fn len(&self) -> usize {
+        self.taken.len()
+    }
+
+    /// Whether there may be more than were taken.
+    pub(super) fn is_full(&self) -> bool {
+        self.taken.len() == self.taken.capacity()
+    }
+
+    /// One of them.
+    pub(super) fn at(&self, index: usize) -> Event {
+        let event = self.taken[index];
+        Event { token: Token::from_data(event.data.u64()), flags: event.flags }
+    }
+
+    /// Forgets them: they have been dealt with.
+    pub(super) fn clear(&mut self) {
+        self.taken.clear();
     }
 }
 
@@ -196,14 +191,9 @@ pub(super) struct Timer {
 impl Timer {
     /// A timer that is not set.
     pub(super) fn new() -> io::Result<Self> {
-        // SAFETY: timerfd_create takes no pointers; the result is checked.
-        let fd =
-            unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_CLOEXEC | libc::TFD_NONBLOCK) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the descriptor was just made and belongs to nobody else.
-        Ok(Self { timer: unsafe { OwnedFd::from_raw_fd(fd) }, set_to: None })
+        let timer =
+            timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
+        Ok(Self { timer, set_to: None })
     }
 
     /// Fires at `deadline` or before.
@@ -212,20 +202,11 @@ impl Timer {
             return;
         }
         // A timer of 0 would not fire at all.
-        let delay = deadline.saturating_duration_since(Instant::now()).as_nanos().max(1);
-        let never = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        let specification = libc::itimerspec {
-            it_interval: never,
-            it_value: libc::timespec {
-                tv_sec: libc::time_t::try_from(delay / 1_000_000_000).unwrap_or(libc::time_t::MAX),
-                tv_nsec: libc::c_long::try_from(delay % 1_000_000_000).expect("below a billion"),
-            },
-        };
-        // SAFETY: the descriptor is ours, the specification is live, no old value is asked for.
-        let result = unsafe {
-            libc::timerfd_settime(self.timer.as_raw_fd(), 0, &raw const specification, std::ptr::null_mut())
-        };
-        assert_eq!(result, 0, "timerfd_settime on our own timer: {}", io::Error::last_os_error());
+        let delay = deadline.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
+        let it_interval = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let it_value = delay.try_into().unwrap_or(Timespec { tv_sec: i64::MAX, tv_nsec: 0 });
+        let times = Itimerspec { it_interval, it_value };
+        timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &times).expect("our own timer is set");
         self.set_to = Some(deadline);
     }
 
@@ -244,7 +225,6 @@ impl AsFd for Timer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn tokens_survive_the_kernel() {
@@ -256,19 +236,20 @@ mod tests {
 
     #[test]
     fn a_timer_fires_again_though_it_is_never_read() {
-        let mut poller = Poller::new().unwrap();
+        let poller = Poller::new().unwrap();
+        let mut events = Events::new();
         let mut timer = Timer::new().unwrap();
         poller.add(timer.as_fd(), Token::Timer).unwrap();
         for _ in 0..3 {
             let deadline = Instant::now() + Duration::from_millis(2);
             timer.set(deadline + Duration::from_secs(60));
             timer.set(deadline);
-            poller.poll(Wait::Forever);
-            assert_eq!(poller.event(0).token, Token::Timer);
+            poller.poll(Wait::Forever, &mut events);
+            assert_eq!(events.at(0).token, Token::Timer);
             assert!(Instant::now() >= deadline, "not early");
             timer.fired();
         }
-        poller.poll(Wait::No);
-        assert_eq!(poller.taken(), 0);
+        poller.poll(Wait::No, &mut events);
+        assert_eq!(events.len(), 0);
     }
 }

@@ -8,6 +8,7 @@
 use std::{fmt, io, thread};
 
 use io_uring::{IoUring, opcode, register::Probe};
+use rustix::process::{Resource, getrlimit};
 
 use super::host;
 
@@ -81,8 +82,5 @@ fn try_system_calls() -> Result<(), UringRefusal> {
 }
 
 fn locked_memory_limit() -> u64 {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the structure is live; on failure the limit stays 0.
-    unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) };
-    limit.rlim_cur
+    getrlimit(Resource::Memlock).current.unwrap_or(u64::MAX)
 }

@@ -12,6 +12,7 @@ use std::{
 };
 
 use io_uring::{IoUring, opcode, types};
+use rustix::io::{Errno, Result};
 
 use super::socket;
 
@@ -58,7 +59,7 @@ impl Sender {
     pub(super) fn send<'a>(
         &mut self,
         sends: impl ExactSizeIterator<Item = (BorrowedFd<'a>, &'a [u8])> + Clone,
-        outcomes: &mut Vec<io::Result<usize>>,
+        outcomes: &mut Vec<Result<usize>>,
     ) {
         let plainly = |(socket, bytes)| socket::send(socket, bytes);
         let Some(ring) = self.ring.as_mut().filter(|_| sends.len() >= BATCH_MIN) else {
@@ -97,14 +98,14 @@ impl Drop for SendsHeld {
 fn submit<'a>(
     ring: &mut IoUring,
     sends: impl ExactSizeIterator<Item = (BorrowedFd<'a>, &'a [u8])>,
-    outcomes: &mut Vec<io::Result<usize>>,
-) -> Result<(), NotTaken> {
+    outcomes: &mut Vec<Result<usize>>,
+) -> std::result::Result<(), NotTaken> {
     let before = outcomes.len();
     let held = SendsHeld;
     for (number, (socket, bytes)) in sends.enumerate() {
         let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         let entry = opcode::Send::new(types::Fd(socket.as_raw_fd()), bytes.as_ptr(), length)
-            .flags(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
+            .flags(socket::SEND_FLAGS.bits().cast_signed())
             .build()
             .user_data(number as u64);
         // SAFETY: descriptor and bytes are borrowed for longer than this function runs. It returns `Ok` when the kernel
@@ -133,8 +134,10 @@ fn submit<'a>(
             }
             Ok(_) => {}
             // A signal, or no memory for more sends. Those under way never wait, so they are told soon.
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN | libc::EBUSY)) => {}
-            Err(error) => panic!("the ring for sending fails: {error}"),
+            Err(error) => match Errno::from_io_error(&error) {
+                Some(Errno::INTR | Errno::AGAIN | Errno::BUSY) => {}
+                _ => panic!("the ring for sending fails: {error}"),
+            },
         }
     }
     mem::forget(held);
@@ -142,11 +145,10 @@ fn submit<'a>(
 }
 
 /// What the kernel says of one send.
-fn outcome(result: i32) -> io::Result<usize> {
-    match usize::try_from(result) {
-        Ok(sent) => Ok(sent),
-        Err(_) if result == -libc::EAGAIN => Ok(0),
-        Err(_) => Err(io::Error::from_raw_os_error(-result)),
+fn outcome(result: i32) -> Result<usize> {
+    match usize::try_from(result).map_err(|_| Errno::from_raw_os_error(-result)) {
+        Err(Errno::AGAIN) => Ok(0),
+        outcome => outcome,
     }
 }
 
@@ -218,13 +220,7 @@ mod tests {
             let sends = pairs.iter().map(|(near, _)| (near.as_fd(), &b"hello"[..]));
             let mut outcomes = Vec::new();
             sender.send(sends, &mut outcomes);
-            for (number, outcome) in outcomes.iter().enumerate() {
-                match (number, outcome) {
-                    (1, Ok(0)) | (0 | 3..6, Ok(5)) => {}
-                    (2, Err(error)) => assert_eq!(error.raw_os_error(), Some(libc::EPIPE)),
-                    other => panic!("{other:?}"),
-                }
-            }
+            assert_eq!(outcomes, [Ok(5), Ok(0), Err(Errno::PIPE), Ok(5), Ok(5), Ok(5)]);
         }
     }
 
@@ -233,7 +229,7 @@ mod tests {
         let filter = SeccompFilter::new(
             [(libc::SYS_io_uring_enter, Vec::new())].into(),
             SeccompAction::Allow,
-            SeccompAction::Errno(libc::EAGAIN.cast_unsigned()),
+            SeccompAction::Errno(Errno::AGAIN.raw_os_error().cast_unsigned()),
             std::env::consts::ARCH.try_into().unwrap(),
         );
         let program: BpfProgram = filter.unwrap().try_into().unwrap();

@@ -7,7 +7,6 @@
 
 use std::{
     collections::VecDeque,
-    io,
     net::TcpStream,
     ops::ControlFlow,
     os::fd::{AsFd, BorrowedFd},
@@ -16,6 +15,7 @@ use std::{
 };
 
 use crossbeam::queue::ArrayQueue;
+use rustix::io::{self, Errno};
 use webrocket_state::{Action, Input, Machine, SessionRef, ShardId};
 
 use super::{
@@ -23,7 +23,7 @@ use super::{
     control::ControlLine,
     listener::Listener,
     mailbox::HandOff,
-    poller::{Event, Poller, Timer, Token, Wait},
+    poller::{Event, Events, Poller, Timer, Token, Wait},
     queues::Port,
     sender::Sender,
     socket,
@@ -88,6 +88,7 @@ pub(super) struct Parts<M: Machine> {
 pub(super) struct Driver<M: Machine> {
     parts: Parts<M>,
     machine: M,
+    events: Events,
     connections: Connections,
     /// Sessions to read in this turn or the next. Each stands here at most once.
     ready: VecDeque<SessionRef>,
@@ -107,6 +108,7 @@ impl<M: Machine> Driver<M> {
         Self {
             parts,
             machine,
+            events: Events::new(),
             connections: Connections::default(),
             ready: VecDeque::new(),
             buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
@@ -119,12 +121,12 @@ impl<M: Machine> Driver<M> {
 
     /// Takes events for the next turn.
     pub(super) fn poll(&mut self, wait: Wait) {
-        self.parts.poller.poll(wait);
+        self.parts.poller.poll(wait, &mut self.events);
     }
 
     /// Whether there are events for the next turn.
     pub(super) fn has_events(&self) -> bool {
-        self.parts.poller.taken() > 0
+        self.events.len() > 0
     }
 
     /// One turn. After [`Next::Sleep`] the shard counts as asleep: whoever pushes to its queues wakes it.
@@ -153,8 +155,8 @@ impl<M: Machine> Driver<M> {
     }
 
     fn take_events(&mut self, now: Instant) {
-        for index in 0..self.parts.poller.taken() {
-            let event = self.parts.poller.event(index);
+        for index in 0..self.events.len() {
+            let event = self.events.at(index);
             match event.token {
                 Token::Session { slot, generation } => {
                     let session = SessionRef { shard: self.parts.id, slot, generation };
@@ -212,14 +214,12 @@ impl<M: Machine> Driver<M> {
                 self.machine.handle(now, Input::Received { session, bytes });
                 return count;
             }
-            Err(error) => match error.raw_os_error() {
-                Some(libc::EAGAIN) => connection.is_readable = false,
-                Some(libc::EINTR) => {
-                    connection.is_listed = true;
-                    self.ready.push_back(session);
-                }
-                _ => self.disconnected(now, session),
-            },
+            Err(Errno::AGAIN) => connection.is_readable = false,
+            Err(Errno::INTR) => {
+                connection.is_listed = true;
+                self.ready.push_back(session);
+            }
+            Err(_) => self.disconnected(now, session),
         }
         0
     }
@@ -392,13 +392,13 @@ impl<M: Machine> Driver<M> {
     fn next(&mut self, now: Instant) -> Next {
         let parts = &mut self.parts;
         let deadline = self.machine.next_deadline();
-        let is_busy = parts.poller.was_full()
+        let is_busy = self.events.is_full()
             || !self.ready.is_empty()
             || self.has_more_to_send
             || self.machine.has_work()
             || parts.listener.is_busy() && self.machine.wants_connections()
             || deadline.is_some_and(|deadline| deadline <= now);
-        parts.poller.clear();
+        self.events.clear();
         if is_busy {
             return Next::Turn;
         }

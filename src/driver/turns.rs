@@ -4,13 +4,14 @@
 //! which leaves out what the system ran on the shard's core meanwhile.
 
 use std::{
-    mem::MaybeUninit,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
+
+use rustix::time::{ClockId, clock_gettime};
 
 /// A longest turn is told for at least this long, and at most twice as long.
 const WINDOW: Duration = Duration::from_secs(10);
@@ -131,13 +132,7 @@ impl Share {
 
 /// Processor time that this thread has used.
 fn processor_time() -> Duration {
-    let mut time = MaybeUninit::<libc::timespec>::uninit();
-    // SAFETY: `time` is writable; a thread always has such a clock.
-    unsafe {
-        assert_eq!(libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, time.as_mut_ptr()), 0);
-        let time = time.assume_init();
-        Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())
-    }
+    clock_gettime(ClockId::ThreadCPUTime).try_into().expect("what was used is not negative")
 }
 
 #[cfg(test)]

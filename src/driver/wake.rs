@@ -5,8 +5,13 @@
 
 use std::{
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::atomic::{AtomicBool, Ordering, fence},
+};
+
+use rustix::{
+    event::{EventfdFlags, eventfd},
+    io::{read, write},
 };
 
 /// Wakes one party from any thread.
@@ -26,13 +31,7 @@ impl Wake {
     /// # Errors
     /// The system has no file descriptor left.
     pub fn new() -> io::Result<Self> {
-        // SAFETY: eventfd takes no pointers; the result is checked.
-        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the descriptor was just made and belongs to nobody else.
-        let event = unsafe { OwnedFd::from_raw_fd(fd) };
+        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         Ok(Self { event, sleeping: AtomicBool::new(false) })
     }
 
@@ -51,19 +50,15 @@ impl Wake {
     pub fn wake(&self) {
         fence(Ordering::SeqCst);
         if self.sleeping.load(Ordering::Relaxed) && self.sleeping.swap(false, Ordering::Relaxed) {
-            let one = 1u64.to_ne_bytes();
-            // SAFETY: writes 8 bytes from a live array. The only failure is a counter at its
-            // maximum, and then the shard is being woken already.
-            unsafe { libc::write(self.event.as_raw_fd(), one.as_ptr().cast(), one.len()) };
+            // The only failure is a counter at its maximum, and then the shard is being woken already.
+            let _ = write(&self.event, &1u64.to_ne_bytes());
         }
     }
 
     /// Makes the eventfd unreadable until the next wake; whether it was readable.
     pub fn drain(&self) -> bool {
-        let mut count = [0; 8];
-        // SAFETY: reads 8 bytes into a live array; the only failure is that there is nothing to read.
-        let read = unsafe { libc::read(self.event.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
-        read > 0
+        // The only failure is that there is nothing to read.
+        read(&self.event, &mut [0; 8]).is_ok()
     }
 }
 
@@ -82,9 +77,7 @@ mod tests {
         let wake = Wake::new().unwrap();
         let wakes = || {
             let mut count = [0; 8];
-            // SAFETY: reads 8 bytes into a live array.
-            let read = unsafe { libc::read(wake.event.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
-            if read < 0 { 0 } else { u64::from_ne_bytes(count) }
+            read(&wake.event, &mut count).map_or(0, |_| u64::from_ne_bytes(count))
         };
         wake.wake();
         assert_eq!(wakes(), 0, "awake");

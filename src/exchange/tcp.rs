@@ -3,19 +3,11 @@
 use std::{
     io,
     mem::{MaybeUninit, offset_of},
-    net::Shutdown,
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
 };
 
-use socket2::SockRef;
-
-/// The beginning of the kernel's `struct tcp_info`, up to what we want of it.
-#[repr(C)]
-struct TcpInfo {
-    others: [u8; 120],
-    bytes_acked: u64,
-    bytes_received: u64,
-}
+use libc::tcp_info;
+use rustix::net::{Shutdown, shutdown};
 
 /// How much has gone over a connection, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,12 +18,17 @@ pub(super) struct Traffic {
     pub(super) received: u64,
 }
 
-/// A descriptor of our own for the connection behind `fd`.
+/// A descriptor of our own for what stands behind the number `fd`.
+///
+/// libzmq owns the descriptor of that number and closes it without asking. Then the number is nobody's, or already
+/// that of another file of this process. Who calls this must therefore hear from libzmq afterwards that the connection
+/// still stands, or drop the copy unused: see [`Connections::follow`](super::connections::Connections::follow).
 ///
 /// # Errors
 /// `fd` is closed by now, or no descriptor is left.
 pub(super) fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: takes no pointers; a descriptor that is closed by now is an error.
+    // SAFETY: takes no pointers, and changes nothing of the file behind the number, whichever that is. A number that is
+    // nobody's is an error. It is not borrowed as a `BorrowedFd`, for that would promise that it is open.
     let copy = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) };
     if copy < 0 {
         return Err(io::Error::last_os_error());
@@ -42,8 +39,8 @@ pub(super) fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
 
 /// How much has gone over the connection, if the kernel tells.
 pub(super) fn traffic(socket: BorrowedFd<'_>) -> Option<Traffic> {
-    let mut info = MaybeUninit::<TcpInfo>::zeroed();
-    let mut length = libc::socklen_t::try_from(size_of::<TcpInfo>()).expect("a small constant");
+    let mut info = MaybeUninit::<tcp_info>::zeroed();
+    let mut length = libc::socklen_t::try_from(size_of::<tcp_info>()).expect("a small constant");
     // SAFETY: writes at most `length` bytes into a live value of that size.
     let result = unsafe {
         libc::getsockopt(
@@ -54,16 +51,16 @@ pub(super) fn traffic(socket: BorrowedFd<'_>) -> Option<Traffic> {
             &raw mut length,
         )
     };
-    let wanted = offset_of!(TcpInfo, bytes_received) + size_of::<u64>();
+    let wanted = offset_of!(tcp_info, tcpi_bytes_received) + size_of::<u64>();
     // SAFETY: it was zeroed, and any bytes are numbers.
     let info = (result == 0 && length as usize >= wanted).then(|| unsafe { info.assume_init() })?;
-    Some(Traffic { acknowledged: info.bytes_acked, received: info.bytes_received })
+    Some(Traffic { acknowledged: info.tcpi_bytes_acked, received: info.tcpi_bytes_received })
 }
 
 /// Cuts the connection: both sides see its end, whoever still holds its descriptors.
 pub(super) fn cut(socket: BorrowedFd<'_>) {
     // It can only fail where there is no connection any more.
-    let _ = SockRef::from(&socket).shutdown(Shutdown::Both);
+    let _ = shutdown(socket, Shutdown::Both);
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! turn follow at once.
 
 use std::{
-    os::fd::{AsFd, AsRawFd, RawFd},
+    os::fd::{AsFd, AsRawFd},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -109,7 +109,7 @@ impl Thread {
     pub(super) fn new(parts: Parts, machine: Exchange) -> Self {
         let Parts { sockets, port, commands, reports, publish, unread_bytes_max } = parts;
         let Sockets { router, publisher, zap, router_monitor, publisher_monitor, mechanism, .. } = sockets;
-        let ceiling = descriptors::ceiling().unwrap_or(RawFd::MAX);
+        let ceiling = descriptors::ceiling();
         Self {
             machine,
             zap,

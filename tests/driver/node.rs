@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::{SocketAddr, TcpStream},
+    os::fd::AsRawFd,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -10,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     runtime::{Builder, Runtime},
     sync::mpsc::Receiver,
@@ -39,21 +41,16 @@ pub(crate) fn descriptors() -> usize {
 
 /// Leaves this process `more` descriptors until dropped.
 pub(crate) fn limit_descriptors(more: u64) -> impl Drop {
-    struct Restore(libc::rlimit);
+    struct Restore(Rlimit);
     impl Drop for Restore {
         fn drop(&mut self) {
-            // SAFETY: the structure is live.
-            assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const self.0) }, 0);
+            setrlimit(Resource::Nofile, self.0).unwrap();
         }
     }
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the structure is live.
-    assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) }, 0);
+    let limit = getrlimit(Resource::Nofile);
     // The lowest free number is given out next.
-    let next = std::os::fd::AsRawFd::as_raw_fd(&fs::File::open("/dev/null").unwrap());
-    let scarce = libc::rlimit { rlim_cur: u64::try_from(next).unwrap() + more, ..limit };
-    // SAFETY: the structure is live.
-    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const scarce) }, 0);
+    let next = u64::try_from(fs::File::open("/dev/null").unwrap().as_raw_fd()).unwrap();
+    setrlimit(Resource::Nofile, Rlimit { current: Some(next + more), ..limit }).unwrap();
     Restore(limit)
 }
 
