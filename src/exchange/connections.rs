@@ -5,12 +5,25 @@
 //! that it sends. Why a number and a descriptor together name one connection:
 //!
 //! - libzmq's one input and output thread says that a connection was accepted before it asks whether to
-//!   let it in, and that it ended before it closes the descriptor.
+//!   let it in (`stream_listener_base_t::create_engine`: the handshake begins with the command that
+//!   `send_attach` puts into this thread's own mailbox, which is read after `event_accepted`), and that it
+//!   ended before it closes the descriptor (`stream_engine_base_t::error`: `event_disconnected` comes before
+//!   `delete this`, whose destructor closes). A connection ends without that word only together with its
+//!   socket (`session_base_t::~session_base_t`).
+//! - What it said can be read when it has said it: `socket_base_t::monitor_event` sends within the call, and a
+//!   `recv` that finds nothing looks into its mailbox first (`socket_base_t::recv`).
 //! - Before a number is given, all that was said is heard. So a connection's number is at least as great as the
 //!   next number was when its acceptance was heard, and one that had the same descriptor before, and
 //!   had a number, had a smaller one: it was given before that connection ended.
 //!
 //! So a message whose number is smaller than its descriptor's connection may have comes from one that is over.
+//!
+//! A descriptor is copied when its acceptance is heard, and may be closed by then, or another file's. That it
+//! ended was said before that, so it is heard before [`Connections::follow`] returns, and the copy is dropped
+//! unused.
+//!
+//! The functions named are libzmq 4.3.4's, in the files of `src` that are called like their classes
+//! (`stream_listener_base.cpp` and so on): the libzmq that is built along (`zeromq-src` 0.2.6) and Debian 12's.
 
 use std::{
     collections::HashMap,

@@ -1,14 +1,17 @@
 //! Streams: the peers of the XPUB socket, and their subscriptions.
 //!
 //! libzmq asks about each subscription; to admit one is to make it in the name of the connection that
-//! asked last. Three things about this need care (libzmq 4.3):
+//! asked last. Three things about this need care (the functions named are those of `src/xpub.cpp` in libzmq 4.3.4):
 //!
-//! - That connection may be over and its memory freed. So a subscription is made only if its connection
-//!   stands, which is looked up between the asking and the making, when libzmq cannot free anything.
+//! - That connection may be over and its memory freed: `xpipe_terminated` leaves it in `_pending_pipes`, from
+//!   where `xrecv` takes it as `_last_pipe`. So a subscription is made only if its connection stands, which is
+//!   looked up between the asking and the making. libzmq frees nothing in between: it does so where it reads the
+//!   socket's mailbox, which `socket_base_t::recv` does before `xrecv`, and `socket_base_t::setsockopt` not at all.
 //! - A message that is no subscription puts libzmq's account of who asks out of step, until it has nothing left to
-//!   ask. No stream sends such a message. Who does is cut off, and so is who asks meanwhile: it
-//!   connects and subscribes again.
-//! - A subscription that nobody admitted is kept in memory too. So there is a bound on those of one stream.
+//!   ask: `xread_activated` adds to `_pending_data` and not to `_pending_pipes`. No stream sends such a message.
+//!   Who does is cut off, and so is who asks meanwhile: it connects and subscribes again.
+//! - A subscription that nobody admitted is kept in memory too (`_manual_subscriptions`). So there is a bound on
+//!   those of one stream.
 
 use std::{collections::HashMap, time::Instant};
 
