@@ -109,6 +109,19 @@ pub(crate) fn curl() -> Result<()> {
     Ok(())
 }
 
+/// The system's libzmq, as programs are linked with it.
+///
+/// # Errors
+/// If it is missing and cannot be installed.
+pub(crate) fn libzmq() -> Result<()> {
+    // Only the name comes back where the compiler finds no such file.
+    let found = printed(command("cc").arg("-print-file-name=libzmq.so"));
+    if !found.is_some_and(|path| Path::new(&path).is_absolute()) {
+        apt(&["libzmq3-dev"], "the exchange is tried with the system's libzmq too")?;
+    }
+    Ok(())
+}
+
 /// A Chromium for the browser tests.
 ///
 /// # Errors

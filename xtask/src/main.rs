@@ -1,6 +1,7 @@
 //! The project's own commands: `cargo xtask test` is the whole gate, on a fresh machine too.
 //!
-//! [`stages`] says what is checked and in which order, [`sanitize`] looks at memory too, [`fuzz`] tries inputs,
+//! [`stages`] says what is checked and in which order, [`sanitize`] looks at memory too, [`system_libzmq`] at another
+//! libzmq, [`fuzz`] tries inputs,
 //! [`instructions`] counts what the hot path takes, [`performance`] compares it with other servers, [`install`] brings
 //! what a machine lacks for all that and [`peers`] the other servers.
 //! Nothing here knows what a test is about.
@@ -13,6 +14,7 @@ mod performance;
 mod sanitize;
 mod shell;
 mod stages;
+mod system_libzmq;
 
 use std::process::ExitCode;
 
@@ -36,6 +38,11 @@ enum Command {
     },
     /// Run the fuzz targets, one after the other; needs a C++ compiler
     Fuzz(fuzz::Fuzzing),
+    /// Run the tests of the ZeroMQ exchange against the system's libzmq (Debian: libzmq3-dev), with CURVE
+    SystemLibzmq {
+        /// Of the process tests only those that pytest selects by this expression
+        only: Option<String>,
+    },
     /// Count the instructions of the hot path and hold them against the record; needs valgrind
     Instructions(instructions::Counting),
     /// Install the servers that `webrocket-loadtest peers` compares WebRocket with, as far as they can be had
@@ -53,6 +60,7 @@ fn main() -> ExitCode {
         Command::Test(selection) => stages::test(&selection),
         Command::Sanitize { only } => sanitize::sanitize(only.as_deref()),
         Command::Fuzz(asked) => fuzz::fuzz(&asked),
+        Command::SystemLibzmq { only } => system_libzmq::system_libzmq(only.as_deref()),
         Command::Instructions(asked) => instructions::instructions(&asked),
         Command::Peers => peers::peers(),
         Command::Performance { arguments } => performance::performance(&arguments),
