@@ -102,7 +102,7 @@ impl Receiver {
             }
             count += active;
             self.sent += (active * FRAME_BYTES) as u64;
-            let deadline = Instant::now() + Duration::from_secs(10);
+            let deadline = Instant::now() + Duration::from_secs(60);
             while self.received.load(Ordering::Acquire) < self.sent {
                 assert!(Instant::now() < deadline, "{}: {} bytes missing", self.name, self.sent);
                 std::hint::spin_loop();

@@ -240,6 +240,10 @@ mod tests {
         let mut events = Events::new();
         let mut timer = Timer::new().unwrap();
         poller.add(timer.as_fd(), Token::Timer).unwrap();
+        // Ends the test where the other one does not fire.
+        let mut patience = Timer::new().unwrap();
+        patience.set(Instant::now() + Duration::from_secs(60));
+        poller.add(patience.as_fd(), Token::Wake).unwrap();
         for _ in 0..3 {
             let deadline = Instant::now() + Duration::from_millis(2);
             timer.set(deadline + Duration::from_secs(60));

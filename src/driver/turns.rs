@@ -173,8 +173,6 @@ mod tests {
     #[test]
     fn a_thread_uses_processor_time() {
         let before = processor_time();
-        while processor_time() == before {
-            std::hint::spin_loop();
-        }
+        assert!((0..10_000_000).any(|_| processor_time() > before), "even asking takes some");
     }
 }

@@ -179,7 +179,7 @@ mod tests {
         fn follow_until(&mut self, len: usize, next: u64) -> Vec<u32> {
             let mut ended = Vec::new();
             while self.connections.len() != len {
-                assert_eq!(self.connections.socket().poll(POLLIN, 30_000), Ok(1), "nothing happens");
+                assert_eq!(self.connections.socket().poll(POLLIN, 60_000), Ok(1), "nothing happens");
                 self.connections.follow(Number(next), |owned| ended.push(owned));
             }
             ended

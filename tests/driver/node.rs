@@ -4,10 +4,7 @@ use std::{
     fs,
     net::{SocketAddr, TcpStream},
     os::fd::AsRawFd,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -26,7 +23,7 @@ use crate::machine::{Command, Manner, Report, Shower};
 pub(crate) const HOSTS: [IoMode; 2] = [IoMode::Uring, IoMode::Epoll];
 
 /// After this a test that waits has failed.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One test at a time: they count the process's descriptors, and two cores are soon busy.
 pub(crate) fn serially() -> MutexGuard<'static, ()> {
@@ -62,8 +59,21 @@ pub(crate) struct Node {
     mailboxes: Vec<Mailbox<Command>>,
     reports: Receiver<FromShard<Report>>,
     threads: Threads,
-    turns: Arc<AtomicU64>,
+    turns: Arc<Turns>,
     runtime: Runtime,
+}
+
+/// Counts the turns of all shards.
+#[derive(Default)]
+struct Turns {
+    count: Mutex<u64>,
+    grown: Condvar,
+}
+
+impl Turns {
+    fn count(&self) -> MutexGuard<'_, u64> {
+        self.count.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Node {
@@ -73,12 +83,13 @@ impl Node {
         manner: Manner,
         adjust: impl FnOnce(&mut DriverOptions),
     ) -> Result<Self, DriverError> {
-        let turns = Arc::new(AtomicU64::new(0));
+        let turns = Arc::new(Turns::default());
         let counted = Arc::clone(&turns);
         let mut options = DriverOptions::new("127.0.0.1:0".parse().unwrap(), shards);
         options.io = io;
         options.publish = Arc::new(move |_, _| {
-            counted.fetch_add(1, Ordering::Relaxed);
+            *counted.count() += 1;
+            counted.grown.notify_all();
         });
         adjust(&mut options);
         let running = driver::start(&options, move |id| Shower::new(id, shards, manner))?;
@@ -142,9 +153,24 @@ impl Node {
         assert_eq!(self.report(), (ShardId(0), Report::Pong));
     }
 
-    /// How many turns the shards have taken.
-    pub(crate) fn turns(&self) -> u64 {
-        self.turns.load(Ordering::Relaxed)
+    /// That the shards take no turns but those that commands ask for.
+    pub(crate) fn assert_sleeping(&mut self) {
+        const COMMANDS: u64 = 50;
+        // One that finds the command; one for its wake, if the shard was awake already; one for a poll of its
+        // host that was armed before; and the one under way.
+        const TURNS_PER_COMMAND: u64 = 4;
+        let before = *self.turns.count();
+        for _ in 0..COMMANDS {
+            self.ping();
+        }
+        let turns = *self.turns.count() - before;
+        assert!(turns <= COMMANDS * TURNS_PER_COMMAND, "{turns} turns for {COMMANDS} commands");
+    }
+
+    /// Waits for a turn after which `is_so`.
+    pub(crate) fn await_turn(&self, is_so: impl Fn() -> bool) {
+        let waited = self.turns.grown.wait_timeout_while(self.turns.count(), PATIENCE, |_| !is_so());
+        assert!(!waited.unwrap().1.timed_out(), "no turn brought it about");
     }
 
     /// Stops the shards and waits for their end.
