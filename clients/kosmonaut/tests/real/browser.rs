@@ -1,24 +1,27 @@
 //! A browser's session in WWFP.
 
-use std::{net::TcpStream, time::Instant};
+use std::{
+    net::{SocketAddr, TcpStream},
+    time::Instant,
+};
 
 use serde_json::{Value, json};
-use tungstenite::{Message, WebSocket, stream::MaybeTlsStream};
-
-use crate::server::PATIENCE;
+use tungstenite::{Message, WebSocket};
+use webrocket_launcher::PATIENCE;
 
 /// A session of `ann`.
 pub(crate) struct Browser {
-    socket: WebSocket<MaybeTlsStream<TcpStream>>,
+    socket: WebSocket<TcpStream>,
     pub(crate) sid: String,
 }
 
 impl Browser {
-    pub(crate) fn connect(url: &str) -> Self {
-        let (socket, _) = tungstenite::connect(url).unwrap();
-        if let MaybeTlsStream::Plain(stream) = socket.get_ref() {
-            stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        }
+    pub(crate) fn connect(address: SocketAddr, vhost: &str) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        let url = format!("ws://{address}{vhost}?protocol=wwfp");
+        let (socket, _) = tungstenite::client(url, stream).unwrap();
         let mut browser = Self { socket, sid: String::new() };
         browser.sid = browser.hear()[":connected"]["sid"].as_str().unwrap().to_owned();
         assert_eq!(browser.ask(&json!({"auth": {"user": "ann"}})), json!({":authenticated": {}}));
@@ -53,9 +56,9 @@ impl Browser {
         true
     }
 
-    pub(crate) fn trigger_until_placed(&mut self, event: &str) {
+    pub(crate) fn trigger_until_placed(&mut self, event: &str, data: &Value) {
         let begun = Instant::now();
-        while !self.trigger(event, &json!({})) {
+        while !self.trigger(event, data) {
             assert!(begun.elapsed() < PATIENCE, "nobody takes {event}");
         }
     }

@@ -4,5 +4,6 @@
 
 mod browser;
 mod client;
+mod log;
 mod server;
 mod worker;

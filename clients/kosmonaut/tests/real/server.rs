@@ -2,36 +2,32 @@
 
 use std::{
     env,
-    io::{BufRead, BufReader},
+    net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::mpsc::{self, Receiver},
-    thread,
-    time::Duration,
+    process::Command,
 };
 
 use serde_json::Value;
 use tempfile::TempDir;
+use webrocket_launcher::{Launch, Ready};
 
 use crate::browser::Browser;
 
-/// After this a test that waits has failed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 const VHOST: &str = "/world";
 
 /// A server with the vhost `/world`, and in it `ann`, who reads and writes.
 pub(crate) struct Server {
-    process: Child,
+    /// None while it is started again.
+    process: Option<webrocket_launcher::Server>,
     folder: TempDir,
-    ready: Value,
     token: String,
 }
 
 impl Server {
     pub(crate) fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (process, ready) = launch(folder.path(), None);
-        let mut server = Self { process, folder, ready, token: String::new() };
+        let process = Some(launch(folder.path(), None));
+        let mut server = Self { process, folder, token: String::new() };
         server.ctl(&["vhost", "add", VHOST]);
         server.ctl(&["user", "add", VHOST, "ann", "--rights", "read,write"]);
         server.token = server.access_token();
@@ -44,11 +40,11 @@ impl Server {
     }
 
     pub(crate) fn url_with(&self, token: &str, vhost: &str) -> String {
-        format!("wr://{token}@{}{vhost}", self.address("exchange"))
+        format!("wr://{token}@{}{vhost}", self.exchange())
     }
 
     pub(crate) fn browser(&self) -> Browser {
-        Browser::connect(&format!("ws://{}{VHOST}?protocol=wwfp", self.address("websocket")))
+        Browser::connect(self.address("websocket"), VHOST)
     }
 
     /// Gives the vhost another access token, which locks out who has the former.
@@ -56,32 +52,35 @@ impl Server {
         self.ctl(&["vhost", "regenerate-token", VHOST]);
     }
 
-    /// Lets it stand still, or go on.
-    pub(crate) fn freeze(&self, is_frozen: bool) {
-        signal(self.process.id(), if is_frozen { "-STOP" } else { "-CONT" });
-        // A signal that has been sent has not stopped every thread yet.
-        while is_frozen && !self.is_stopped() {
-            std::thread::yield_now();
-        }
+    /// Lets it stand still.
+    pub(crate) fn freeze(&self) {
+        self.process().freeze().unwrap();
     }
 
-    fn is_stopped(&self) -> bool {
-        let threads = std::fs::read_dir(format!("/proc/{}/task", self.process.id())).unwrap();
-        threads.into_iter().all(|thread| {
-            let stat = std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap();
-            stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T'))
-        })
+    /// Lets it go on.
+    pub(crate) fn thaw(&self) {
+        self.process().thaw().unwrap();
     }
 
     /// Kills it, and starts it again at the same addresses.
     pub(crate) fn restart(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-        (self.process, self.ready) = launch(self.folder.path(), Some(&self.ready));
+        let process = self.process.take().expect("it runs");
+        let former = process.ready().clone();
+        process.kill().unwrap();
+        self.process = Some(launch(self.folder.path(), Some(&former)));
     }
 
-    fn address(&self, port: &str) -> &str {
-        self.ready[port].as_str().unwrap()
+    /// Where backends connect.
+    pub(crate) fn exchange(&self) -> SocketAddr {
+        self.address("exchange")
+    }
+
+    fn process(&self) -> &webrocket_launcher::Server {
+        self.process.as_ref().expect("it runs")
+    }
+
+    fn address(&self, port: &str) -> SocketAddr {
+        self.process().ready().address(port).expect("it listens there")
     }
 
     fn access_token(&self) -> String {
@@ -98,55 +97,11 @@ impl Server {
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// Starts a process, on the ports of `former` if there is one, and returns what it says when it is ready.
-fn launch(folder: &Path, former: Option<&Value>) -> (Child, Value) {
-    let mut command = Command::new(binary("webrocket-server"));
-    for port in ["websocket", "control", "exchange", "stream"] {
-        let former = former.and_then(|former| former[port].as_str());
-        command.args([&format!("--{port}-addr"), former.unwrap_or("127.0.0.1:0")]);
-    }
-    command.arg("--data-dir").arg(folder).args([
-        "--node-name",
-        "test",
-        "--shards",
-        "2",
-        "--log-format",
-        "json",
-    ]);
-    let mut process = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let log = BufReader::new(process.stderr.take().unwrap());
-    let ready = follow(log).recv_timeout(PATIENCE).expect("the server does not become ready");
-    (process, ready)
-}
-
-/// Reads a log to its end, so that its writer is never held up, and hands over the fields of the line that says `ready`.
-fn follow(log: impl BufRead + Send + 'static) -> Receiver<Value> {
-    let (found, ready) = mpsc::channel();
-    thread::spawn(move || {
-        for line in log.lines().map_while(Result::ok) {
-            let fields =
-                serde_json::from_str::<Value>(&line).map_or(Value::Null, |mut line| line["fields"].take());
-            if fields["message"] == "ready" {
-                let _ = found.send(fields);
-            } else if line.contains("panicked") {
-                eprintln!("server: {line}");
-            }
-        }
-    });
-    ready
-}
-
-/// Sends a process a signal, named as for `kill`.
-pub(crate) fn signal(process: u32, name: &str) {
-    let sent = Command::new("kill").args([name, &process.to_string()]).status();
-    assert!(sent.unwrap().success());
+/// Starts a process, on the ports of `former` if there is one.
+fn launch(folder: &Path, former: Option<&Ready>) -> webrocket_launcher::Server {
+    let launch =
+        Launch::new(&binary("webrocket-server"), folder).args(["--node-name", "test", "--shards", "2"]);
+    former.into_iter().fold(launch, Launch::at).start().unwrap()
 }
 
 /// An example of this package.

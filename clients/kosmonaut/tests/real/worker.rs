@@ -2,18 +2,19 @@
 
 use std::{
     cell::Cell,
-    process::Stdio,
+    process::{Child, Stdio},
     sync::mpsc::{self, Receiver, Sender, SyncSender},
-    thread::{self, JoinHandle},
-    time::Duration,
+    thread,
 };
 
 use kosmonaut::{Error, HandlerError, Stopper, Trigger, Worker};
 use serde_json::json;
+use webrocket_launcher::{PATIENCE, freeze, wait};
 
 use crate::{
     browser::Browser,
-    server::{PATIENCE, Server, example, signal},
+    log,
+    server::{Server, example},
 };
 
 type Handled = Result<(), HandlerError>;
@@ -24,7 +25,7 @@ struct Hand {
     /// The triggers whose handler has returned well.
     handled: Receiver<Trigger>,
     stopper: Stopper,
-    thread: JoinHandle<Result<(), Error>>,
+    ended: Receiver<Result<(), Error>>,
 }
 
 impl Hand {
@@ -47,14 +48,13 @@ impl Hand {
             Ok(tell.send(trigger.clone())?)
         });
         let stopper = worker.stopper();
-        let thread = thread::spawn(|| worker.run());
-        let hand = Self { name, handled, stopper, thread };
+        let hand = Self { name, handled, stopper, ended: run(worker) };
         hand.await_ready(browser);
         hand
     }
 
     fn await_ready(&self, browser: &mut Browser) {
-        browser.trigger_until_placed(&self.name);
+        browser.trigger_until_placed(&self.name, &json!({}));
         assert_eq!(self.hear().event, self.name);
     }
 
@@ -74,8 +74,58 @@ impl Hand {
     }
 
     fn join(self) -> Result<(), Error> {
-        self.thread.join().unwrap()
+        self.ended.recv_timeout(PATIENCE).expect("it ends")
     }
+}
+
+/// Runs a worker in a thread; how it ends.
+fn run(worker: Worker) -> Receiver<Result<(), Error>> {
+    let (tell, ended) = mpsc::channel();
+    thread::spawn(move || tell.send(worker.run()));
+    ended
+}
+
+/// The example worker as a process, which is killed when this is dropped.
+struct Example(Child);
+
+impl Example {
+    fn start(server: &Server) -> Self {
+        let mut worker = example("worker");
+        Self(worker.arg(server.url()).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap())
+    }
+
+    /// One that works.
+    fn ready(server: &Server, browser: &mut Browser) -> Self {
+        let worker = Self::start(server);
+        browser.trigger_until_placed("order", &json!({"item": "fuel"}));
+        assert_eq!(browser.hear(), json!({"thanks": {"for": "fuel"}}));
+        worker
+    }
+
+    /// Waits until it has ended in order, which the end of its input tells it to do.
+    fn end(mut self) {
+        drop(self.0.stdin.take());
+        assert!(wait(&mut self.0, PATIENCE).unwrap().success());
+    }
+}
+
+impl Drop for Example {
+    fn drop(&mut self) {
+        // Where it has ended already, both only tell so.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Returns when the server takes workers for dead that have been silent since this was called.
+fn outlast_silence(server: &Server) {
+    let mut ann = server.browser();
+    let silent = Example::ready(server, &mut ann);
+    freeze(&silent.0, PATIENCE).unwrap();
+    assert!(ann.trigger("order", &json!({"n": 0})));
+    let heir = Hand::hire(&mut ann, &server.url(), "order", as_it_is, |_| Ok(()));
+    assert_eq!(heir.numbers(1), [0], "what a dead worker had goes to another one");
+    heir.stop();
 }
 
 fn as_it_is(worker: Worker) -> Worker {
@@ -150,8 +200,8 @@ fn a_long_handler_does_not_make_its_worker_look_dead() {
     let busy = Hand::hire(&mut ann, &server.url(), "job", adjust, handler);
     ann.place([1]);
     begun.recv_timeout(PATIENCE).unwrap();
-    // Longer than the three seconds of silence after which a peer is dead.
-    assert!(begun.recv_timeout(Duration::from_secs(4)).is_err(), "it was given the trigger again");
+    outlast_silence(&server);
+    assert!(begun.try_recv().is_err(), "it was given the trigger again");
     let idle = Hand::hire(&mut ann, &server.url(), "other", as_it_is, |_| Ok(()));
     go_on.send(()).unwrap();
     assert_eq!(busy.numbers(1), [1]);
@@ -173,7 +223,7 @@ fn stopping_finishes_what_was_begun_and_gives_back_the_rest() {
     first.stopper.stop();
     let second = Hand::hire(&mut ann, &server.url(), "job", as_it_is, |_| Ok(()));
     go_on.send(()).unwrap();
-    first.thread.join().unwrap().unwrap();
+    first.ended.recv_timeout(PATIENCE).expect("it ends").unwrap();
     let finished: Vec<_> = first.handled.try_iter().map(|trigger| trigger.data["n"].as_u64()).collect();
     assert_eq!(finished, [Some(0)]);
     assert_eq!(second.numbers(9), (1..10).collect::<Vec<_>>());
@@ -199,7 +249,7 @@ fn what_nobody_acknowledges_is_handled_before_the_end() {
 #[test]
 fn a_worker_that_is_refused_says_why() {
     let server = Server::start();
-    let refused = |worker: Worker| worker.run().unwrap_err().code();
+    let refused = |worker| run(worker).recv_timeout(PATIENCE).expect("it ends").unwrap_err().code();
     assert_eq!(refused(Worker::new(&server.url_with("x", "/world")).unwrap()), Some(402));
     assert_eq!(refused(Worker::new(&server.url_with("x", "/nowhere")).unwrap()), Some(402));
     assert_eq!(refused(Worker::new(&server.url()).unwrap().with_filter("(")), Some(400));
@@ -212,20 +262,20 @@ fn a_worker_that_is_refused_says_why() {
 fn a_worker_that_is_stopped_first_returns_at_once() {
     let worker = Worker::new("wr://x@127.0.0.1:1/nowhere").unwrap();
     worker.stopper().stop();
-    worker.run().unwrap();
+    run(worker).recv_timeout(PATIENCE).expect("it ends").unwrap();
 }
 
 #[test]
 fn a_server_that_died_or_fell_silent_is_found_again() {
+    log::keep();
     let mut server = Server::start();
     let hand = Hand::hire(&mut server.browser(), &server.url(), "job", as_it_is, |_| Ok(()));
     server.restart();
     let mut ann = server.browser();
     hand.await_ready(&mut ann);
-    server.freeze(true);
-    // Longer than the three seconds after which the worker gives the connection up.
-    assert!(hand.handled.recv_timeout(Duration::from_secs(4)).is_err());
-    server.freeze(false);
+    server.freeze();
+    log::await_line(&["connecting anew: ", "the server is silent", &server.exchange().to_string()]);
+    server.thaw();
     hand.await_ready(&mut ann);
     ann.place([1]);
     assert_eq!(hand.numbers(1), [1]);
@@ -235,40 +285,28 @@ fn a_server_that_died_or_fell_silent_is_found_again() {
 #[test]
 fn the_example_takes_orders() {
     let server = Server::start();
-    let mut worker = example("worker");
-    let mut worker = worker.arg(server.url()).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let mut ann = server.browser();
-    while !ann.trigger("order", &json!({"item": "fuel"})) {
-        assert_eq!(worker.try_wait().unwrap(), None, "it has ended");
-    }
-    assert_eq!(ann.hear(), json!({"thanks": {"for": "fuel"}}));
+    let worker = Example::ready(&server, &mut ann);
     let mut listener = server.browser();
     listener.subscribe("orders");
     assert!(ann.trigger("order", &json!({"item": "tea"})));
     let told = json!({"ordered": {"item": "tea", "by": "ann", "channel": "orders"}});
     assert_eq!((listener.hear(), ann.hear()), (told, json!({"thanks": {"for": "tea"}})));
-    drop(worker.stdin.take());
-    assert!(worker.wait().unwrap().success());
+    worker.end();
 }
 
 #[test]
 fn what_a_killed_process_had_goes_to_another_worker() {
     let server = Server::start();
     let mut ann = server.browser();
-    let mut worker = example("worker");
-    let mut worker = worker.arg(server.url()).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-    while !ann.trigger("order", &json!({"item": "fuel"})) {
-        assert_eq!(worker.try_wait().unwrap(), None, "it has ended");
-    }
-    assert_eq!(ann.hear(), json!({"thanks": {"for": "fuel"}}));
+    let worker = Example::ready(&server, &mut ann);
     // A frozen process takes nothing, but its connection stands: what it is given waits there until it is killed.
-    signal(worker.id(), "-STOP");
+    freeze(&worker.0, PATIENCE).unwrap();
     for number in 0..20 {
         assert!(ann.trigger("order", &json!({"n": number})));
     }
     let heir = Hand::hire(&mut ann, &server.url(), "order", as_it_is, |_| Ok(()));
-    worker.kill().unwrap();
-    worker.wait().unwrap();
+    drop(worker);
     assert_eq!(heir.numbers(20), (0..20).collect::<Vec<_>>());
     heir.stop();
 }
