@@ -1,9 +1,8 @@
 //! The project's own commands: `cargo xtask test` is the whole gate, on a fresh machine too.
 //!
 //! [`stages`] says what is checked and in which order, [`sanitize`] looks at memory too, [`system_libzmq`] at another
-//! libzmq, [`fuzz`] tries inputs,
-//! [`instructions`] counts what the hot path takes, [`performance`] compares it with other servers, [`install`] brings
-//! what a machine lacks for all that and [`peers`] the other servers.
+//! libzmq, [`fuzz`] tries inputs, [`instructions`] counts what the hot path takes, [`performance`] compares it with
+//! other servers, [`install`] brings what a machine lacks for all that and [`peers`] the other servers.
 //! Nothing here knows what a test is about.
 
 mod fuzz;
