@@ -1,17 +1,11 @@
-"""The HTTP Backend API: a backend's connection that is kept, one on which bytes are bytes, and fixtures for both.
-
-Test modules import the fixtures that they use.
-"""
+"""The HTTP Backend API: a backend's connection that is kept, and one on which bytes are bytes."""
 
 import base64
 import http.client
 import json
 import socket
 
-import pytest
-
-from process import PATIENCE, Server
-from session import Vhost, fresh
+from patience import PATIENCE
 
 
 def basic(token, user="wr"):
@@ -114,26 +108,3 @@ class Raw:
             return self._file.read(1) == b""
         except ConnectionResetError:
             return True
-
-
-@pytest.fixture(scope="module", params=[1, 4], ids="{}-shards".format)
-def server(request, io, tmp_path_factory):
-    made = Server(tmp_path_factory.mktemp("backend"), shards=request.param, io=io).start()
-    yield made
-    assert made.stop() == 0
-    assert not [line for line in made.log if "panicked" in line]
-
-
-@pytest.fixture
-def vhost(server):
-    """A vhost of the test's own, three segments deep, where anonymous sessions may read and write."""
-    made = Vhost(server, f"/{fresh('v')}/channel/s", "anonymous=read,write")
-    yield made
-    made.close_sessions()
-    server.ctl("vhost", "remove", made.path)
-
-
-@pytest.fixture
-def backend(vhost):
-    with Backend(vhost) as made:
-        yield made

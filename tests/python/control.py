@@ -4,7 +4,7 @@ import http.client
 import json
 import urllib.parse
 
-from process import PATIENCE
+from patience import PATIENCE
 
 
 class Control:

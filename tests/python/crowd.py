@@ -10,8 +10,8 @@ import socket
 import struct
 import time
 
-from frames import CLOSE, PING, PONG, TEXT, frame, handshake
-from process import PATIENCE
+from frames import CLOSE, PING, PONG, TEXT, frame, handshake, subprotocol
+from patience import PATIENCE
 
 # Of a round of receiving, in bytes.
 _CHUNK = 1 << 18
@@ -29,7 +29,7 @@ class Member:
         self._buffer = bytearray()
         self._socket = socket.create_connection(address, timeout=PATIENCE)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._socket.sendall(handshake(path, f"Sec-WebSocket-Protocol: {dialect}"))
+        self._socket.sendall(handshake(path, subprotocol(dialect)))
         while b"\r\n\r\n" not in self._buffer:
             self._buffer += self._received_once()
         head, _, rest = bytes(self._buffer).partition(b"\r\n\r\n")
@@ -166,7 +166,7 @@ class Crowd:
 
     def listen_until(self, happened, what):
         """Listens until `happened()`, asked after each round, says so."""
-        deadline = time.monotonic() + 2 * PATIENCE
+        deadline = time.monotonic() + PATIENCE
         while not happened():
             assert time.monotonic() < deadline, f"gave up waiting for {what}"
             self.listen(deadline - time.monotonic())

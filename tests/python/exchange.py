@@ -1,19 +1,16 @@
-"""Backends over ZeroMQ, spoken through pyzmq: clients, workers and streams, and fixtures for them.
-
-Test modules import the fixtures that they use.
-"""
+"""Backends over ZeroMQ, spoken through pyzmq: clients, workers and streams."""
 
 import contextlib
-import http.client
 import json
-import re
+import select
+import threading
 import time
 
-import pytest
 import zmq
+from zmq.utils.monitor import recv_monitor_message
 
-from process import PATIENCE, Server
-from session import Vhost, fresh
+from metrics import metric
+from patience import PATIENCE, eventually
 
 
 def zmq_socket(kind, url, user, password, **options):
@@ -29,16 +26,40 @@ def zmq_socket(kind, url, user, password, **options):
     return socket
 
 
-class Peer:
-    """A connection to a vhost's exchange. Frames go and come as bytes, without the delimiter."""
+@contextlib.contextmanager
+def monitored(socket, events):
+    """Gives what awaits the next of these events of the socket's connection, and returns it."""
+    monitor = socket.get_monitor_socket(events)
+    monitor.rcvtimeo = int(PATIENCE * 1000)
+    try:
+        yield lambda: recv_monitor_message(monitor)["event"]
+    finally:
+        socket.disable_monitor()
+        monitor.close(0)
 
-    KIND = zmq.DEALER
-    # Whether each heartbeat is answered by one.
-    beats = False
 
-    def __init__(self, vhost, *, url=None, user=None, token=None, **options):
-        url = url or vhost.server.exchange_url
-        self.socket = zmq_socket(self.KIND, url, user or vhost.path, token or vhost.token, **options)
+def is_let_in(kind, url, user=None, password=None, **options):
+    """Whether a connection gets through its handshake."""
+    socket = zmq.Context.instance().socket(kind)
+    socket.linger = 0
+    if user is not None:
+        options |= {"plain_username": user.encode(), "plain_password": password.encode()}
+    for name, value in options.items():
+        setattr(socket, name, value)
+    events = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    with contextlib.closing(socket), monitored(
+        socket, events | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_DISCONNECTED
+    ) as next_event:
+        socket.connect(url)
+        return next_event() == zmq.EVENT_HANDSHAKE_SUCCEEDED
+
+
+class Connected:
+    """What all connections have in common. `socket` is theirs alone while `lock` is held."""
+
+    def __init__(self, socket):
+        self.socket = socket
+        self.lock = threading.Lock()
 
     def __enter__(self):
         return self
@@ -46,26 +67,53 @@ class Peer:
     def __exit__(self, *_):
         self.close()
 
+    def close(self, linger_ms=0):
+        with self.lock:
+            self.socket.close(linger_ms)
+
+    @contextlib.contextmanager
+    def is_cut_off(self):
+        """A context at whose end the server hangs up. All that it had said before is there then."""
+        with monitored(self.socket, zmq.EVENT_DISCONNECTED) as next_event:
+            yield
+            next_event()
+
+    def has_heard(self):
+        """Whether something has come that was not taken."""
+        with self.lock:
+            return bool(self.socket.poll(0))
+
+
+class Peer(Connected):
+    """A connection to a vhost's exchange. Frames go and come as bytes, without the delimiter."""
+
+    KIND = zmq.DEALER
+
+    def __init__(self, vhost, **options):
+        super().__init__(zmq_socket(self.KIND, vhost.server.exchange_url, vhost.path, vhost.token, **options))
+
     def say(self, *frames):
         """Sends a message; frames are text or bytes."""
-        self.socket.send_multipart([b"", *map(_bytes, frames)])
+        with self.lock:
+            self.socket.send_multipart([b"", *map(_bytes, frames)])
 
     def hear(self):
         """The next message that is no heartbeat."""
-        while True:
-            delimiter, *frames = self.socket.recv_multipart()
-            assert delimiter == b""
-            if frames != [b"HB"]:
-                return frames
-            if self.beats:
-                self.say("HB")
+        while (frames := self.hear_any()) == [b"HB"]:
+            pass
+        return frames
+
+    def hear_any(self):
+        delimiter, *frames = self._receive()
+        assert delimiter == b""
+        return frames
+
+    def _receive(self):
+        return self.socket.recv_multipart()
 
     def ask(self, *frames):
         self.say(*frames)
         return self.hear()
-
-    def close(self):
-        self.socket.close(0)
 
 
 class Client(Peer):
@@ -88,17 +136,96 @@ class Requester(Client):
         return self.socket.recv_multipart()
 
 
-class Worker(Peer):
-    """A worker. It lives as long as it is heard, and is heard while a test waits for something to hear."""
+class Heart:
+    """Sends the heartbeats of all workers of this process, in a thread of its own.
 
-    beats = True
+    A worker that says nothing for three seconds is dead to the server, and a test may be busy with something else, or
+    wait for its turn on a busy machine, for longer than that.
+    """
+
+    # In seconds.
+    _INTERVAL = 0.5
+
+    def __init__(self):
+        self._workers = set()
+        self._lock = threading.Lock()
+        self._thread = None
+
+    def add(self, worker):
+        with self._lock:
+            self._workers.add(worker)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._beat, daemon=True)
+                self._thread.start()
+
+    def remove(self, worker):
+        """Returns once no beat of the worker is under way."""
+        with self._lock:
+            self._workers.discard(worker)
+
+    def _beat(self):
+        while True:
+            time.sleep(self._INTERVAL)
+            with self._lock:
+                for worker in self._workers:
+                    worker.beat()
+
+
+_heart = Heart()
+
+
+class Worker(Peer):
+    """A worker. From when it says that it is ready, it lives until it leaves, is told to, or is made to fall silent."""
+
+    def __init__(self, vhost, **options):
+        super().__init__(vhost, **options)
+        self._readable = self.socket.FD
+
+    def join(self, *arguments):
+        """Says that it is ready, and lives from now on."""
+        self.say("RD", *arguments)
+        self.revive()
 
     def ready(self, *arguments):
         """Says that it is ready, and returns once the server knows."""
-        self.say("RD", *arguments)
+        self.join(*arguments)
         # Answered after what was said before: a client's question, which changes nothing.
-        assert self.ask("CC", "-") == error(454)
+        self.hears_nothing()
         return self
+
+    def leave(self):
+        """Says that it is a worker no more, and lives on as a peer."""
+        self.fall_silent()
+        self.say("QT")
+
+    def fall_silent(self):
+        """Beats no more. What it says is still said."""
+        _heart.remove(self)
+
+    def revive(self):
+        """Beats from now on."""
+        _heart.add(self)
+
+    def beat(self):
+        # One that finds no room is left out: whatever is before it says as much.
+        with self.lock, contextlib.suppress(zmq.Again):
+            self.socket.send_multipart([b"", b"HB"], zmq.NOBLOCK)
+
+    def hear_any(self):
+        frames = super().hear_any()
+        if frames == [b"QT"]:
+            self.fall_silent()
+        return frames
+
+    def _receive(self):
+        """The socket is shared with the heart, so it must not be held while nothing comes."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            with self.lock, contextlib.suppress(zmq.Again):
+                return self.socket.recv_multipart(zmq.NOBLOCK)
+            assert time.monotonic() < deadline, "nothing comes"
+            # A beat may take the sign that something has come, so it is looked at again before long.
+            select.select([self._readable], [], [], 0.02)
 
     def trigger(self):
         """The next trigger: payload and, with a window, id."""
@@ -120,21 +247,22 @@ class Worker(Peer):
         """What comes next is the answer to a question of now: nothing stood before it."""
         assert self.ask("CC", "-") == error(454)
 
+    def hears_heartbeats(self, count):
+        """The next messages, which are heartbeats. They come once a second, whatever else happens."""
+        assert [self.hear_any() for _ in range(count)] == [[b"HB"]] * count
 
-class Stream:
+    def close(self, linger_ms=0):
+        self.fall_silent()
+        super().close(linger_ms)
+
+
+class Stream(Connected):
     """A stream subscriber."""
 
-    def __init__(self, vhost, *topics, user=None, token=None, **options):
-        url = vhost.server.stream_url
-        self.socket = zmq_socket(zmq.SUB, url, user or vhost.path, token or vhost.token, **options)
+    def __init__(self, vhost, *topics, **options):
+        super().__init__(zmq_socket(zmq.SUB, vhost.server.stream_url, vhost.path, vhost.token, **options))
         for topic in topics:
             self.socket.subscribe(topic)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.socket.close(0)
 
     def hear(self):
         """Topic and payload of the next copy."""
@@ -152,6 +280,7 @@ def _bytes(frame):
 ERRORS = {
     400: "Bad request",
     402: "Unauthorized",
+    403: "Forbidden",
     404: "Session not found",
     451: "Invalid channel name",
     454: "Channel not found",
@@ -176,45 +305,11 @@ def place(session, *events, data=None):
         assert session.hear() == f'{{"triggered":"{event}"}}'
 
 
-def figure(server, name):
-    """A figure without labels."""
-    with contextlib.closing(http.client.HTTPConnection(*server.control_address, timeout=PATIENCE)) as connection:
-        connection.request("GET", "/metrics")
-        page = connection.getresponse().read().decode()
-    return int(re.search(rf"^webrocket_{name} (\d+)$", page, re.MULTILINE)[1])
+def streams_subscribe(server, count):
+    """Returns once so many subscriptions of streams are in effect."""
+    eventually(lambda: metric(server, "streams"), count)
 
 
-def eventually(value, expected):
-    """Returns once `value()` is as expected. For what the server does when it gets round to it."""
-    deadline = time.monotonic() + PATIENCE
-    while value() != expected:
-        assert time.monotonic() < deadline, (value(), expected)
-
-
-@pytest.fixture(scope="module", params=[1, 4], ids="{}-shards".format)
-def server(request, tmp_path_factory):
-    made = Server(tmp_path_factory.mktemp("exchange"), shards=request.param).start()
-    yield made
-    assert made.stop() == 0
-    assert not [line for line in made.log if "panicked" in line]
-
-
-@pytest.fixture
-def vhost(server):
-    """A vhost of the test's own, where anonymous sessions may read and write."""
-    made = Vhost(server, f"/{fresh('v')}/x", "anonymous=read,write")
-    yield made
-    made.close_sessions()
-    server.ctl("vhost", "remove", made.path)
-
-
-@pytest.fixture
-def browser(vhost):
-    """A session that places triggers."""
-    return vhost.connect()
-
-
-@pytest.fixture
-def client(vhost):
-    with Client(vhost) as made:
-        yield made
+def all_have_left(server):
+    """Returns once no backend is connected any more: for tests that count them."""
+    eventually(lambda: metric(server, "peers_connected"), 0)

@@ -6,7 +6,7 @@ import os
 import socket
 import struct
 
-from process import PATIENCE
+from patience import PATIENCE
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 
@@ -33,7 +33,11 @@ def close(code, reason=""):
     return frame(CLOSE, struct.pack("!H", code) + reason.encode())
 
 
-def handshake(path, *lines, key="dGhlIHNhbXBsZSBub25jZQ==", version="13", upgrade="websocket"):
+# The key of RFC 6455's own example.
+KEY = "dGhlIHNhbXBsZSBub25jZQ=="
+
+
+def handshake(path, *lines, key=KEY, version="13", upgrade="websocket"):
     """A request head; None leaves a header out."""
     head = [f"GET {path} HTTP/1.1", "Host: test"]
     if upgrade is not None:
@@ -45,7 +49,12 @@ def handshake(path, *lines, key="dGhlIHNhbXBsZSBub25jZQ==", version="13", upgrad
     return "\r\n".join([*head, *lines, "", ""]).encode()
 
 
-def accept(key="dGhlIHNhbXBsZSBub25jZQ=="):
+def subprotocol(names):
+    """The line of a handshake that offers subprotocols."""
+    return f"Sec-WebSocket-Protocol: {names}"
+
+
+def accept(key=KEY):
     digest = hashlib.sha1((key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11").encode()).digest()
     return base64.b64encode(digest).decode()
 

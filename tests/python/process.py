@@ -3,20 +3,23 @@
 The binaries are taken from the folder in WEBROCKET_BIN (`cargo xtask test` sets it), else from target/debug.
 """
 
+import contextlib
 import json
 import os
 import pathlib
 import queue
 import re
+import secrets
 import signal
 import subprocess
 import threading
 
-# Bound of every wait in these tests: reached only when something is broken.
-PATIENCE = 20.0
+from patience import PATIENCE
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 _BINARIES = pathlib.Path(os.environ.get("WEBROCKET_BIN", _ROOT / "target" / "debug"))
+
+_PORTS = ("websocket", "control", "exchange", "stream")
 
 
 class CommandFailed(Exception):
@@ -47,15 +50,21 @@ def start_program(program, *arguments, **environment):
     )
 
 
+def _own_host():
+    """A loopback address that hardly anybody else has, so that nobody takes the server's ports while it is down."""
+    return f"127.{100 + secrets.randbelow(100)}.{secrets.randbelow(256)}.{secrets.randbelow(256)}"
+
+
 class Server:
-    """A webrocket-server on free ports of the loopback. `arguments` take the place of the defaults here."""
+    """A webrocket-server on ports of a loopback address of its own. `arguments` take the place of the defaults here."""
 
     def __init__(self, data_dir, *arguments, shards=2, io="auto", log_level="info"):
         self.data_dir = pathlib.Path(data_dir)
         self.log = []
         self._process = None
+        host = _own_host()
         own = {
-            **{f"--{port}-addr": "127.0.0.1:0" for port in ("websocket", "control", "exchange", "stream")},
+            **{f"--{port}-addr": f"{host}:0" for port in _PORTS},
             **{"--data-dir": data_dir, "--node-name": "test", "--shards": shards, "--io": io},
             **{"--log-format": "json", "--log-level": log_level},
         }
@@ -123,9 +132,20 @@ class Server:
         return self
 
     def restart(self):
-        """Starts it again on the same data directory, on other ports."""
+        """Starts it again on the same data directory, on other ports unless they are kept."""
         assert self._process.poll() is not None, "stop or kill it first"
         return self.start()
+
+    def keep_addresses(self):
+        """From now on, it starts again where it listens now."""
+        for port in _PORTS:
+            at = self.arguments.index(f"--{port}-addr") + 1
+            self.arguments[at] = self.ready["streams" if port == "stream" else port]
+        return self
+
+    def freeze(self):
+        """A context in which the process is stopped as by a debugger: it does nothing, and no connection ends."""
+        return _frozen(self.pid)
 
     def stop(self, with_signal=signal.SIGTERM):
         """Asks it to end and returns its exit code once it has."""
@@ -151,6 +171,16 @@ class Server:
         if self._process is not None:
             self._reader.join(timeout=PATIENCE)
 
+    def check(self):
+        """Asserts that it has met no fault of its own."""
+        assert not [line for line in self.log if "panicked" in line]
+
+    def end_well(self):
+        """Asks it to end, as one that served tests must."""
+        code = self.stop()
+        assert code == 0, f"exit code {code}:\n" + "\n".join(self.log[-20:])
+        self.check()
+
     def _read_log(self, stream, heard):
         with stream:
             for line in stream:
@@ -159,6 +189,11 @@ class Server:
                 if fields.get("message") == "ready":
                     heard.put(fields)
         heard.put(None)
+
+    def logged(self, message):
+        """The fields of the lines with this message."""
+        found = map(_fields, list(self.log))
+        return [fields for fields in found if fields.get("message") == message]
 
     # webrocket-ctl
 
@@ -183,8 +218,32 @@ class Server:
     def add_user(self, vhost, name, rights, secret=None):
         self.ctl("user", "add", vhost, name, "--rights", rights, *(() if secret is None else ("--secret", secret)))
 
+    def channels(self, vhost):
+        """The names of the open channels."""
+        return [channel["name"] for channel in self.ctl_json("channel", "list", vhost)["channels"]]
+
     def issue_token(self, vhost, uid, channels, *more):
         return hex_word(self.ctl("token", "issue", vhost, "--uid", uid, "--channels", channels, *more), 128)
+
+
+@contextlib.contextmanager
+def _frozen(pid):
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def serving(data_dir, *arguments, **options):
+    """A server that must end well."""
+    server = Server(data_dir, *arguments, **options).start()
+    try:
+        yield server
+        server.end_well()
+    finally:
+        server.clean_up()
 
 
 def hex_word(text, digits):

@@ -3,12 +3,26 @@
 import contextlib
 import itertools
 import json
-import time
 
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from process import PATIENCE
+from patience import PATIENCE, eventually
+from process import CommandFailed
+
+# The secret of every user that has one.
+SECRET = "53cr37"
+
+# Errors of the classic dialect.
+DENIED = '{"err":"ACCESS_DENIED"}'
+BAD_PAYLOAD = '{"err":"INVALID_PAYLOAD"}'
+BAD_CREDENTIALS = '{"err":"INVALID_CREDENTIALS"}'
+NO_USER = '{"err":"USER_NOT_FOUND"}'
+NO_CHANNEL = '{"err":"CHANNEL_NOT_FOUND"}'
+NO_WORKER = '{"err":"ASSIGNATION_FAILED"}'
+
+# What nobody understands, for tests that need a question of any kind.
+DANCE = '{"dance":1}'
 
 _numbers = itertools.count(1)
 
@@ -55,6 +69,10 @@ class Connection:
         """The messages up to and without `last`."""
         return list(iter(self.hear, last))
 
+    def hears_nothing_of(self, channel):
+        """Subscribes `channel`, once more perhaps. The answer comes behind all that its owner has sent: that was nothing."""
+        self.subscribe(channel)
+
     def hear_close(self):
         """The code of the server's close frame, which must be the next thing that comes."""
         try:
@@ -70,6 +88,8 @@ class Connection:
 
 class Session(Connection):
     """A connection in the classic dialect, with the requests that most tests need, each checked for its success."""
+
+    SUBPROTOCOL = "webrocket"
 
     def authenticate(self, user, secret=None):
         payload = {"user": user} if secret is None else {"user": user, "secret": secret}
@@ -96,20 +116,35 @@ def broadcast(channel, event, data=None):
 
 
 def broadcast_until_gone(writer, channel):
-    """Returns once the channel is gone; every turn waits for an answer."""
-    deadline = time.monotonic() + PATIENCE
-    while writer.ask(broadcast(channel, "hello")) != '{"err":"CHANNEL_NOT_FOUND"}':
-        assert time.monotonic() < deadline, f"{channel} has no subscriber and stays"
+    """Returns once the channel is gone."""
+    eventually(lambda: writer.ask(broadcast(channel, "hello")), NO_CHANNEL)
+
+
+def unknown(event):
+    """The error about an event that there is not; `event` is JSON text."""
+    return f'{{"err":"UNDEFINED_EVENT","event":{event}}}'
 
 
 class Vhost:
-    """A vhost of a running server, and the sessions that a test opened on it."""
+    """A vhost of a running server, and the sessions that a test opened on it. As a context, it is removed at the end."""
 
     def __init__(self, server, path, *settings):
         self.server = server
         self.path = path
         self.token = server.add_vhost(path, *settings)
         self._sessions = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close_sessions()
+        # A test may have removed it already.
+        with contextlib.suppress(CommandFailed):
+            self.remove()
+
+    def remove(self):
+        self.server.ctl("vhost", "remove", self.path)
 
     def add_user(self, name, rights, secret=None):
         self.server.add_user(self.path, name, rights, secret)

@@ -1,16 +1,15 @@
 """The HTTP Backend API over sockets that are many, slow, greedy or up to something."""
 
 import concurrent.futures
-import http.client
 import itertools
 import json
 import urllib.parse
 
 import pytest
 
-from backend import Backend, Raw, backend, basic, head, post, server, vhost
+from backend import Backend, Raw, basic, head, post
 from frames import handshake
-from process import PATIENCE
+from metrics import metric
 from session import Vhost
 
 BODY_BYTES_MAX = 4 << 20
@@ -21,7 +20,7 @@ BODY_BYTES_MAX = 4 << 20
 
 def test_a_body_over_the_limit(vhost, backend):
     backend.open("news")
-    listener = vhost.connect(max_size=None)
+    listener = vhost.connect()
     vhost.server.ctl("settings", "set", vhost.path, "lag_bytes_max=67108864")
     listener.subscribe("news")
     overhead = len('{"event":"a","data":""}')
@@ -162,7 +161,8 @@ def test_a_body_of_doubtful_length_ends_the_connection(vhost, lines):
 def test_a_body_of_two_lengths_ends_the_connection(vhost, lines):
     with Raw(vhost.server) as raw:
         raw.send(head(vhost, "POST", "/channels/news", *lines) + b"0\r\n\r\n" + SMUGGLED)
-        assert raw.status() in (202, 400)
+        # Chunks count, as HTTP has it.
+        assert raw.status() == 202
         assert raw.ended(), "what follows is not taken for a request"
 
 
@@ -193,7 +193,7 @@ def test_two_hundred_backends_at_once(vhost, backend):
         list(pool.map(work, range(200)))
     heard = sorted(json.loads(listener.hear())["e"]["data"] for _ in range(600))
     assert heard == sorted(list(range(200)) * 3)
-    assert len(vhost.server.ctl_json("channel", "list", vhost.path)["channels"]) == 1
+    assert vhost.server.channels(vhost.path) == ["news"]
 
 
 def test_what_is_counted(start):
@@ -204,15 +204,8 @@ def test_what_is_counted(start):
             backend.open(channel)
         backend.refused(400, "POST", "/channels/-")
         backend.refused(404, "GET", "/channels/d")
-    connection = http.client.HTTPConnection(*server.control_address, timeout=PATIENCE)
-    connection.request("GET", "/metrics")
-    figures = dict(line.rsplit(" ", 1) for line in connection.getresponse().read().decode().splitlines() if line[0] != "#")
-    connection.close()
-    assert figures["webrocket_http_answers_done_total"] == "3"
-    assert figures["webrocket_http_answers_refused_total"] == "2"
-    assert figures["webrocket_http_answers_failed_total"] == "0"
-    assert figures["webrocket_http_body_bytes"] == "0"
-    assert figures["webrocket_http_bodies_waiting"] == "0"
+    assert [metric(server, f"http_answers_{outcome}_total") for outcome in ("done", "refused", "failed")] == [3, 2, 0]
+    assert [metric(server, name) for name in ("http_body_bytes", "http_bodies_waiting")] == [0, 0]
 
 
 def test_tokens_stay_out_of_the_log(start):

@@ -9,10 +9,10 @@ import pytest
 
 from control import Control
 from crowd import Crowd
-from frames import TEXT, RawSocket, frame, handshake
+from frames import TEXT, RawSocket, frame, handshake, subprotocol
 from process import CommandFailed
 from session import Session, Vhost, fresh, request
-from wwfp import Wwfp, error, subscribed
+from wwfp import Wwfp, answer, error, subscribed
 
 # Of each JSON type one. The text is a name for an event, and for nothing else.
 VALUES = {"null": "null", "true": "true", "number": "5", "string": '"-"', "array": "[]", "object": "{}"}
@@ -152,15 +152,18 @@ def refusals(dialect):
     yield from WWFP_ONLY
 
 
+def furnish(vhost):
+    """Gives a vhost what the tables above speak of."""
+    vhost.add_user("manager", "read,write,manage")
+    for channel in ("home", "other", "presence-home"):
+        vhost.server.ctl("channel", "add", vhost.path, channel)
+    return vhost
+
+
 @pytest.fixture
 def vhost(plain_server):
-    made = Vhost(plain_server, f"/{fresh('bad')}")
-    made.add_user("manager", "read,write,manage")
-    for channel in ("home", "other", "presence-home"):
-        plain_server.ctl("channel", "add", made.path, channel)
-    yield made
-    made.close_sessions()
-    plain_server.ctl("vhost", "remove", made.path)
+    with Vhost(plain_server, f"/{fresh('bad')}") as made:
+        yield furnish(made)
 
 
 DIALECTS = pytest.mark.parametrize("dialect", [Session, Wwfp])
@@ -197,12 +200,9 @@ GROWTH_MAX = 8 << 20
 @DIALECTS
 def test_refusals_leave_nothing_behind(start, dialect):
     server = start(shards=2)
-    vhost = Vhost(server, "/bad")
-    vhost.add_user("manager", "read,write,manage")
-    for channel in ("home", "other", "presence-home"):
-        server.ctl("channel", "add", vhost.path, channel)
+    vhost = furnish(Vhost(server, "/bad"))
     with Crowd(server, vhost.path) as crowd:
-        members = [crowd.join("webrocket" if dialect is Session else "wwfp") for _ in range(8)]
+        members = [crowd.join(dialect.SUBPROTOCOL) for _ in range(4)]
         for member in members:
             member.say(request("authenticate" if dialect is Session else "auth", user='"manager"'))
             if dialect is Wwfp:
@@ -241,7 +241,7 @@ def test_garbage_in_batches(vhost, plain_server, dialect):
     refused = error(400) if dialect is Wwfp else '{"err":"INVALID_PAYLOAD"}'
     data = b"".join(frame(TEXT, text) for text in texts)
     with RawSocket(plain_server.websocket_address) as raw:
-        raw.upgrade(vhost.path, f"Sec-WebSocket-Protocol: {'wwfp' if dialect is Wwfp else 'webrocket'}")
+        raw.upgrade(vhost.path, subprotocol(dialect.SUBPROTOCOL))
         if dialect is Wwfp:
             raw.text()
         at, answers = 0, []
@@ -268,15 +268,16 @@ def test_big_data_of_members(vhost, dialect):
         assert heard == subscribed("presence-home", "manager", [shown])
     else:
         assert witness.hear() == f'{{":presence":{{"channel":"presence-home","subscribers":[{shown}]}}}}'
-    assert session.ask(f'{{"close":{{"b":{json.dumps("y" * 60_000)}}}}}').startswith('{":closed"')
+    assert session.ask(f'{{"close":{{"b":{json.dumps("y" * 60_000)}}}}}') == answer("closed", f'"sid":"{session.sid}"')
 
 
 # More of everything than anybody needs
 
-SUBSCRIPTIONS, ATTEMPTS = 1_000, 100_000
+SUBSCRIPTIONS = 1_000
 
 
-def test_a_hundred_thousand_subscriptions(vhost, plain_server):
+@pytest.mark.parametrize("attempts", [4_000, pytest.param(100_000, marks=pytest.mark.nightly)])
+def test_many_more_subscriptions_than_are_granted(vhost, plain_server, attempts):
     with Crowd(plain_server, vhost.path) as crowd:
         classic, extra, session = crowd.join("webrocket"), crowd.join("webrocket"), crowd.join("wwfp")
 
@@ -292,14 +293,14 @@ def test_a_hundred_thousand_subscriptions(vhost, plain_server):
         for member in (classic, extra):
             assert answers(member, ['{"authenticate":{"user":"manager"}}']) == ['{"authenticated":"manager"}']
         assert answers(session, [request("auth", user='"manager"')]) == ['{":authenticated":{}}']
-        names = [f"c{number}" for number in range(ATTEMPTS)]
+        names = [f"c{number}" for number in range(attempts)]
 
         heard = answers(classic, [f'{{"subscribe":{{"channel":"{name}"}}}}' for name in names])
         assert heard[:SUBSCRIPTIONS] == [f'{{"subscribed":"{name}"}}' for name in names[:SUBSCRIPTIONS]]
         assert set(heard[SUBSCRIPTIONS:]) == {'{"err":"ACCESS_DENIED","reason":"subscription limit reached"}'}
 
         assert answers(extra, ['{"subscribe":{"channel":"more"}}']) == ['{"subscribed":"more"}']
-        asked = [*names[:SUBSCRIPTIONS], *["more"] * (ATTEMPTS - SUBSCRIPTIONS)]
+        asked = [*names[:SUBSCRIPTIONS], *["more"] * (attempts - SUBSCRIPTIONS)]
         heard = answers(session, [f'{{"subscribe":{{"channel":"{name}"}}}}' for name in asked])
         assert heard[:SUBSCRIPTIONS] == [subscribed(name) for name in names[:SUBSCRIPTIONS]]
         assert set(heard[SUBSCRIPTIONS:]) == {error(403, reason="subscription limit reached")}
@@ -364,19 +365,16 @@ def test_patterns_that_take_other_engines_forever(vhost, pattern):
 )
 def test_bad_paths_of_vhosts(plain_server, path):
     with Control(plain_server) as control:
-        status, answer = control.ask("GET", path, "")
-        assert status in (400, 404) and list(answer) == ["error"]
-        status, answer = control.ask("POST", path, "/tokens", {"uid": "tom", "channels": ".*"})
-        assert status in (400, 404) and list(answer) == ["error"]
+        for request in (("GET", path, ""), ("POST", path, "/tokens", {"uid": "tom", "channels": ".*"})):
+            status, said = control.ask(*request)
+            assert (status, list(said)) == (400, ["error"])
     with RawSocket(plain_server.websocket_address) as raw:
         raw.send(handshake(path))
-        status, _ = raw.response()
-        assert status in (400, 404)
+        # A space and a zero are no part of a request's head.
+        assert raw.response()[0] == (400 if set(path) & set(" \0") else 404)
 
 
 def test_the_longest_path_of_a_vhost(plain_server):
     for path in ("/a" * 85, "/" + "s" * 64 + "/" + "t" * 64):
-        vhost = Vhost(plain_server, path)
-        vhost.connect(dialect=Wwfp).close()
-        vhost.close_sessions()
-        plain_server.ctl("vhost", "remove", path)
+        with Vhost(plain_server, path) as vhost:
+            vhost.connect(dialect=Wwfp)

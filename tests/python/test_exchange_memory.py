@@ -2,7 +2,8 @@
 
 import json
 
-from exchange import client, eventually, figure, server, vhost
+from metrics import metric
+from patience import eventually
 from wwfp import Wwfp
 from zmtp import RawPeer
 
@@ -20,16 +21,16 @@ def test_long_replies_do_not_pile_up(server, vhost, client):
         member.present_token(client.ask("AT", f"u{number}", channel)[1].decode())
         member.say(json.dumps({"subscribe": {"channel": channel, "data": {"text": "x" * (DATA_BYTES - 100)}}}))
         assert member.hear().startswith('{":subscribed":')
-    asked, dropped = (figure(server, f"client_{name}_total") for name in ("requests", "replies_dropped"))
+    asked, dropped = (metric(server, f"client_{name}_total") for name in ("requests", "replies_dropped"))
     with RawPeer.admitted(server.exchange_url, vhost, b"DEALER") as greedy:
         for _ in range(QUESTIONS):
             greedy.message(b"", b"PR", channel.encode())
         # Others are answered all the time.
         command, listed = client.ask("PR", channel)
         assert (command, len(json.loads(listed))) == (b"PR", MEMBERS)
-        eventually(lambda: figure(server, "client_requests_total") - asked, QUESTIONS + 1)
-        eventually(lambda: figure(server, "client_requests_open"), 0)
-        dropped = figure(server, "client_replies_dropped_total") - dropped
+        eventually(lambda: metric(server, "client_requests_total") - asked, QUESTIONS + 1)
+        eventually(lambda: metric(server, "client_requests_open"), 0)
+        dropped = metric(server, "client_replies_dropped_total") - dropped
         assert dropped > QUESTIONS / 2
         for _ in range(QUESTIONS - dropped):
             assert greedy.read_message()[1] == b"PR"

@@ -1,32 +1,27 @@
 """An exchange that was kept from listening: its workers spoke all the time, so none of them is taken for dead."""
 
 import contextlib
-import os
-import signal
 import time
 
-from exchange import Worker, figure, server, vhost
+import pytest
+
+from exchange import Worker, all_have_left
+from metrics import metric
 
 WORKERS = 20
-BEAT = 0.5
-# Together longer than a worker may be silent.
-BEATS = 8
+# In seconds, longer than a worker may be silent. Nothing can be awaited: who would tell is stopped.
+STOPPED = 4
 
 
+@pytest.mark.parametrize("server", [1], indirect=True)
 def test_a_stopped_server_takes_nobody_for_dead(server, vhost):
+    all_have_left(server)
     with contextlib.ExitStack() as open_workers:
         workers = [open_workers.enter_context(Worker(vhost)).ready("", "5") for _ in range(WORKERS)]
-        expired = figure(server, "workers_expired_total")
-        os.kill(server.pid, signal.SIGSTOP)
-        try:
-            for _ in range(BEATS):
-                # Nothing can be awaited: that nothing happens is what is tried.
-                time.sleep(BEAT)
-                for worker in workers:
-                    worker.say("HB")
-        finally:
-            os.kill(server.pid, signal.SIGCONT)
+        expired = metric(server, "workers_expired_total")
+        with server.freeze():
+            time.sleep(STOPPED)
         for worker in workers:
             worker.hears_nothing()
-        assert figure(server, "workers_expired_total") == expired
-        assert figure(server, "workers_zeromq") == WORKERS
+        assert metric(server, "workers_expired_total") == expired
+        assert metric(server, "workers_zeromq") == WORKERS

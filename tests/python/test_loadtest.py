@@ -5,8 +5,9 @@ import signal
 
 import pytest
 
-from exchange import eventually
-from process import PATIENCE, run, start_program
+from patience import PATIENCE, eventually
+from process import run, start_program
+from session import SECRET
 
 SCENARIOS = {
     "fanout": ["--channels", 2, "--subscribers", 5, "--broadcasts", 20],
@@ -21,6 +22,7 @@ SCENARIOS = {
 
 @pytest.fixture
 def server(start):
+    """One with the vhost /demo, which a test may leave as it likes."""
     return start("--dev")
 
 
@@ -33,7 +35,7 @@ def control(server):
 
 
 def channels(server):
-    return server.ctl("channel", "list", "/demo")
+    return server.channels("/demo")
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
@@ -48,14 +50,15 @@ def test_a_server_is_left_as_it_was_found(server, scenario):
 
 def test_what_was_open_before_stays_open(server):
     server.ctl("channel", "add", "/demo", "load-0")
+    before = channels(server)
     assert loadtest(server, "fanout", *control(server)).returncode == 0
-    assert "load-0" in channels(server)
-    assert "load-1" not in channels(server)
+    assert channels(server) == before
 
 
 def test_a_run_that_fails_leaves_nothing_open(server):
-    before = channels(server)  # A line for each and one above: there is room for the first channel, and not for the second.
-    server.ctl("settings", "set", "/demo", f"channels_max={len(before.splitlines())}")
+    before = channels(server)
+    # There is room for the first channel, and not for the second.
+    server.ctl("settings", "set", "/demo", f"channels_max={len(before) + 1}")
     finished = loadtest(server, "fanout", *control(server))
     assert finished.returncode == 1
     assert "could not be opened" in finished.stderr
@@ -77,11 +80,11 @@ def test_who_does_not_name_the_control_api_is_told_so(server, scenario):
 
 def test_a_wrong_cookie_is_told_and_not_shown(server, tmp_path):
     wrong = tmp_path / "wrong.cookie"
-    wrong.write_text("53cr37")
+    wrong.write_text(SECRET)
     finished = loadtest(server, "presence", "--control-url", server.control_url, "--cookie-file", wrong)
     assert finished.returncode == 1
     assert "answers 401" in finished.stderr
-    assert "53cr37" not in finished.stderr
+    assert SECRET not in finished.stderr
 
 
 # Being told to stop

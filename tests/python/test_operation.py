@@ -8,10 +8,22 @@ import stat
 
 import pytest
 
-from process import PATIENCE, CommandFailed, Server, hex_word, run
-from session import Session, Vhost, broadcast, broadcast_until_gone
-
-DENIED = '{"err":"ACCESS_DENIED"}'
+from patience import PATIENCE
+from process import CommandFailed, Server, hex_word, run
+from session import (
+    BAD_CREDENTIALS,
+    BAD_PAYLOAD,
+    DANCE,
+    DENIED,
+    NO_CHANNEL,
+    NO_USER,
+    SECRET,
+    Session,
+    Vhost,
+    broadcast,
+    broadcast_until_gone,
+    unknown,
+)
 
 
 @pytest.fixture
@@ -20,6 +32,11 @@ def vhost(start):
     made = Vhost(start(), "/test")
     yield made
     made.close_sessions()
+
+
+def vhosts(server):
+    """The paths of all vhosts, in order."""
+    return sorted(vhost["path"] for vhost in server.ctl_json("vhost", "list")["vhosts"])
 
 
 def status(server, path, **headers):
@@ -111,8 +128,9 @@ def test_usage_error(program, arguments):
 def test_help_and_version(program):
     for option in ("--help", "--version"):
         finished = run(program, option)
-        assert finished.returncode == 0
-        assert finished.stdout.strip() and not finished.stderr
+        assert (finished.returncode, finished.stderr) == (0, "")
+        expected = rf"{program} \d+\.\d+\.\d+\n" if option == "--version" else rf"(?s).+\bUsage: {program} .+"
+        assert re.fullmatch(expected, finished.stdout), finished.stdout
 
 
 # Stopping
@@ -141,7 +159,7 @@ def test_two_lives_in_one_data_directory(start):
 def test_what_was_acknowledged_survives_a_kill(start):
     server = start()
     tokens = {path: server.add_vhost(path, "channels_max=77", "anonymous=read") for path in ("/one", "/two/deeper")}
-    server.add_user("/one", "joe", "read,write", secret="53cr37")
+    server.add_user("/one", "joe", "read,write", secret=SECRET)
     server.add_user("/one", "gone", "read")
     server.ctl("user", "remove", "/one", "gone")
     server.ctl("user", "set-rights", "/one", "joe", "--rights", "read")
@@ -154,18 +172,17 @@ def test_what_was_acknowledged_survives_a_kill(start):
     server.kill9()
 
     server.restart()
-    assert sorted(re.findall(r"/(?:one|two/deeper|gone)\b", server.ctl("vhost", "list"))) == ["/one", "/two/deeper"]
+    assert vhosts(server) == ["/one", "/two/deeper"]
     for path, token in tokens.items():
-        assert hex_word(server.ctl("vhost", "show", path), 40) == token
-        settings = server.ctl("settings", "show", path)
-        assert re.search(r"channels_max\W+77\b", settings), settings
-    channels = server.ctl("channel", "list", "/one")
-    assert "news" in channels and "old-news" not in channels
+        assert server.ctl_json("vhost", "show", path)["token"] == token
+        settings = server.ctl_json("settings", "show", path)
+        assert (settings["channels_max"], settings["anonymous"]) == (77, "read")
+    assert server.channels("/one") == ["news"]
     session = Session(server, "/one")
-    session.authenticate("joe", "53cr37")
+    session.authenticate("joe", SECRET)
     session.subscribe("news")
     assert session.ask(broadcast("news", "hello")) == DENIED
-    assert session.ask('{"authenticate":{"user":"gone"}}') == '{"err":"USER_NOT_FOUND"}'
+    assert session.ask('{"authenticate":{"user":"gone"}}') == NO_USER
     session.close()
 
 
@@ -175,7 +192,7 @@ def test_the_last_acknowledged_change_survives_many_kills(start):
         server.add_vhost(f"/v{turn}")
         server.kill9()
         server.restart()
-        assert len(re.findall(r"/v\d", server.ctl("vhost", "list"))) == turn + 1
+        assert vhosts(server) == [f"/v{number}" for number in range(turn + 1)]
 
 
 def test_a_change_is_durable_and_a_subscription_is_not(start):
@@ -188,8 +205,7 @@ def test_a_change_is_durable_and_a_subscription_is_not(start):
     session.open_channel("by-user")
     server.kill9()
     server.restart()
-    channels = server.ctl("channel", "list", "/test")
-    assert "by-user" in channels and "by-chance" not in channels
+    assert server.channels("/test") == ["by-user"]
 
 
 def test_access_tokens_do_not_survive(start):
@@ -199,7 +215,7 @@ def test_access_tokens_do_not_survive(start):
     assert server.stop() == 0
     server.restart()
     session = Session(server, "/test")
-    assert session.ask(json.dumps({"authenticate": {"token": token}})) == '{"err":"INVALID_CREDENTIALS"}'
+    assert session.ask(json.dumps({"authenticate": {"token": token}})) == BAD_CREDENTIALS
     session.close()
 
 
@@ -239,7 +255,7 @@ def test_losing_the_right_to_read(vhost, change):
     assert witness.hear().startswith('{"after":')
     for victim in victims:
         assert ask_past_notices(victim, '{"subscribe":{"channel":"news"}}') == DENIED
-        assert victim.ask('{"dance":1}').startswith('{"err":"UNDEFINED_EVENT"')
+        assert victim.ask(DANCE) == unknown('"dance"')
 
 
 def test_a_removed_user_holds_no_channel(vhost):
@@ -250,7 +266,7 @@ def test_a_removed_user_holds_no_channel(vhost):
     writer.broadcast("news", "before")
     vhost.server.ctl("user", "remove", vhost.path, "victim")
     broadcast_until_gone(writer, "news")
-    assert vhost.connect().ask('{"authenticate":{"user":"victim"}}') == '{"err":"USER_NOT_FOUND"}'
+    assert vhost.connect().ask('{"authenticate":{"user":"victim"}}') == NO_USER
 
 
 def test_gaining_and_losing_the_right_to_write(vhost):
@@ -271,7 +287,7 @@ def test_changed_secret(vhost):
     vhost.add_user("joe", "read", secret="old")
     vhost.server.ctl("user", "set-secret", vhost.path, "joe", "--secret-stdin", input="new\n")
     session = vhost.connect()
-    assert session.ask('{"authenticate":{"user":"joe","secret":"old"}}') == '{"err":"INVALID_CREDENTIALS"}'
+    assert session.ask('{"authenticate":{"user":"joe","secret":"old"}}') == BAD_CREDENTIALS
     session.authenticate("joe", "new")
 
 
@@ -283,7 +299,7 @@ def test_removed_vhost(vhost):
         vhost.connect()
     # A new one of the same name starts from nothing.
     vhost.server.add_vhost(vhost.path)
-    assert vhost.connect().ask('{"authenticate":{"user":"joe"}}') == '{"err":"USER_NOT_FOUND"}'
+    assert vhost.connect().ask('{"authenticate":{"user":"joe"}}') == NO_USER
 
 
 def test_channel_opened_and_removed_by_ctl(vhost):
@@ -293,10 +309,11 @@ def test_channel_opened_and_removed_by_ctl(vhost):
     reader.subscribe("private-news")
     writer.broadcast("private-news", "hello")
     assert reader.hear().startswith('{"hello":')
-    assert "private-news" in vhost.server.ctl("channel", "show", vhost.path, "private-news")
+    shown = {"name": "private-news", "opened": True, "subscribers": {"size": 1}, "type": "private"}
+    assert vhost.server.ctl_json("channel", "show", vhost.path, "private-news") == shown
     vhost.server.ctl("channel", "remove", vhost.path, "private-news")
     assert reader.hear() == '{"unsubscribed":"private-news"}'
-    assert writer.ask(broadcast("private-news", "hello")) == '{"err":"CHANNEL_NOT_FOUND"}'
+    assert writer.ask(broadcast("private-news", "hello")) == NO_CHANNEL
 
 
 def test_changed_setting(vhost):
@@ -313,16 +330,21 @@ def test_ctl_prints_the_servers_json(vhost):
     server, path = vhost.server, vhost.path
     vhost.add_user("joe", "read,write")
     server.ctl("channel", "add", path, "news")
-    for command, mentions in [
-        (("vhost", "list"), path),
-        (("vhost", "show", path), vhost.token),
-        (("user", "list", path), "joe"),
-        (("channel", "list", path), "news"),
-        (("channel", "show", path, "news"), "news"),
-        (("settings", "show", path), "channels_max"),
+    news = {"name": "news", "opened": True, "subscribers": {"size": 0}, "type": "open"}
+    joe = {"name": "joe", "rights": "read,write", "has_secret": False}
+    counted = {"path": path, "users": 1, "channels": 1}
+    for command, told, line in [
+        (("vhost", "list"), {"vhosts": [counted]}, [path, "1", "1"]),
+        (("vhost", "show", path), counted | {"token": vhost.token}, ["token", vhost.token]),
+        (("user", "list", path), {"users": [joe]}, ["joe", "read,write", "no"]),
+        (("channel", "list", path), {"channels": [news]}, ["news", "open", "yes", "0"]),
+        (("channel", "show", path, "news"), news, ["type", "open"]),
     ]:
-        assert mentions in json.dumps(server.ctl_json(*command)), command
-        assert mentions in server.ctl(*command), command
+        assert server.ctl_json(*command) == told, command
+        assert line in [shown.split() for shown in server.ctl(*command).splitlines()], command
+    settings = server.ctl_json("settings", "show", path)
+    lines = [shown.split() for shown in server.ctl("settings", "show", path).splitlines() if shown]
+    assert lines == [[name, str(value)] for name, value in settings.items()]
 
 
 @pytest.mark.parametrize(
@@ -388,7 +410,7 @@ def test_without_the_cookie_nothing_is_told(start, tmp_path):
     forged = cookie[:-1] + ("0" if cookie[-1] != "0" else "1")
     assert status(server, "/vhosts", X_WebRocket_Cookie=cookie) == 200
     for headers in ({}, {"X_WebRocket_Cookie": forged}, {"X_WebRocket_Cookie": ""}, {"X_WebRocket_Cookie": cookie[:-1]}):
-        assert status(server, "/vhosts", **headers) in (401, 403)
+        assert status(server, "/vhosts", **headers) == 401
     (tmp_path / "forged").write_text(forged)
     refused = run(
         "webrocket-ctl", "--control-url", server.control_url, "--cookie-file", tmp_path / "forged", "vhost", "list"
@@ -420,10 +442,10 @@ def test_secrets_stay_out_of_the_log(start):
     session.authenticate("joe", by_argument)
     session.authenticate("ann", changed)
     for request in ({"user": "joe", "secret": wrong}, {"token": wrong}):
-        assert session.ask(json.dumps({"authenticate": request})) == '{"err":"INVALID_CREDENTIALS"}'
+        assert session.ask(json.dumps({"authenticate": request})) == BAD_CREDENTIALS
     assert session.ask(json.dumps({"authenticate": {"token": access_token}})) == '{"authenticated":"tom"}'
     # A message that does not even parse may hold a secret too.
-    assert session.ask(f'{{"authenticate":{{"user":"joe","secret":"{by_argument}"') == '{"err":"INVALID_PAYLOAD"}'
+    assert session.ask(f'{{"authenticate":{{"user":"joe","secret":"{by_argument}"') == BAD_PAYLOAD
     vhost.close_sessions()
     cookie = server.cookie_file.read_text().strip()
     assert server.stop() == 0

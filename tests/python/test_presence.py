@@ -6,7 +6,7 @@ import pytest
 
 from control import Control
 from crowd import Crowd
-from frames import CLOSE, PING, TEXT, RawSocket, frame
+from frames import CLOSE, PING, TEXT, RawSocket, frame, subprotocol
 from session import Session, Vhost, fresh, request
 from wwfp import Wwfp, entry, joined, left, on_channel, subscribed
 
@@ -93,8 +93,7 @@ def test_hidden_sessions_see_and_are_not_seen(lobby, stage, join):
     hidden.unsubscribe(channel, '{"seen":"never"}')
     for session in (reader, witness):
         session.hears_nothing()
-    listed = lobby.server.ctl("--json", "channel", "show", lobby.path, channel)
-    assert "reader" in listed and "guest" not in listed and "never" not in listed
+    assert lobby.server.ctl_json("channel", "show", lobby.path, channel)["members"] == ["reader"]
 
 
 # Data
@@ -199,13 +198,13 @@ def test_a_connection_that_is_reset_leaves(lobby, stage, dialect):
 
 def test_one_that_falls_silent_leaves(make_vhost, plain_server):
     """It is there, but it answers no ping; who answers stays."""
-    vhost = make_vhost("ping_interval_ms=100", "idle_timeout_ms=1500")
+    vhost = make_vhost("ping_interval_ms=100", "idle_timeout_ms=3000")
     plain_server.ctl("channel", "add", vhost.path, "presence-one")
     vhost.add_user("witness", "read")
     witness = vhost.connect("witness", dialect=Wwfp)
     witness.attend("presence-one", "witness")
     with RawSocket(plain_server.websocket_address) as silent:
-        silent.upgrade(vhost.path, "Sec-WebSocket-Protocol: wwfp")
+        silent.upgrade(vhost.path, subprotocol("wwfp"))
         silent.send(frame(TEXT, request("auth", user='"guest"')) + frame(TEXT, attend("presence-one", data='{"a":1}')))
         assert [witness.hear(), witness.hear()] == [
             joined("presence-one", "guest", '"a":1'),
@@ -225,7 +224,8 @@ MEMBERS = 1_005
 
 def test_a_list_of_more_than_a_thousand_is_cut(start):
     server = start(shards=4)
-    vhost = Vhost(server, "/test", "lag_bytes_max=67108864")
+    # The members read nothing: what they are told finds room in the kernel.
+    vhost = Vhost(server, "/test", "lag_bytes_max=67108864", "idle_timeout_ms=600000")
     vhost.add_user("zoe", "read")
     server.ctl("channel", "add", vhost.path, "presence-one")
     witness, zoe, classic = (vhost.connect("zoe", dialect=dialect) for dialect in (Wwfp, Wwfp, Session))
@@ -234,12 +234,10 @@ def test_a_list_of_more_than_a_thousand_is_cut(start):
         for number in range(MEMBERS):
             member = crowd.join("wwfp" if number % 2 else "webrocket")
             token = control.issue_token(vhost.path, f"u{number}", ".*")
-            member.told = lambda text: None
             member.say(request("auth" if member.is_wwfp else "authenticate", token=f'"{token}"'))
             member.say(attend("presence-one"))
         came = []
         while len(came) < MEMBERS:
-            crowd.listen()
             came.append(json.loads(witness.hear())[":memberJoined"]["uid"])
         assert len(set(came)) == MEMBERS
 

@@ -1,17 +1,15 @@
 """Single access tokens: good for one session, once, for a while, on what their pattern matches, and for nobody else."""
 
-import http.client
 import json
-import re
-import time
 
 import pytest
 
 from control import Control
 from crowd import Crowd
 from frames import TEXT, frame
-from process import PATIENCE
-from session import Session, Vhost, fresh, request
+from metrics import metric
+from patience import eventually
+from session import BAD_CREDENTIALS, Session, Vhost, fresh, request
 from wwfp import Wwfp, answer, error, subscribed
 
 DIALECTS = pytest.mark.parametrize("dialect", [Session, Wwfp])
@@ -27,7 +25,7 @@ def accepted(dialect, uid):
 
 
 def refused(dialect):
-    return error(402) if dialect is Wwfp else '{"err":"INVALID_CREDENTIALS"}'
+    return error(402) if dialect is Wwfp else BAD_CREDENTIALS
 
 
 @pytest.fixture
@@ -76,28 +74,20 @@ def test_a_token_means_nothing_to_another_vhost(vhost, make_vhost, dialect):
     assert vhost.connect(dialect=dialect).ask(present(dialect, token)) == accepted(dialect, "tom")
 
 
-def tokens_waiting(server):
-    """How many tokens the server knows that nobody has used, by its own figures."""
-    connection = http.client.HTTPConnection(*server.control_address, timeout=PATIENCE)
-    try:
-        connection.request("GET", "/metrics")
-        figures = connection.getresponse().read().decode()
-    finally:
-        connection.close()
-    return int(re.search(r"^webrocket_tokens (\d+)$", figures, re.MULTILINE)[1])
+def all_but(server, count):
+    """Returns once the server knows no more than so many tokens that nobody has used."""
+    eventually(lambda: metric(server, "tokens"), count)
 
 
 def test_an_unused_token_dies(start):
     server = start()
     vhost = Vhost(server, "/test")
     short, long = vhost.issue_token("tom", ".*", "--ttl", "1"), vhost.issue_token("tim", ".*", "--ttl", "600")
-    deadline = time.monotonic() + PATIENCE
-    while tokens_waiting(server) > 1:
-        assert time.monotonic() < deadline, "it does not die"
+    all_but(server, 1)
     for dialect in (Session, Wwfp):
         assert vhost.connect(dialect=dialect).ask(present(dialect, short)) == refused(dialect)
     assert vhost.connect(dialect=Wwfp).ask(present(Wwfp, long)) == accepted(Wwfp, "tim")
-    assert tokens_waiting(server) == 0
+    assert metric(server, "tokens") == 0
     vhost.close_sessions()
 
 
@@ -105,12 +95,16 @@ def test_a_session_outlives_its_tokens_time(start):
     server = start()
     vhost = Vhost(server, "/test")
     server.ctl("channel", "add", vhost.path, "private-one")
-    token, other = (vhost.issue_token("tom", ".*", "--ttl", "1") for _ in range(2))
     session = vhost.connect(dialect=Wwfp)
-    session.present_token(token)
-    deadline = time.monotonic() + PATIENCE
-    while tokens_waiting(server) > 0:
-        assert time.monotonic() < deadline, "the other one does not die"
+    with Control(server) as control:
+        # On a busy machine, a short one may have died before it is presented.
+        for ttl in (1, 2, 4, 8, 16, 32):
+            token = control.issue_token(vhost.path, "tom", ".*", ttl=ttl)
+            if session.ask(present(Wwfp, token)) == accepted(Wwfp, "tom"):
+                break
+        # Issued later, so it dies after the session's would have.
+        other = control.issue_token(vhost.path, "tom", ".*", ttl=ttl)
+    all_but(server, 0)
     assert session.ask(present(Wwfp, other)) == refused(Wwfp)
     session.subscribe("private-one", "tom")
     vhost.close_sessions()
@@ -199,14 +193,15 @@ def test_tokens_stay_out_of_the_log(start):
     assert not [token for token in tokens if token[:16] in log or token[-16:] in log]
 
 
-CONNECTIONS, ROUNDS = 200, 1000
+CONNECTIONS = 200
 
 
 def dialect_of(racer):
     return Wwfp if racer.is_wwfp else Session
 
 
-def test_of_many_that_try_a_token_at_once_one_wins(start):
+@pytest.mark.parametrize("rounds", [100, pytest.param(2_000, marks=pytest.mark.nightly)])
+def test_of_many_that_try_a_token_at_once_one_wins(start, rounds):
     server = start(shards=4)
     vhost = Vhost(server, f"/{fresh('race')}")
     with Crowd(server, vhost.path) as crowd, Control(server) as control:
@@ -217,7 +212,7 @@ def test_of_many_that_try_a_token_at_once_one_wins(start):
         for racer in racers:
             racer.heard.clear()
         winners = set()
-        for turn in range(ROUNDS):
+        for turn in range(rounds):
             token = control.issue_token(vhost.path, "tom", ".*")
             tries = {dialect: frame(TEXT, present(dialect, token)) for dialect in (Session, Wwfp)}
             # Another one is the first every time.
@@ -228,4 +223,5 @@ def test_of_many_that_try_a_token_at_once_one_wins(start):
             lost = [at for at, racer in enumerate(racers) if answers[at] == refused(dialect_of(racer))]
             assert (len(won), len(lost)) == (1, CONNECTIONS - 1), f"round {turn}: {won}"
             winners.update(won)
-        assert len(winners) > CONNECTIONS / 10, "the same few win always: this is no race"
+        # In each round another one is the first.
+        assert len(winners) > min(rounds, CONNECTIONS) / 10, "the same few win always: this is no race"

@@ -1,21 +1,18 @@
 """Triggers of browsers where no worker is: refusals in the order of requests, and what stands behind them."""
 
 import concurrent.futures
-import http.client
 import itertools
-import re
 import threading
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from conftest import SECRET
-from process import PATIENCE
-from session import Vhost, broadcast, fresh, request
+from metrics import metric
+from patience import PATIENCE
+from session import DENIED, NO_WORKER, SECRET, Vhost, broadcast, fresh, request
 from wwfp import Wwfp, answer, delivery, error, ok, on_channel
 
 TRIGGER = '{"trigger":{"event":"work","data":{"a":1}}}'
-REFUSED = '{"err":"ASSIGNATION_FAILED"}'
 
 # More than a session may have open at once, so that it is stopped and goes on.
 MANY = 600
@@ -24,17 +21,6 @@ MANY = 600
 def triggering(channel, event, ref):
     """A broadcast that triggers `work`."""
     return request("broadcast", channel=f'"{channel}"', event=f'"{event}"', trigger='"work"', ref=ref)
-
-
-def figures(server, name):
-    """A figure of all shards, added up."""
-    connection = http.client.HTTPConnection(*server.control_address, timeout=PATIENCE)
-    try:
-        connection.request("GET", "/metrics")
-        page = connection.getresponse().read().decode()
-    finally:
-        connection.close()
-    return sum(map(int, re.findall(rf'^webrocket_{name}\{{.*\}} (\d+)$', page, re.MULTILINE)))
 
 
 # The order of answers
@@ -48,7 +34,7 @@ def test_classic_answers_keep_their_order(lobby):
     expected = []
     for number, channel in zip(range(MANY), itertools.cycle(channels)):
         asked = [
-            (TRIGGER, REFUSED),
+            (TRIGGER, NO_WORKER),
             (broadcast(channel, "hello"), f'{{"broadcasted":"{channel}"}}'),
             (f'{{"dance{number}":{{}}}}', f'{{"err":"UNDEFINED_EVENT","event":"dance{number}"}}'),
         ][number % 3 :]
@@ -117,20 +103,20 @@ def test_who_disconnects_hears_of_its_triggers_first(lobby):
     for _ in range(MANY):
         writer.say(TRIGGER)
     writer.say('{"disconnect":true}')
-    assert [writer.hear() for _ in range(MANY)] == [REFUSED] * MANY
+    assert [writer.hear() for _ in range(MANY)] == [NO_WORKER] * MANY
     assert writer.hear_close() == 1000
 
 
 def test_a_session_is_somebody_else_only_behind_its_triggers(lobby):
     joe = lobby.connect("joe", SECRET)
     asked = [
-        (TRIGGER, REFUSED),
+        (TRIGGER, NO_WORKER),
         ('{"logout":true}', '{"loggedOut":true}'),
-        (TRIGGER, '{"err":"ACCESS_DENIED"}'),
+        (TRIGGER, DENIED),
         (f'{{"authenticate":{{"user":"joe","secret":"{SECRET}"}}}}', '{"authenticated":"joe"}'),
-        (TRIGGER, REFUSED),
+        (TRIGGER, NO_WORKER),
         ('{"authenticate":{"user":"reader"}}', '{"authenticated":"reader"}'),
-        (TRIGGER, '{"err":"ACCESS_DENIED"}'),
+        (TRIGGER, DENIED),
     ]
     for text, _ in asked:
         joe.say(text)
@@ -179,7 +165,7 @@ def test_a_vhost_goes_while_its_sessions_trigger(start, shards):
                 for _ in range(50):
                     guest.say(TRIGGER)
                 for _ in range(50):
-                    assert guest.hear() == REFUSED
+                    assert guest.hear() == NO_WORKER
                 if turn == 0:
                     flowing.wait()
         return closed.value.rcvd.code
@@ -189,7 +175,7 @@ def test_a_vhost_goes_while_its_sessions_trigger(start, shards):
         flowing.wait()
         server.ctl("vhost", "remove", "/test")
         assert [flood.result() for flood in floods] == [4004] * 8
-    assert other.connect("guest").ask(TRIGGER) == REFUSED
+    assert other.connect("guest").ask(TRIGGER) == NO_WORKER
     vhost.close_sessions()
     other.close_sessions()
 
@@ -206,7 +192,7 @@ def test_triggers_are_counted(start):
     for _ in range(2):
         assert manager.ask(request("trigger", event='"work"')) == error(503)
         assert nobody.ask(request("trigger", event='"work"')) == error(403)
-    # A shard shows its figures before it reads the session again.
+    # A shard shows its metrics before it reads the session again.
     manager.hears_nothing()
-    assert (figures(server, "triggers_total"), figures(server, "triggers_failed_total")) == (3, 3)
+    assert (metric(server, "triggers_total"), metric(server, "triggers_failed_total")) == (3, 3)
     vhost.close_sessions()

@@ -1,17 +1,18 @@
 """The WebSocket layer: handshakes, frames, close codes, keep-alive and limits."""
 
+import concurrent.futures
 import json
 import struct
 import threading
 
 import pytest
 
-from frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, RawSocket, accept, close, frame, handshake
-from process import PATIENCE
-from session import Session, broadcast, fresh
+from frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, RawSocket, accept, close, frame, handshake, subprotocol
+from patience import PATIENCE
+from session import BAD_PAYLOAD, DENIED, Session, broadcast, fresh, unknown
+from session import DANCE as ASK
 
-ASK = '{"dance":1}'
-ANSWER = '{"err":"UNDEFINED_EVENT","event":"dance"}'
+ANSWER = unknown('"dance"')
 
 
 @pytest.fixture(scope="module")
@@ -90,16 +91,12 @@ def test_the_root_is_no_vhost(raw):
 
 def test_without_upgrade_it_is_http(raw, path):
     raw.send(handshake(path + "/nothing", upgrade=None, key=None, version=None))
-    assert raw.response()[0] in (401, 404)
+    assert raw.response()[0] == 404
 
 
 def test_a_head_that_is_no_http_is_refused(raw):
     raw.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n")
-    try:
-        assert raw.response()[0] == 400
-    except (AssertionError, ValueError, ConnectionResetError):
-        # Closing without a word is as good an answer to that.
-        assert raw.ended()
+    assert raw.response()[0] == 400
 
 
 def test_an_endless_head_is_refused(raw, path):
@@ -143,7 +140,7 @@ def speaks(connection):
 )
 @pytest.mark.parametrize("query", ["", "?protocol=webrocket", "?protocol=wwfp"])
 def test_subprotocol(raw, path, offered, chosen, query):
-    headers = raw.upgrade(path + query, f"Sec-WebSocket-Protocol: {offered}")
+    headers = raw.upgrade(path + query, subprotocol(offered))
     assert headers.get("sec-websocket-protocol") == chosen
     # One that is known wins over the query; the query counts where none is.
     assert speaks(raw) == (chosen or ("wwfp" if query.endswith("wwfp") else "webrocket"))
@@ -151,7 +148,7 @@ def test_subprotocol(raw, path, offered, chosen, query):
 
 @pytest.mark.parametrize("name", ["webrocket", "wwfp"])
 def test_subprotocols_on_several_lines(raw, path, name):
-    headers = raw.upgrade(path, "Sec-WebSocket-Protocol: chat", f"Sec-WebSocket-Protocol: {name}")
+    headers = raw.upgrade(path, subprotocol("chat"), subprotocol(name))
     assert headers["sec-websocket-protocol"] == speaks(raw) == name
 
 
@@ -289,11 +286,10 @@ def test_size_limit_is_the_vhosts(make_vhost):
 
 
 def test_deep_nesting_harms_nobody(opened, plain_server, path):
-    opened.send(frame(TEXT, '{"dance":' + "[" * 30_000 + "]" * 30_000 + "}"))
-    assert opened.frame()[0] in (TEXT, CLOSE)
+    assert opened.ask('{"dance":' + "[" * 30_000 + "]" * 30_000 + "}") == BAD_PAYLOAD
     with RawSocket(plain_server.websocket_address) as other:
         other.upgrade(path)
-        assert other.ask(ASK) == ANSWER
+        assert other.ask(ASK) == opened.ask(ASK) == ANSWER
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 3000, 4321])
@@ -305,7 +301,7 @@ def test_close_is_echoed(opened, code):
 
 def test_close_without_a_code_is_echoed(opened):
     opened.send(frame(CLOSE))
-    assert opened.close_code() in (None, 1000)
+    assert opened.close_code() is None
     assert opened.ended()
 
 
@@ -325,29 +321,29 @@ def test_answers_come_before_the_close(opened):
 # Keep-alive
 
 
-def test_an_idle_client_is_pinged(make_vhost, plain_server):
-    vhost = make_vhost("ping_interval_ms=100", "idle_timeout_ms=1000")
-    with RawSocket(plain_server.websocket_address) as client:
-        client.upgrade(vhost.path)
-        # Many more pings than fit into the timeout: answering them keeps the connection.
-        for _ in range(15):
-            opcode, payload = client.frame()
-            assert opcode == PING
-            client.send(frame(PONG, payload))
-        client.send(frame(TEXT, ASK))
-        while (received := client.frame())[0] == PING:
-            pass
-        assert received == (TEXT, ANSWER.encode())
+def test_who_answers_pings_stays_and_who_does_not_is_closed(make_vhost, plain_server):
+    vhost = make_vhost("ping_interval_ms=100", "idle_timeout_ms=3000")
+    alive, dead = (RawSocket(plain_server.websocket_address) for _ in range(2))
+    with alive, dead, concurrent.futures.ThreadPoolExecutor() as pool:
+        for client in (alive, dead):
+            client.upgrade(vhost.path)
 
+        def answer_pings():
+            """Returns what comes that is no ping."""
+            while (received := alive.frame())[0] == PING:
+                alive.send(frame(PONG, received[1]))
+            return received
 
-def test_a_dead_client_is_closed(make_vhost, plain_server):
-    vhost = make_vhost("ping_interval_ms=100", "idle_timeout_ms=500")
-    with RawSocket(plain_server.websocket_address) as client:
-        client.upgrade(vhost.path)
-        while (opcode := client.frame()[0]) == PING:
-            pass
-        assert opcode == CLOSE
-        client.finish(4009)
+        answering = pool.submit(answer_pings)
+        received = [dead.frame()]
+        while received[-1][0] == PING:
+            received.append(dead.frame())
+        assert len(received) > 1 and received[-1][0] == CLOSE
+        assert struct.unpack("!H", received[-1][1][:2]) == (4009,)
+        dead.finish(4009)
+        # By now the other one has been there for longer than that.
+        alive.send(frame(TEXT, ASK))
+        assert answering.result() == (TEXT, ANSWER.encode())
 
 
 # Limits
@@ -418,8 +414,7 @@ def test_connections_of_one_address(make_vhost, plain_server):
     first, second = vhost.connect(), vhost.connect()
     with RawSocket(plain_server.websocket_address) as third:
         third.send(handshake(vhost.path))
-        status, _ = third.response()
-        assert status in (429, 503) or third.close_code() == 1008
+        assert third.response()[0] == 429
     # Another address has its own.
     assert vhost.connect(source="127.0.3.1").ask(ASK) == ANSWER
     assert first.ask(ASK) == second.ask(ASK) == ANSWER
@@ -472,7 +467,7 @@ def test_few_outstanding_requests_slow_down_and_lose_nothing(make_vhost):
 )
 def test_rights_of_anonymous_sessions(make_vhost, rights, subscribes, broadcasts):
     vhost = make_vhost(f"anonymous={rights}")
-    guest, session, denied = vhost.connect("guest"), vhost.connect(), '{"err":"ACCESS_DENIED"}'
+    guest, session, denied = vhost.connect("guest"), vhost.connect(), DENIED
     guest.subscribe("open")
     expected = '{"subscribed":"open"}' if subscribes else denied
     assert session.ask('{"subscribe":{"channel":"open"}}') == expected

@@ -8,8 +8,7 @@ import json
 
 import pytest
 
-from conftest import SECRET
-from session import fresh, request
+from session import SECRET, fresh, request
 from wwfp import Wwfp, answer, delivery, entry, error, joined, left, ok, on_channel, subscribed
 
 # Channels that are there, one of each kind, and names like them that are nowhere.

@@ -7,10 +7,11 @@ import json
 
 import pytest
 import zmq
-from zmq.utils.monitor import recv_monitor_message
 
-from exchange import Client, Requester, Stream, Worker, error, eventually, figure, place
-from process import PATIENCE, CommandFailed, Server, run
+from exchange import Client, Requester, Stream, Worker, error, is_let_in, place, streams_subscribe
+from metrics import metric
+from patience import eventually
+from process import CommandFailed, Server, run, serving
 from session import Vhost, fresh
 from zmtp import RawPeer, greeting
 
@@ -26,24 +27,6 @@ def new_key():
 
 def public(key):
     return key["curve_publickey"].decode()
-
-
-def fate(kind, url, **options):
-    """Whether a connection gets through its handshake."""
-    socket = zmq.Context.instance().socket(kind)
-    events = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_AUTH
-    monitor = socket.get_monitor_socket(events | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_DISCONNECTED)
-    monitor.rcvtimeo = int(PATIENCE * 1000)
-    socket.linger = 0
-    for name, value in options.items():
-        setattr(socket, name, value)
-    socket.connect(url)
-    try:
-        return recv_monitor_message(monitor)["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED
-    finally:
-        socket.disable_monitor()
-        monitor.close(0)
-        socket.close(0)
 
 
 # Keys, in every build
@@ -103,23 +86,19 @@ def key_pair(tmp_path_factory):
 @pytest.fixture(scope="module")
 def server(key_pair, tmp_path_factory):
     file, public_key = key_pair
-    made = Server(tmp_path_factory.mktemp("curve"), OPTION, file, log_level="trace").start()
-    assert made.ctl_json("node", "show")["curve_public_key"] == public_key
-    made.key = {"curve_serverkey": public_key.encode()}
-    yield made
-    assert made.stop() == 0
+    with serving(tmp_path_factory.mktemp("curve"), OPTION, file, log_level="trace") as made:
+        assert made.ctl_json("node", "show")["curve_public_key"] == public_key
+        made.key = {"curve_serverkey": public_key.encode()}
+        yield made
     log = "\n".join(made.log)
-    assert "panicked" not in log and public_key in log and file.read_text().strip() not in log
+    assert public_key in log and file.read_text().strip() not in log
 
 
 @pytest.fixture
-def vhost(server):
-    """A vhost of the test's own with one key, where anonymous sessions may read and write."""
-    made = Vhost(server, f"/{fresh('v')}/x", "anonymous=read,write")
-    made.key = add_key(made)
-    yield made
-    made.close_sessions()
-    server.ctl("vhost", "remove", made.path)
+def vhost(vhost):
+    """A vhost of the test's own with one key."""
+    vhost.key = add_key(vhost)
+    return vhost
 
 
 @pytest.fixture(params=["exchange", "stream"])
@@ -148,24 +127,24 @@ def test_a_secret_key_file_is_closed_and_not_written_twice(key_pair, tmp_path):
 
 
 def test_a_key_of_the_vhost_is_let_in(server, vhost, entrance):
-    accepted = figure(server, "zap_accepted_total")
-    assert fate(*entrance, **vhost.key)
-    assert figure(server, "zap_accepted_total") == accepted + 1
+    accepted = metric(server, "zap_accepted_total")
+    assert is_let_in(*entrance, **vhost.key)
+    assert metric(server, "zap_accepted_total") == accepted + 1
 
 
 def test_other_keys_are_refused(server, vhost, entrance):
-    refused = figure(server, "zap_refused_total")
-    assert not fate(*entrance, **server.key, **new_key())
-    assert figure(server, "zap_refused_total") == refused + 1
+    refused = metric(server, "zap_refused_total")
+    assert not is_let_in(*entrance, **server.key, **new_key())
+    assert metric(server, "zap_refused_total") == refused + 1
     # Who takes another one for the server, or has not the secret half, does not come so far that anybody is asked.
-    assert not fate(*entrance, **{**vhost.key, "curve_serverkey": new_key()["curve_publickey"]})
-    assert not fate(*entrance, **{**vhost.key, "curve_secretkey": new_key()["curve_secretkey"]})
-    assert figure(server, "zap_refused_total") == refused + 1
+    assert not is_let_in(*entrance, **{**vhost.key, "curve_serverkey": new_key()["curve_publickey"]})
+    assert not is_let_in(*entrance, **{**vhost.key, "curve_secretkey": new_key()["curve_secretkey"]})
+    assert metric(server, "zap_refused_total") == refused + 1
 
 
 def test_nothing_but_curve_is_spoken(vhost, entrance):
-    assert not fate(*entrance, plain_username=vhost.path.encode(), plain_password=vhost.token.encode())
-    assert not fate(*entrance)
+    assert not is_let_in(*entrance, plain_username=vhost.path.encode(), plain_password=vhost.token.encode())
+    assert not is_let_in(*entrance)
     for mechanism in (b"PLAIN", b"NULL"):
         with RawPeer(entrance[1]) as peer:
             peer.send(greeting(mechanism))
@@ -175,7 +154,7 @@ def test_nothing_but_curve_is_spoken(vhost, entrance):
 def test_backends_work_as_they_do_in_the_clear(server, vhost):
     with Worker(vhost, **vhost.key) as worker, Requester(vhost, **vhost.key) as client:
         with Stream(vhost, f"{vhost.path}:", "", **vhost.key) as stream:
-            eventually(lambda: figure(server, "streams"), 1)
+            streams_subscribe(server, 1)
             worker.ready("job.*", 5)
             assert client.ask("OC", "news") == [b"OK"]
             assert client.ask("BC", "news", "hello", '{"a":1}') == [b"OK"]
@@ -184,52 +163,49 @@ def test_backends_work_as_they_do_in_the_clear(server, vhost):
             place(browser, "job", "job.next")
             assert worker.events(2) == ["job", "job.next"]
             assert [stream.hear_topic() for _ in range(2)] == [f"{vhost.path}:job", f"{vhost.path}:job.next"]
-    eventually(lambda: figure(server, "streams"), 0)
+    streams_subscribe(server, 0)
 
 
 def test_a_key_says_which_vhost_a_backend_is_of(server, vhost):
-    other = Vhost(server, f"/{fresh('v')}", "anonymous=read,write")
-    key = add_key(other)
-    with Client(vhost, **key) as client, Stream(vhost, f"{vhost.path}:", f"{other.path}:", **key) as spy:
-        client.open("theirs")
-        eventually(lambda: figure(server, "streams"), 1)
-        with Worker(vhost, **vhost.key) as worker:
-            worker.ready()
-            place(vhost.connect(), "mine")
-            assert worker.events(1) == ["mine"]
-        place(other.connect(), "theirs")
-        assert spy.hear_topic() == f"{other.path}:theirs", "and nothing before it"
-    assert [channel["name"] for channel in server.ctl_json("channel", "list", other.path)["channels"]] == ["theirs"]
-    assert server.ctl_json("channel", "list", vhost.path)["channels"] == []
-    other.close_sessions()
-    server.ctl("vhost", "remove", other.path)
+    with Vhost(server, f"/{fresh('v')}", "anonymous=read,write") as other:
+        key = add_key(other)
+        with Client(vhost, **key) as client, Stream(vhost, f"{vhost.path}:", f"{other.path}:", **key) as spy:
+            client.open("theirs")
+            streams_subscribe(server, 1)
+            with Worker(vhost, **vhost.key) as worker:
+                worker.ready()
+                place(vhost.connect(), "mine")
+                assert worker.events(1) == ["mine"]
+            place(other.connect(), "theirs")
+            assert spy.hear_topic() == f"{other.path}:theirs", "and nothing before it"
+        assert server.channels(other.path) == ["theirs"]
+        assert server.channels(vhost.path) == []
 
 
 def test_a_key_that_is_taken_away_cuts_off(server, vhost):
-    worker, client = Worker(vhost, **vhost.key).ready("", 2), Requester(vhost, **vhost.key)
-    stream = Stream(vhost, f"{vhost.path}:", **vhost.key)
-    eventually(lambda: figure(server, "streams"), 1)
-    browser = vhost.connect()
-    place(browser, "before")
-    assert worker.trigger()[1] and stream.hear_topic() == f"{vhost.path}:before"
-    further = add_key(vhost)
-    worker.hears_nothing()
+    worker, client = Worker(vhost, **vhost.key), Requester(vhost, **vhost.key)
+    with worker, client, Stream(vhost, f"{vhost.path}:", **vhost.key) as stream:
+        worker.ready("", 2)
+        streams_subscribe(server, 1)
+        browser = vhost.connect()
+        place(browser, "before")
+        assert worker.trigger()[1] and stream.hear_topic() == f"{vhost.path}:before"
+        further = add_key(vhost)
+        worker.hears_nothing()
 
-    server.ctl("key", "remove", vhost.path, public(vhost.key))
-    assert worker.hear() == [b"QT"]
-    assert client.ask("OC", "a") == error(402)
-    for kind, url in ((zmq.DEALER, server.exchange_url), (zmq.SUB, server.stream_url)):
-        assert not fate(kind, url, **vhost.key)
-        assert fate(kind, url, **further)
-    with Worker(vhost, **further) as heir:
-        heir.say("RD", "", "5")
-        assert heir.events(1) == ["before"], "what the one with the old key had"
-        place(browser, "after")
-        assert heir.events(1) == ["after"]
-    assert not stream.socket.poll(0), "it was silent all the time"
-    worker.close()
-    client.close()
-    stream.__exit__()
+        with stream.is_cut_off():
+            server.ctl("key", "remove", vhost.path, public(vhost.key))
+        assert worker.hear() == [b"QT"]
+        assert client.ask("OC", "a") == error(402)
+        for kind, url in ((zmq.DEALER, server.exchange_url), (zmq.SUB, server.stream_url)):
+            assert not is_let_in(kind, url, **vhost.key)
+            assert is_let_in(kind, url, **further)
+        with Worker(vhost, **further) as heir:
+            heir.join("", "5")
+            assert heir.events(1) == ["before"], "what the one with the old key had"
+            place(browser, "after")
+            assert heir.events(1) == ["after"]
+        assert not stream.has_heard()
 
 
 def test_bounds_are_of_what_is_said_and_not_of_its_boxes(key_pair, start):
@@ -239,16 +215,15 @@ def test_bounds_are_of_what_is_said_and_not_of_its_boxes(key_pair, start):
     vhost = Vhost(server, "/moon")
     key = add_key(vhost)
     with Worker(vhost, **key) as worker:
-        worker.say("RD")
+        worker.ready()
         # The frames are short and the boxes are not; a heartbeat a second comes, and so does a look at what is unread.
         for _ in range(3):
             for _ in range(200):
                 assert worker.ask("CC", "-") == error(454)
-            assert worker.socket.recv_multipart() == [b"", b"HB"]
-            worker.say("HB")
+            worker.hears_heartbeats(1)
         worker.hears_nothing()
         assert worker.ask("x" * 1024) == error(400), "as long as a frame may be"
-        assert figure(server, "peers_cut_total") == 0
+        assert metric(server, "peers_cut_total") == 0
         assert server.ctl_json("queue", "show", vhost.path)["workers"] == 1, "the same connection all the time"
         worker.say("x" * 1025)
         eventually(lambda: server.ctl_json("queue", "show", vhost.path)["workers"], 0)

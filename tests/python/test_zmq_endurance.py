@@ -1,104 +1,127 @@
 """Many triggers over workers that are killed: each is accounted for."""
 
 import collections
-import pathlib
-import subprocess
-import sys
-import time
+import threading
 
 import pytest
 
-from exchange import eventually, figure, place, trigger
-from session import Vhost
+from exchange import place, trigger
+from metrics import metric
+from patience import PATIENCE, eventually
+from session import Vhost, fresh
+from zmq_worker import WorkerProcess
 
-TRIGGERS = 100_000
 WORKERS = 8
-# Triggers that are asked for at a time.
+# Triggers that are asked for at a time, and how many of them one worker gets.
 BATCH = 200
-
-_PROGRAM = pathlib.Path(__file__).with_name("zmq_worker.py")
+SHARE = BATCH // WORKERS
 
 
 class Crew:
-    """Workers in processes of their own. Each has a file for what it handles."""
+    """Workers in processes of their own."""
 
-    def __init__(self, vhost, window, folder):
-        self._arguments = [vhost.server.exchange_url, vhost.path, vhost.token, window]
-        self._folder = folder
-        # With the file of each.
-        self._processes = collections.deque()
-        self.kills = 0
+    def __init__(self, vhost, window):
+        self._vhost, self._window = vhost, window
+        self._browser = vhost.connect()
+        self._told = threading.Condition()
+        self._living = collections.deque()
+        self.everybody = []
+        self.marks = 0
 
     def __enter__(self):
         for _ in range(WORKERS):
-            self.hire()
+            self._living.append(self._hired())
+        self._has_workers(WORKERS)
         return self
 
     def __exit__(self, *_):
-        while self._processes:
-            self.kill()
+        for worker in self._living:
+            worker.kill()
 
-    def hire(self):
-        path = self._folder / f"worker-{self.kills + len(self._processes)}"
-        path.touch()
-        process = subprocess.Popen([sys.executable, _PROGRAM, *self._arguments, path])
-        self._processes.append((process, path))
+    def _hired(self):
+        worker = WorkerProcess(self._vhost, self._window, self._told)
+        self.everybody.append(worker)
+        return worker
 
-    def kill(self):
-        """Kills the one who has worked longest."""
-        process, _ = self._processes.popleft()
-        process.kill()
-        process.wait()
-        self.kills += 1
+    def kill_one(self):
+        """Kills the one that has worked longest and returns it."""
+        killed = self._living.popleft()
+        killed.kill()
+        return killed
+
+    def fill_up(self):
+        """Returns once the server knows that one is dead, and another one in its place."""
+        self._has_workers(WORKERS - 1)
+        self._living.append(self._hired())
+        self._has_workers(WORKERS)
+
+    def _has_workers(self, count):
+        eventually(lambda: metric(self._vhost.server, "workers_zeromq"), count)
+
+    def settle(self):
+        """Returns once everything that was placed before and not lost is handled: each worker gets a mark behind it."""
+        mark = fresh("mark")
+        for _ in range(int(PATIENCE)):
+            place(self._browser, *[mark] * WORKERS)
+            self.marks += WORKERS
+            with self._told:
+                if self._told.wait_for(lambda: all(mark in worker.events for worker in self._living), timeout=1):
+                    return
+        raise AssertionError("a worker gets nothing")
 
     def handled(self):
         """How often each number was handled."""
-        files = self._folder.glob("worker-*")
-        lines = collections.Counter(line for file in files for line in file.read_text().splitlines())
-        return {line: count for line, count in lines.items() if line.startswith("work ")}
-
-    def has_ended(self):
-        """Whether each that lives was told the end, and so has handled all that it was told before."""
-        return all("end" in path.read_text() for _, path in self._processes)
+        return collections.Counter(number for worker in self.everybody for number in worker.numbers)
 
 
-def place_all(server, vhost, crew):
-    """Places all triggers, each exactly once; meanwhile a worker is killed and replaced each second."""
-    browser = vhost.connect()
-    next_kill = time.monotonic() + 1
-    for start in range(0, TRIGGERS, BATCH):
-        for number in range(start, start + BATCH):
-            browser.say(trigger("work", {"number": number}))
-        assert [browser.hear() for _ in range(BATCH)] == ['{"triggered":"work"}'] * BATCH
-        if time.monotonic() >= next_kill:
-            crew.kill()
-            crew.hire()
-            next_kill += 1
+class Account:
+    """What must become of the triggers of a batch in which a worker was killed."""
+
+    def __init__(self, numbers, killed, has_window):
+        self.numbers, self.killed, self.has_window = numbers, killed, has_window
+
+    def check(self, handled):
+        by_killed = set(self.killed.numbers).intersection(self.numbers)
+        lost = [number for number in self.numbers if handled[number] == 0]
+        again = [number for number in self.numbers if handled[number] > 1]
+        if self.has_window:
+            assert not lost
+            assert set(again) <= by_killed and all(handled[number] == 2 for number in again)
+        else:
+            assert not again
+            assert len(lost) + len(by_killed) <= SHARE, "more is lost than was on its way to the one who was killed"
+        return len(lost), len(again)
 
 
+@pytest.mark.parametrize(
+    ("triggers", "fatal_every"), [(4_000, 4), pytest.param(100_000, 10, marks=pytest.mark.nightly)]
+)
 @pytest.mark.parametrize("window", ["100", ""], ids=["with a window", "without"])
-def test_every_trigger_is_accounted_for(start, tmp_path, window):
+def test_every_trigger_is_accounted_for(start, window, triggers, fatal_every):
     server = start(shards=1)
-    vhost = Vhost(server, "/moon", "anonymous=read,write", f"trigger_queue_max={TRIGGERS}", "trigger_redeliveries_max=20")
-    folder = tmp_path / "handled"
-    folder.mkdir()
-    with Crew(vhost, window, folder) as crew:
-        eventually(lambda: figure(server, "workers_zeromq"), WORKERS)
-        place_all(server, vhost, crew)
-        eventually(lambda: (figure(server, "triggers_waiting"), figure(server, "triggers_outstanding")), (0, 0))
-        browser = vhost.connect()
-        eventually(lambda: (place(browser, "end"), crew.has_ended())[1], True)
-        kills = crew.kills
-    handled = crew.handled()
-    doubled = sum(count - 1 for count in handled.values())
-    lost = TRIGGERS - len(handled)
-    redelivered, dead = (figure(server, f"triggers_{name}_total") for name in ("redelivered", "dead"))
-    print(f"{TRIGGERS} triggers, {kills} workers killed: {len(handled)} handled, {doubled} again, {lost} lost, {redelivered=} {dead=}")
-    assert kills > 0 and figure(server, "triggers_placed_total") >= TRIGGERS
-    assert dead == 0
-    if window:
-        assert lost == 0 and doubled <= redelivered
-    else:
-        assert doubled == 0
+    vhost = Vhost(server, "/moon", "anonymous=read,write", f"trigger_queue_max={triggers}", "trigger_redeliveries_max=20")
+    browser, accounts = vhost.connect(), []
+    with Crew(vhost, window) as crew:
+        for batch in range(triggers // BATCH):
+            numbers = range(batch * BATCH, (batch + 1) * BATCH)
+            is_fatal = batch % fatal_every == fatal_every - 1
+            if is_fatal:
+                crew.settle()
+            for number in numbers:
+                browser.say(trigger("work", {"number": number}))
+            if is_fatal:
+                accounts.append(Account(numbers, crew.kill_one(), bool(window)))
+            assert [browser.hear() for _ in numbers] == ['{"triggered":"work"}'] * BATCH
+            if is_fatal:
+                crew.fill_up()
+        crew.settle()
+        handled = crew.handled()
+    lost, again = map(sum, zip(*(account.check(handled) for account in accounts)))
+    redelivered, dead = (metric(server, f"triggers_{name}_total") for name in ("redelivered", "dead"))
+    print(f"{triggers} triggers, {len(accounts)} workers killed: {again} handled twice, {lost} lost, {redelivered=} {dead=}")
+    assert (len(handled), handled.total()) == (triggers - lost, triggers - lost + again), "outside of the fatal batches"
+    assert set(handled) <= set(range(triggers))
+    assert metric(server, "triggers_placed_total") == triggers + crew.marks
+    assert again <= redelivered and dead == 0
     vhost.close_sessions()
-    assert server.stop() == 0
+    server.end_well()

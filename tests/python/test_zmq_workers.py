@@ -1,18 +1,13 @@
 """Workers over ZeroMQ: who gets which trigger, what is acknowledged, and what becomes of it when a worker goes."""
 
-import json
-import pathlib
-import subprocess
-import sys
-
 import pytest
 
-from exchange import Worker, browser, client, error, eventually, figure, place, server, trigger, vhost
-from session import Vhost, fresh, request
+from exchange import Worker, error, place, trigger
+from metrics import metric
+from patience import eventually
+from session import NO_WORKER, Vhost, fresh, request
+from zmq_worker import WorkerProcess
 from wwfp import Wwfp, delivery, error as wwfp_error, ok
-
-REFUSED = '{"err":"ASSIGNATION_FAILED"}'
-
 
 def numbered(count, first=0):
     return [f"e{number}" for number in range(first, first + count)]
@@ -49,20 +44,19 @@ def test_a_broadcast_triggers(vhost, client):
 
 
 def test_without_a_worker_a_trigger_is_refused(vhost, browser):
-    assert browser.ask(trigger("a")) == REFUSED
+    assert browser.ask(trigger("a")) == NO_WORKER
     with Worker(vhost) as worker:
         worker.ready("b.*")
-        assert browser.ask(trigger("a")) == REFUSED
+        assert browser.ask(trigger("a")) == NO_WORKER
         place(browser, "b", "bb")
         assert worker.events(2) == ["b", "bb"]
-        worker.say("QT")
+        worker.leave()
         worker.hears_nothing()
-        assert browser.ask(trigger("b")) == REFUSED
+        assert browser.ask(trigger("b")) == NO_WORKER
 
 
 def test_only_workers_of_the_vhost_get_it(server, vhost, browser):
-    other = Vhost(server, f"/{fresh('v')}", "anonymous=read,write")
-    with Worker(vhost) as ours, Worker(other) as theirs:
+    with Vhost(server, f"/{fresh('v')}", "anonymous=read,write") as other, Worker(vhost) as ours, Worker(other) as theirs:
         ours.ready()
         theirs.ready()
         place(browser, *numbered(20))
@@ -70,8 +64,6 @@ def test_only_workers_of_the_vhost_get_it(server, vhost, browser):
         assert theirs.events(1) == ["theirs"]
         theirs.hears_nothing()
         assert ours.events(20) == numbered(20)
-    other.close_sessions()
-    server.ctl("vhost", "remove", other.path)
 
 
 @pytest.mark.parametrize("window", [None, 5])
@@ -130,16 +122,16 @@ def test_a_lone_worker_gets_it_again_until_it_is_given_up(server, vhost, browser
     server.ctl("settings", "set", vhost.path, "trigger_redeliveries_max=2")
     with Worker(vhost) as worker:
         worker.ready("", 1)
-        dead = figure(server, "triggers_dead_total")
+        dead = metric(server, "triggers_dead_total")
         place(browser, "poison", "next")
         for _ in range(3):
             payload, number = worker.trigger()
             assert [*payload] == ["poison"]
             worker.say("NK", number)
         assert worker.events(1) == ["next"]
-        assert figure(server, "triggers_dead_total") == dead + 1
-    given_up = [json.loads(line)["fields"] for line in server.log if "given up" in line]
-    assert {"vhost": vhost.path, "event": "poison"}.items() <= given_up[-1].items()
+        assert metric(server, "triggers_dead_total") == dead + 1
+    given_up = server.logged("a trigger is given up: too many workers had it in vain")
+    assert [line["event"] for line in given_up if line["vhost"] == vhost.path] == ["poison"]
 
 
 def test_what_is_not_its_own_a_worker_cannot_acknowledge(vhost, browser):
@@ -162,7 +154,7 @@ def test_ready_again_takes_back_what_was_outstanding(vhost, browser):
         worker.ready("", 2)
         place(browser, *numbered(3))
         assert [[*worker.trigger()[0]] for _ in range(2)] == [["e0"], ["e1"]]
-        worker.say("RD", "e.*", "10")
+        worker.join("e.*", "10")
         assert worker.events(3) == numbered(3)
 
 
@@ -176,33 +168,23 @@ def test_what_a_leaving_worker_has_others_get_in_order(vhost, browser):
         numbers = [leaving.trigger()[1] for _ in range(4)]
         leaving.say("AK", numbers[1])
         assert [*leaving.trigger()[0]] == ["e4"]
-        leaving.say("QT")
+        leaving.leave()
         leaving.hears_nothing()
-        staying.say("RD", "", "10")
+        staying.join("", "10")
         assert staying.events(5) == ["e0", "e2", "e3", "e4", "e5"]
         place(browser, "last")
         assert staying.events(1) == ["last"]
 
 
-def test_a_killed_workers_triggers_are_redelivered_in_order(vhost, browser, tmp_path):
-    told = tmp_path / "told"
-    told.touch()
-    program = pathlib.Path(__file__).with_name("zmq_worker.py")
-    arguments = [vhost.server.exchange_url, vhost.path, vhost.token, "hold", told]
-    with Worker(vhost) as heir, subprocess.Popen([sys.executable, program, *arguments]) as doomed:
-        try:
-            place_as_soon_as_there_is_a_worker(browser, "e0")
-            place(browser, *numbered(7, first=1))
-            eventually(lambda: told.read_text().split()[::2], numbered(5))
-            heir.say("RD", "", "100")
-            first = heir.events(3)
-        finally:
-            doomed.kill()
+def test_a_killed_workers_triggers_are_redelivered_in_order(vhost, browser):
+    with Worker(vhost) as heir, WorkerProcess(vhost, "hold") as doomed:
+        eventually(lambda: browser.ask(trigger("e0")), '{"triggered":"e0"}')
+        place(browser, *numbered(7, first=1))
+        assert [doomed.next_handled() for _ in range(5)] == [(event, None) for event in numbered(5)]
+        heir.join("", "100")
+        first = heir.events(3)
+        doomed.kill()
         assert first + heir.events(5) == [*numbered(3, first=5), *numbered(5)]
-
-
-def place_as_soon_as_there_is_a_worker(browser, event):
-    eventually(lambda: browser.ask(trigger(event)), f'{{"triggered":"{event}"}}')
 
 
 def test_what_was_acknowledged_last_counts(vhost, browser):
@@ -216,23 +198,24 @@ def test_what_was_acknowledged_last_counts(vhost, browser):
             place(browser, f"once{number}")
             _, acknowledged = worker.trigger()
             worker.say("AK", acknowledged)
-            worker.socket.close(10_000)
+            worker.close(linger_ms=10_000)
         heir.say("AK", held)
         place(browser, "end")
         assert heir.events(1) == ["end"]
 
 
+@pytest.mark.parametrize("server", [1], indirect=True)
 def test_a_silent_worker_expires(server, vhost, browser):
-    expired = figure(server, "workers_expired_total")
+    expired = metric(server, "workers_expired_total")
     with Worker(vhost) as silent, Worker(vhost) as heir:
-        silent.beats = False
         silent.ready("", 1)
         place(browser, "a")
         assert silent.trigger()[1]
+        silent.fall_silent()
         heir.ready("", 1)
         assert heir.events(1) == ["a"]
         assert silent.hear() == [b"QT"]
-        assert figure(server, "workers_expired_total") == expired + 1
+        assert metric(server, "workers_expired_total") == expired + 1
         silent.ready("", 1)
         place(browser, "b", "c")
         assert sorted(silent.events(1) + heir.events(1)) == ["b", "c"]
@@ -246,12 +229,10 @@ def test_who_is_not_ready_is_told_to_say_so(vhost, word):
         worker.hears_nothing()
 
 
+@pytest.mark.parametrize("server", [1], indirect=True)
 def test_the_server_sends_heartbeats(vhost):
     with Worker(vhost) as worker:
-        worker.ready()
-        for _ in range(2):
-            assert worker.socket.recv_multipart() == [b"", b"HB"]
-            worker.say("HB")
+        worker.ready().hears_heartbeats(2)
 
 
 # What it may say
@@ -295,7 +276,7 @@ def test_a_filter_matches_the_whole_name(vhost, browser):
     with Worker(vhost) as worker:
         worker.ready("pay|order[.]new", 5)
         for event in ("payment", "xpay", "order.newer", "order-new"):
-            assert browser.ask(trigger(event)) == REFUSED
+            assert browser.ask(trigger(event)) == NO_WORKER
         place(browser, "pay", "order.new")
         assert worker.events(2) == ["pay", "order.new"]
 
@@ -308,7 +289,7 @@ def test_a_full_queue_refuses(server, vhost, browser):
     with Worker(vhost) as worker:
         worker.ready("", 1)
         place(browser, *numbered(4))
-        assert browser.ask(trigger("more")) == REFUSED
+        assert browser.ask(trigger("more")) == NO_WORKER
         vhost.add_user("joe", "read,write")
         wwfp = vhost.connect("joe", dialect=Wwfp)
         assert wwfp.ask(request("trigger", event='"more"', ref="1")) == wwfp_error(503, ref=1)
@@ -317,6 +298,7 @@ def test_a_full_queue_refuses(server, vhost, browser):
         assert worker.events(1) == ["again"]
 
 
+@pytest.mark.parametrize("server", [1], indirect=True)
 def test_a_worker_without_window_that_reads_nothing_loses_nothing(server, vhost, browser):
     """The way to it is full at some time; what finds no room waits."""
     count, data = 3_000, {"text": "x" * 4_000}
@@ -324,7 +306,6 @@ def test_a_worker_without_window_that_reads_nothing_loses_nothing(server, vhost,
         worker.ready()
         for start in range(0, count, 100):
             place(browser, *numbered(100, start), data=data)
-            worker.say("HB")
         assert worker.events(count) == numbered(count)
 
 
@@ -332,7 +313,14 @@ def test_operators_see_workers_and_what_waits(server, vhost, browser):
     with Worker(vhost) as worker:
         worker.ready("e.*", 2)
         place(browser, *numbered(5))
-        listed = server.ctl_json("worker", "list", vhost.path)
-        text = json.dumps(listed)
-        assert "e.*" in text and len(listed) == 1, text
-        assert "3" in server.ctl("queue", "show", vhost.path)
+        (shown,) = server.ctl_json("worker", "list", vhost.path)["workers"]
+        told = ("transport", "filter", "window", "outstanding")
+        assert [shown[name] for name in told] == ["zeromq", "e.*", 2, 2]
+        queue = server.ctl_json("queue", "show", vhost.path)
+        counted = {"waiting": 3, "outstanding": 2, "workers": 1, "streams": 0, "placed": 5, "refused": 0}
+        assert {name: queue[name] for name in counted} == counted
+        # What people read has the same numbers: a table of workers, a line for each number of the queue.
+        _, row = server.ctl("worker", "list", vhost.path).splitlines()
+        assert row.split()[1:5] == ["zeromq", "e.*", "2", "2"]
+        lines = dict(line.rsplit(maxsplit=1) for line in server.ctl("queue", "show", vhost.path).splitlines())
+        assert (lines["waiting"], lines["outstanding"]) == ("3", "2")

@@ -77,7 +77,9 @@ def delivery(event, channel, sid, data=""):
 class Wwfp(Connection):
     """A session that was greeted. Its requests below are each checked for their success."""
 
-    def __init__(self, server, path, *, subprotocols=("wwfp",), **options):
+    SUBPROTOCOL = "wwfp"
+
+    def __init__(self, server, path, *, subprotocols=(SUBPROTOCOL,), **options):
         super().__init__(server, path, subprotocols=list(subprotocols) or None, **options)
         greeting = self.hear()
         greeted = _CONNECTED.fullmatch(greeting)

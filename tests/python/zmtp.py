@@ -2,7 +2,7 @@
 
 import socket
 
-from process import PATIENCE
+from patience import PATIENCE
 
 MORE, LONG, COMMAND = 1, 2, 4
 

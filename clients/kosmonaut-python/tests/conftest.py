@@ -1,4 +1,7 @@
-"""Servers, vhosts, clients and workers for the tests of this package; processes and browsers come from tests/python."""
+"""Vhosts, clients and workers for the tests of this package; servers and browsers are those of tests/python.
+
+From the root of the repository: `pytest -c tests/python/pytest.ini --rootdir . clients/kosmonaut-python/tests`.
+"""
 
 import pathlib
 import sys
@@ -8,55 +11,30 @@ sys.path[:0] = [str(_ROOT / "tests" / "python"), str(_ROOT / "clients" / "kosmon
 
 import pytest
 
-from crew import Crew
+from crew import Backed, Crew
 from kosmonaut import Client
-from process import Server
-from session import Vhost, fresh
-from wwfp import Wwfp
-
-PORTS = {"zmq": "exchange", "http": "websocket"}
+from session import fresh
 
 
-class Backed(Vhost):
-    """A vhost with `ann`, who reads and writes, and the URLs of its backends."""
-
-    def __init__(self, server, path):
-        super().__init__(server, path)
-        self.add_user("ann", "read,write")
-
-    def url(self, transport, token=None):
-        address = self.server.ready[PORTS[transport]]
-        return f"wr://{token or self.token}@{address}{self.path}"
-
-    def browser(self, user="ann"):
-        return self.connect(user, dialect=Wwfp)
+def pytest_configure(config):
+    config.pluginmanager.import_plugin("servers")
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory):
-    made = Server(tmp_path_factory.mktemp("kosmonaut")).start()
-    yield made
-    assert made.stop() == 0
-    assert not [line for line in made.log if "panicked" in line]
+def server(shared_server):
+    return shared_server(2)
 
 
 @pytest.fixture
-def own_server(tmp_path):
+def own_server(start):
     """A server that the test may stop, freeze and kill. It comes back at the same addresses."""
-    made = Server(tmp_path / "data").start()
-    for port in ("websocket", "control", "exchange"):
-        made.arguments[made.arguments.index(f"--{port}-addr") + 1] = made.ready[port]
-    yield made
-    made.clean_up()
-    assert not [line for line in made.log if "panicked" in line]
+    return start().keep_addresses()
 
 
 @pytest.fixture
 def vhost(server):
-    made = Backed(server, f"/{fresh('k')}")
-    yield made
-    made.close_sessions()
-    server.ctl("vhost", "remove", made.path)
+    with Backed(server, f"/{fresh('k')}") as made:
+        yield made
 
 
 @pytest.fixture

@@ -1,14 +1,30 @@
-"""Workers that run beside a test, and a browser that triggers."""
+"""A vhost, workers of it that run beside a test, and a browser that triggers."""
 
 import json
 import queue
 import threading
-import time
 
 from kosmonaut import Worker
-from process import PATIENCE
-from session import request
-from wwfp import error, ok
+from patience import PATIENCE, eventually
+from session import Vhost, request
+from wwfp import Wwfp, error, ok
+
+PORTS = {"zmq": "exchange", "http": "websocket"}
+
+
+class Backed(Vhost):
+    """A vhost with `ann`, who reads and writes, and the URLs of its backends."""
+
+    def __init__(self, server, path):
+        super().__init__(server, path)
+        self.add_user("ann", "read,write")
+
+    def url(self, transport, token=None):
+        address = self.server.ready[PORTS[transport]]
+        return f"wr://{token or self.token}@{address}{self.path}"
+
+    def browser(self, user="ann"):
+        return self.connect(user, dialect=Wwfp)
 
 
 class Hand:
@@ -70,14 +86,14 @@ class Crew:
 
     def await_ready(self, hand):
         """Returns once the worker has handled an event of its own. One that a dead connection was given may be lost."""
-        deadline = time.monotonic() + PATIENCE
-        while True:
+        for _ in range(int(PATIENCE)):
             self.trigger_until_placed(hand.name)
             try:
                 assert hand.handled.get(timeout=1).event == hand.name
                 return
             except queue.Empty:
-                assert time.monotonic() < deadline, f"{hand.name} handles nothing"
+                continue
+        raise AssertionError(f"{hand.name} handles nothing")
 
     def trigger(self, event="job", data=None):
         """Whether a worker was found."""
@@ -86,9 +102,7 @@ class Crew:
         return reply == ok(205, ref=1)
 
     def trigger_until_placed(self, event, data=None):
-        deadline = time.monotonic() + PATIENCE
-        while not self.trigger(event, data):
-            assert time.monotonic() < deadline, f"nobody takes {event}"
+        eventually(lambda: self.trigger(event, data), True)
 
     def place(self, *numbers):
         """Triggers jobs, each of which must find a worker."""
