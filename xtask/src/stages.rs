@@ -10,6 +10,9 @@ use clap::{Args, ValueEnum};
 use crate::install;
 use crate::shell::{cargo, command, root, run, succeeds, target};
 
+/// The folders with tests in Python, which share their settings and fixtures.
+const PYTHON_TESTS: [&str; 2] = ["tests/python", "clients/kosmonaut-python/tests"];
+
 /// One stage of the gate. They run in the order in which they stand here: quick and telling ones first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Stage {
@@ -89,11 +92,11 @@ impl Stage {
             Self::Load => load(selection),
             Self::Python => {
                 let python = install::python()?;
-                // Each folder has fixtures of its own, so each is a run of its own.
-                for tests in ["tests/python", "clients/kosmonaut-python/tests"] {
-                    run(selection.with_binaries(command(&python).args(["-m", "pytest", tests])))?;
-                }
-                Ok(())
+                let mut tests = command(&python);
+                // Many tests wait for the server's own deadlines: two processes do not wait for each other.
+                tests.args(["-m", "pytest", "--numprocesses", "2", "--dist", "worksteal"]);
+                tests.args(["-c", "tests/python/pytest.ini", "--rootdir", "."]).args(PYTHON_TESTS);
+                run(selection.with_binaries(&mut tests))
             }
             Self::Node => node(selection, "", |name| !name.contains("browser")),
             Self::Browser => {
