@@ -7,8 +7,9 @@ import { readFileSync } from 'node:fs';
 import readline from 'node:readline';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { PATIENCE_MS, within } from './awaiting.mjs';
 import { launch } from './chromium.mjs';
-import { PATIENCE_MS, startServer, within } from './server.mjs';
+import { startServer } from './server.mjs';
 
 const repository = fileURLToPath(new URL('../..', import.meta.url));
 const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8');
@@ -41,7 +42,7 @@ async function startBot(t, server) {
   const asksForToken = 'cargo run -qr --bin webrocket-ctl -- vhost show /demo';
   assert.ok(startsBot.includes(asksForToken), startsBot);
   const shown = await server.ctl('vhost', 'show', '/demo');
-  const line = `exec env ${startsBot.replace(asksForToken, 'printf %s "$SHOWN"')} ${new URL(server.httpUrl).host}`;
+  const line = `exec env ${startsBot.replace(asksForToken, 'printf %s "$SHOWN"')} ${server.address}`;
   const bot = spawn('sh', ['-c', line], {
     cwd: repository, env: { ...process.env, SHOWN: shown }, stdio: ['ignore', 'pipe', 'inherit'],
   });

@@ -5,8 +5,9 @@ import { once } from 'node:events';
 import http from 'node:http';
 import { after, before, test } from 'node:test';
 import WebSocket from 'ws';
+import { PATIENCE_MS, within } from './awaiting.mjs';
 import { launch } from './chromium.mjs';
-import { PATIENCE_MS, startServer, within } from './server.mjs';
+import { ownHost, startServer } from './server.mjs';
 
 const XSS = `<img src=x onerror="window.breached = true"><script>window.breached = true</script>`;
 
@@ -466,7 +467,7 @@ test('what the server does from outside is told', (t) => withServer(async (serve
 }));
 
 test('after a restart the page comes back by itself', async (t) => {
-  let server = await startServer({ args: ['--dev'] });
+  let server = await startServer({ args: ['--dev', '--websocket-addr', `${ownHost()}:0`] });
   t.after(() => server.stop());
   const ann = await visit(t, server, 'Ann');
   await fillIn(ann.page, 'status', 'steady');
@@ -486,7 +487,7 @@ test('after a restart the page comes back by itself', async (t) => {
   await ann.page.getByTestId('countdown').getByText(/^(next attempt in \d+ s|trying…)$/).waitFor();
   assert.equal(await ann.page.getByTestId('send').isDisabled(), true);
   assert.equal(await ann.page.getByTestId('raw-send').isDisabled(), true);
-  server = await startServer({ args: ['--dev', '--websocket-addr', new URL(server.httpUrl).host] });
+  server = await startServer({ args: ['--dev', '--websocket-addr', server.address] });
   // The button itself, which is hidden if the page is back already.
   await ben.page.evaluate(() => document.getElementById('reconnect').click());
   await Promise.all([ann, ben].map(({ page }) => state(page, 'open')));

@@ -3,8 +3,9 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, test } from 'node:test';
 
+import { within } from './awaiting.mjs';
 import { Client } from './client.mjs';
-import { startServer, within } from './server.mjs';
+import { SECRET, startFurnishedServer, startServer } from './server.mjs';
 
 for (const shards of [1, 4]) {
   describe(`${shards} shards`, () => {
@@ -12,11 +13,7 @@ for (const shards of [1, 4]) {
     let clients = [];
 
     before(async () => {
-      server = await startServer({ shards });
-      await server.ctl('vhost', 'add', '/test');
-      await server.ctl('user', 'add', '/test', 'joe', '--secret', '53cr37', '--rights', 'read,write,manage');
-      await server.ctl('user', 'add', '/test', 'guest', '--rights', 'read,write');
-      await server.ctl('user', 'add', '/test', 'reader', '--rights', 'read');
+      server = await startFurnishedServer({ shards });
     });
     afterEach(() => {
       for (const client of clients) client.socket.terminate();
@@ -38,7 +35,7 @@ for (const shards of [1, 4]) {
       assert.equal(await client.ask({ authenticate: { user: 'joe', secret: 'no' } }), '{"err":"INVALID_CREDENTIALS"}');
       assert.equal(await client.ask({ authenticate: { user: 'eve', secret: 'no' } }), '{"err":"USER_NOT_FOUND"}');
       assert.equal(await client.ask({ authenticate: { user: '' } }), '{"err":"INVALID_USER_NAME"}');
-      assert.equal(await client.ask({ authenticate: { user: 'joe', secret: '53cr37' } }), '{"authenticated":"joe"}');
+      assert.equal(await client.ask({ authenticate: { user: 'joe', secret: SECRET } }), '{"authenticated":"joe"}');
       assert.equal(await client.ask({ logout: true }), '{"loggedOut":true}');
       assert.equal(await client.ask({ logout: true }), '{"err":"ACCESS_DENIED"}');
     });
@@ -104,7 +101,8 @@ for (const shards of [1, 4]) {
       assert.equal(await leaving.ask({ unsubscribe: { channel: 'news' } }), '{"unsubscribed":"news"}');
       assert.equal(await sender.ask({ broadcast: { event: 'a', channel: 'news' } }), '{"broadcasted":"news"}');
       assert.match(await staying.hear(), /^\{"a":/);
-      assert.equal(await leaving.ask({ dance: 1 }), '{"err":"UNDEFINED_EVENT","event":"dance"}');
+      // The answer of the channel comes behind all that it has sent.
+      assert.equal(await leaving.ask({ subscribe: { channel: 'news' } }), '{"subscribed":"news"}');
       assert.equal(await staying.ask({ unsubscribe: { channel: 'news' } }), '{"unsubscribed":"news"}');
     });
 
@@ -112,7 +110,7 @@ for (const shards of [1, 4]) {
       const [anonymous, reader, guest, joe] = [
         await connect(), await connect('reader'), await connect('guest'), await connect(),
       ];
-      await joe.ask({ authenticate: { user: 'joe', secret: '53cr37' } });
+      await joe.ask({ authenticate: { user: 'joe', secret: SECRET } });
       const rows = [
         [anonymous, 'nonsense', 'INVALID_PAYLOAD'],
         [anonymous, '{}', 'INVALID_PAYLOAD'],
@@ -141,7 +139,7 @@ for (const shards of [1, 4]) {
 
     test('presence', async () => {
       const joe = await connect();
-      await joe.ask({ authenticate: { user: 'joe', secret: '53cr37' } });
+      await joe.ask({ authenticate: { user: 'joe', secret: SECRET } });
       const channel = 'presence-hall';
       assert.equal(await joe.ask({ subscribe: { channel } }), `{"subscribed":"${channel}"}`);
       assert.equal(await joe.hear(), `{":presence":{"channel":"${channel}","subscribers":[]}}`);
@@ -158,7 +156,7 @@ for (const shards of [1, 4]) {
 
     test('a closed channel is told to its subscribers', async () => {
       const [joe, reader] = [await connect(), await connect('reader')];
-      await joe.ask({ authenticate: { user: 'joe', secret: '53cr37' } });
+      await joe.ask({ authenticate: { user: 'joe', secret: SECRET } });
       assert.equal(await joe.ask({ openChannel: { channel: 'private-hall' } }), '{"channelOpened":"private-hall"}');
       assert.equal(await reader.ask({ subscribe: { channel: 'private-hall' } }), '{"subscribed":"private-hall"}');
       assert.equal(await joe.ask({ closeChannel: { channel: 'private-hall' } }), '{"channelClosed":"private-hall"}');

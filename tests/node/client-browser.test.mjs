@@ -8,8 +8,9 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 
+import { PATIENCE_MS } from './awaiting.mjs';
 import { launch } from './chromium.mjs';
-import { PATIENCE_MS, startServer } from './server.mjs';
+import { ownHost, startServer } from './server.mjs';
 
 const SCRIPT = readFileSync(new URL('../../clients/javascript/webrocket.js', import.meta.url), 'utf8');
 
@@ -110,15 +111,9 @@ test('presence with tokens; errors; a closed page is told', async (t) => {
 test('after a restart the page is back by itself, and says what it had to say', async (t) => {
   const dataDir = mkdtempSync(path.join(tmpdir(), 'webrocket-client-browser-'));
   t.after(() => rmSync(dataDir, { recursive: true, force: true }));
-  const first = await serve(t, ['--data-dir', dataDir]);
-  const headers = {
-    'X-WebRocket-Cookie': readFileSync(path.join(dataDir, 'test.cookie'), 'utf8').trim(),
-    'Content-Type': 'application/json',
-  };
-  for (const [resource, body] of [['/vhosts', { path: '/world' }], ['/vhosts/%2Fworld/channels', { name: 'chat' }]]) {
-    const response = await fetch(first.controlUrl + resource, { method: 'POST', headers, body: JSON.stringify(body) });
-    assert.ok(response.ok, `${resource}: ${response.status}`);
-  }
+  const first = await serve(t, ['--data-dir', dataDir, '--websocket-addr', `${ownHost()}:0`]);
+  await first.ctl('vhost', 'add', '/world');
+  await first.ctl('channel', 'add', '/world', 'chat');
 
   const { page, complaints } = await visit(t);
   await connect(page, first);
@@ -134,7 +129,7 @@ test('after a restart the page is back by itself, and says what it had to say', 
   await page.evaluate(() => {
     window.held = wr.channel('chat').broadcast('say', { text: 'back' });
   });
-  await serve(t, ['--data-dir', dataDir, '--websocket-addr', new URL(first.httpUrl).host]);
+  await serve(t, ['--data-dir', dataDir, '--websocket-addr', first.address]);
   await page.evaluate(() => held);
   await page.waitForFunction(() => seen.includes('back'));
   assert.deepEqual(await page.evaluate(() => seen), [1012, { reconnected: true }, { rejoined: true }, 'back']);

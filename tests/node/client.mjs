@@ -2,7 +2,7 @@
 
 import { WebSocket } from 'ws';
 
-import { within } from './server.mjs';
+import { within } from './awaiting.mjs';
 
 /** One connection; messages are texts and come in order, the close comes last. */
 export class Client {

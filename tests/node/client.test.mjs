@@ -1,7 +1,7 @@
 // The JavaScript client (clients/javascript) with the real server: what an application does with it, and restarts.
 
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
@@ -9,7 +9,8 @@ import { after, afterEach, before, describe, test } from 'node:test';
 import { WebSocket } from 'ws';
 
 import { WebRocket } from '../../clients/javascript/webrocket.mjs';
-import { PATIENCE_MS, startServer, within } from './server.mjs';
+import { PATIENCE_MS, heard, members, rejected, within } from './awaiting.mjs';
+import { SECRET, ownHost, startServer } from './server.mjs';
 
 let clients = [];
 afterEach(async () => {
@@ -27,23 +28,6 @@ function open(server, vhost, options) {
   return client;
 }
 
-/** The next `name` of a client, channel, or event of a channel; several values as an array. */
-function heard(emitter, name) {
-  const once = new Promise((resolve) => {
-    const handler = (...values) => resolve(values.length > 1 ? values : values[0]);
-    if (name === undefined) emitter.once(handler);
-    else emitter.once(name, handler);
-  });
-  return within(once, name ?? emitter.name);
-}
-
-async function rejected(promise, code) {
-  const error = await within(promise.then(() => undefined, (reason) => reason), `the rejection with ${code}`);
-  assert.ok(error instanceof WebRocket.Error, `${error}`);
-  assert.equal(error.code, code, error.message);
-  return error;
-}
-
 /** Every broadcast that the channel receives from now on, and a promise of the first `count`. */
 function gather(channel, count) {
   const all = [];
@@ -56,8 +40,6 @@ function gather(channel, count) {
   return within(enough, `${count} broadcasts`);
 }
 
-const members = (channel) => Object.fromEntries(channel.subscribers);
-
 async function issue(server, vhost, uid, channels) {
   return (await server.ctl('token', 'issue', vhost, '--uid', uid, '--channels', channels)).trim();
 }
@@ -68,7 +50,7 @@ for (const shards of [1, 4]) {
     before(async () => {
       server = await startServer({ shards });
       for (const vhost of ['/open', '/staff']) await server.ctl('vhost', 'add', vhost);
-      await server.ctl('user', 'add', '/staff', 'joe', '--secret', '53cr37', '--rights', 'read,write,manage');
+      await server.ctl('user', 'add', '/staff', 'joe', '--secret', SECRET, '--rights', 'read,write,manage');
       await server.ctl('user', 'add', '/staff', 'reader', '--rights', 'read');
       for (const channel of ['news', 'chat', 'private-room', 'presence-hall']) {
         await server.ctl('channel', 'add', '/open', channel);
@@ -190,7 +172,7 @@ for (const shards of [1, 4]) {
       await rejected(anonymous.authenticate({ user: 'nobody' }), 402);
       await rejected(anonymous.authenticate('0'.repeat(128)), 402);
 
-      const joe = open(server, '/staff', { token: { user: 'joe', secret: '53cr37' } });
+      const joe = open(server, '/staff', { token: { user: 'joe', secret: SECRET } });
       const news = await joe.join('news');
       assert.equal((await rejected(joe.join('nowhere'), 454)).status, 'Channel not found');
       await rejected(joe.join('no name'), 454);
@@ -213,7 +195,7 @@ for (const shards of [1, 4]) {
     });
 
     test('channels are opened and closed under their subscribers', async () => {
-      const joe = open(server, '/staff', { token: { user: 'joe', secret: '53cr37' } });
+      const joe = open(server, '/staff', { token: { user: 'joe', secret: SECRET } });
       const reader = open(server, '/staff', { token: { user: 'reader' } });
       await joe.openChannel('brief');
       const brief = await reader.join('brief');
@@ -276,21 +258,11 @@ describe('a server that is started again', () => {
   /** At once: whoever comes too early waits until the server knows everything that is stored. */
   const reconnect = { minDelay: 5, maxDelay: 20 };
 
-  /** A server that keeps its data and its port; `post` asks its control API. */
-  async function start(t, dataDir, address = '127.0.0.1:0') {
+  /** A server that keeps its data and its port. */
+  async function start(t, dataDir, address = `${ownHost()}:0`) {
     const server = await startServer({ args: ['--data-dir', dataDir, '--websocket-addr', address] });
     t.after(() => server.stop());
-    const cookie = readFileSync(path.join(dataDir, 'test.cookie'), 'utf8').trim();
-    async function post(resource, body) {
-      const response = await fetch(server.controlUrl + resource, {
-        method: 'POST',
-        headers: { 'X-WebRocket-Cookie': cookie, 'Content-Type': 'application/json' },
-        body: JSON.stringify(body),
-      });
-      assert.ok(response.ok, `${resource}: ${response.status} ${await response.clone().text()}`);
-      return response.json();
-    }
-    return { ...server, address: new URL(server.httpUrl).host, post };
+    return server;
   }
 
   for (const signal of ['SIGTERM', 'SIGKILL']) {
@@ -315,11 +287,11 @@ describe('a server that is started again', () => {
 
       const lost = Promise.all([ann, ben].map((client) => heard(client, 'disconnected')));
       const back = [annHall, benHall, benChat].map((channel) => heard(channel, 'subscribed'));
-      process.kill(server.pid, signal);
+      const stopped = server.stop(signal);
       for (const { code, final } of await lost) {
         assert.deepEqual([code, final], [signal === 'SIGTERM' ? 1012 : 1006, false]);
       }
-      await server.stop();
+      await stopped;
       assert.deepEqual([annHall.state, benChat.state], ['joining', 'joining']);
 
       const seen = gather(ann.channel('chat'), 3);

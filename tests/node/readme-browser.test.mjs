@@ -6,8 +6,9 @@ import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { after, before, test } from 'node:test';
 import { promisify } from 'node:util';
+import { PATIENCE_MS } from './awaiting.mjs';
 import { launch } from './chromium.mjs';
-import { PATIENCE_MS, startServer } from './server.mjs';
+import { startServer } from './server.mjs';
 
 const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8');
 const session = readme.slice(readme.indexOf('## A first session'), readme.indexOf('- **The protocol**'));
@@ -50,7 +51,7 @@ test('the quick start works as it is pasted', async (t) => {
   const [, ...requests] = blockWith('curl').trim().split('\n');
   const script = requests.join('\n').replaceAll('http://127.0.0.1:9772', server.httpUrl);
   const { stdout } = await promisify(execFile)('sh', ['-c', script.replaceAll('curl ', 'curl -sS --fail ')], {
-    env: { ...process.env, TOKEN: accessToken },
+    env: { ...process.env, TOKEN: accessToken }, timeout: PATIENCE_MS,
   });
   for (const tab of tabs) await tab.getByText('Hello').waitFor();
   assert.match(stdout, /\{"token":"[0-9a-f]{128}"\}/);

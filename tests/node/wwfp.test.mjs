@@ -3,8 +3,9 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, test } from 'node:test';
 
+import { within } from './awaiting.mjs';
 import { Client } from './client.mjs';
-import { startServer, within } from './server.mjs';
+import { SECRET, startFurnishedServer, startServer } from './server.mjs';
 
 const STATUSES = {
   400: 'Bad request', 402: 'Unauthorized', 403: 'Forbidden', 451: 'Invalid channel name', 453: 'Not subscribed',
@@ -23,11 +24,7 @@ for (const shards of [1, 4]) {
     let number = 0;
 
     before(async () => {
-      server = await startServer({ shards });
-      await server.ctl('vhost', 'add', '/test');
-      await server.ctl('user', 'add', '/test', 'joe', '--secret', '53cr37', '--rights', 'read,write,manage');
-      await server.ctl('user', 'add', '/test', 'guest', '--rights', 'read,write');
-      await server.ctl('user', 'add', '/test', 'reader', '--rights', 'read');
+      server = await startFurnishedServer({ shards });
     });
     afterEach(() => {
       for (const client of clients) client.socket.terminate();
@@ -48,7 +45,7 @@ for (const shards of [1, 4]) {
       const greeting = await client.hear();
       assert.match(greeting, /^\{":connected":\{"sid":"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"\}\}$/);
       client.sid = JSON.parse(greeting)[':connected'].sid;
-      const auth = user === 'joe' ? { user, secret: '53cr37' } : { user };
+      const auth = user === 'joe' ? { user, secret: SECRET } : { user };
       if (user) assert.equal(await client.ask({ auth }), '{":authenticated":{}}');
       return client;
     }
@@ -89,7 +86,7 @@ for (const shards of [1, 4]) {
       assert.equal(await client.ask({ auth: { token: printed } }), error(402));
       assert.equal(await (await connect()).ask({ auth: { token: printed } }), error(402));
       // Being somebody else ends what tom subscribed.
-      assert.equal(await client.ask({ auth: { user: 'joe', secret: '53cr37' } }), '{":authenticated":{}}');
+      assert.equal(await client.ask({ auth: { user: 'joe', secret: SECRET } }), '{":authenticated":{}}');
       assert.equal(await client.ask({ unsubscribe: room.subscribe }), error(453));
     });
 

@@ -3,9 +3,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { heard, refuse, rejected, settled, silence, startServer } from './fake.mjs';
-
-const members = (channel) => Object.fromEntries(channel.subscribers);
+import { heard, members, rejected } from '../../../tests/node/awaiting.mjs';
+import { refuse, settled, silence, startServer } from './fake.mjs';
 
 test('a channel is one object, joined or not', async (t) => {
   const server = await startServer(t);

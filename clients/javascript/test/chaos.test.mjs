@@ -4,7 +4,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { startServer, within } from './fake.mjs';
+import { within } from '../../../tests/node/awaiting.mjs';
+import { startServer } from './fake.mjs';
 
 const SEEDS = process.env.CHAOS_SEED ? [Number(process.env.CHAOS_SEED)] : Array.from({ length: 40 }, (_, i) => i + 1);
 const STEPS = 120;

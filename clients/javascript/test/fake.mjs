@@ -1,18 +1,15 @@
 // A server for the client's tests that says what a test wants it to say, over real sockets on the loopback.
 
-import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { createRequire } from 'node:module';
 
+import { PATIENCE_MS, heard, within } from '../../../tests/node/awaiting.mjs';
 import { WebRocket } from '../webrocket.mjs';
 
 /** `ws` stands with the process tests, so that this package needs nothing installed. */
 const require = createRequire(new URL('../../../tests/node/package.json', import.meta.url));
 export const WebSocket = require('ws');
-
-/** Bound of every wait: reached only when something is broken. */
-const PATIENCE_MS = 5000;
 
 /** Reconnects at once, so that no test waits for a delay. */
 export const EAGER = { minDelay: 0, maxDelay: 1, jitter: 0 };
@@ -119,40 +116,39 @@ export async function startServer(t, answers = {}) {
   return server;
 }
 
-/** Rejects with `what` if `promise` has not settled in time. */
-export async function within(promise, what) {
-  let timer;
-  const expired = new Promise((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`gave up waiting for ${what}`)), PATIENCE_MS);
-  });
-  try {
-    return await Promise.race([promise, expired]);
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
-/** What the next `name` of a client, channel or channel event brings; several values as an array. */
-export function heard(emitter, name) {
-  const promise = new Promise((resolve) => {
-    const handler = (...values) => resolve(values.length > 1 ? values : values[0]);
-    if (name === undefined) emitter.once(handler);
-    else emitter.once(name, handler);
-  });
-  return within(promise, name ?? emitter.name);
-}
-
-/** Fails unless `promise` rejects with a WebRocketError of this code, which it resolves to. */
-export async function rejected(promise, code) {
-  const error = await within(promise.then(() => undefined, (reason) => reason), `the rejection with ${code}`);
-  assert.ok(error instanceof WebRocket.Error, `${error}`);
-  assert.equal(error.code, code, error.message);
-  return error;
-}
-
 /** Resolves once everything sent before by the session has been dealt with by the client. */
 export async function settled(client, session) {
   const direct = heard(client, 'message');
   session.tell({ settled: {} });
   await direct;
+}
+
+/**
+ * Takes time away from the client until test `t` is over: no deadline passes by itself, however slow the machine is.
+ *
+ * Returns what lets the next one of so many milliseconds pass, as soon as there is one. Those of `EAGER` do by themselves.
+ */
+export function stopTime(t) {
+  const real = { setTimeout: globalThis.setTimeout, clearTimeout: globalThis.clearTimeout };
+  const pending = new Set();
+  const awaited = [];
+  globalThis.setTimeout = (callback, delay = 0, ...values) => {
+    if (delay <= EAGER.maxDelay) return real.setTimeout(callback, delay, ...values);
+    const timer = { delay, fire: () => callback(...values) };
+    pending.add(timer);
+    const next = awaited.findIndex((it) => it.delay === delay);
+    if (next >= 0) awaited.splice(next, 1)[0].resolve();
+    return timer;
+  };
+  globalThis.clearTimeout = (timer) => {
+    if (!pending.delete(timer)) real.clearTimeout(timer);
+  };
+  t.after(() => Object.assign(globalThis, real));
+  return async function expire(delay) {
+    const due = () => [...pending].find((timer) => timer.delay === delay);
+    while (!due()) await within(new Promise((resolve) => awaited.push({ delay, resolve })), `a deadline of ${delay} ms`);
+    const timer = due();
+    pending.delete(timer);
+    timer.fire();
+  };
 }

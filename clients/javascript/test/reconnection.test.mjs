@@ -4,7 +4,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { inspect } from 'node:util';
 
-import { EAGER, heard, refuse, rejected, settled, silence, startServer } from './fake.mjs';
+import { heard, rejected } from '../../../tests/node/awaiting.mjs';
+import { EAGER, refuse, settled, silence, startServer, stopTime } from './fake.mjs';
 
 const names = (session) => session.requests.map(([name]) => name);
 
@@ -172,9 +173,15 @@ test('a token function that fails is asked again with the next connection', asyn
 
 test('a token function that never ends is given up', async (t) => {
   const server = await startServer(t);
-  let asked = 0;
-  const client = server.client({ timeout: 150, token: () => ((asked += 1) < 2 ? new Promise(() => {}) : 'good') });
-  const error = await heard(client, 'error');
+  const expire = stopTime(t);
+  const tokens = [new Promise(() => {}), 'good'];
+  let begin;
+  const begun = new Promise((resolve) => (begin = resolve));
+  const client = server.client({ timeout: 150, token: () => (begin(), tokens.shift()) });
+  const told = heard(client, 'error');
+  await begun;
+  await expire(150);
+  const error = await told;
   assert.equal(error.cause.message, 'no token within 150 ms');
   await client.join('news');
 });
@@ -246,12 +253,14 @@ test('a connection lost while channels are being restored loses none', async (t)
 
 test('a restored channel without an answer is asked for again on a new connection', async (t) => {
   const server = await startServer(t);
+  const expire = stopTime(t);
   const [client, session] = await server.connect({ timeout: 150 });
   const news = await client.join('news');
   server.answers.subscribe = silence;
   session.socket.terminate();
-  await heard(client, 'connected');
+  await (await server.session()).hear();
   const again = heard(client, 'reconnecting');
+  await expire(150);
   assert.equal((await again).reason, 'subscribe news: no answer within 150 ms');
   server.answers.subscribe = ({ channel }) => ({ ':subscribed': { channel } });
   await news.join();
@@ -260,8 +269,12 @@ test('a restored channel without an answer is asked for again on a new connectio
 
 test('a first join without an answer rejects, and the connection is made anew', async (t) => {
   const server = await startServer(t, { subscribe: silence });
-  const [client] = await server.connect({ timeout: 150 });
-  await rejected(client.join('news'), 'timeout');
+  const expire = stopTime(t);
+  const [client, session] = await server.connect({ timeout: 150 });
+  const joining = rejected(client.join('news'), 'timeout');
+  await session.hear();
+  await expire(150);
+  await joining;
   assert.equal(client.channel('news').state, 'left');
   await client.trigger('x');
   assert.deepEqual(server.sessions.map(names), [['subscribe'], ['trigger']]);
@@ -269,12 +282,16 @@ test('a first join without an answer rejects, and the connection is made anew', 
 
 test('a server that never greets is left', async (t) => {
   const server = await startServer(t);
+  const expire = stopTime(t);
   server.greets = false;
   const client = server.client({ timeout: 150 });
-  const { code, reason } = await heard(client, 'reconnecting');
-  assert.deepEqual([code, reason], [1006, 'no greeting within 150 ms']);
+  await server.session();
   server.greets = true;
-  await heard(client, 'connected');
+  const [told, connected] = [heard(client, 'reconnecting'), heard(client, 'connected')];
+  await expire(150);
+  const { code, reason } = await told;
+  assert.deepEqual([code, reason], [1006, 'no greeting within 150 ms']);
+  await connected;
 });
 
 test('a message that was too big is not sent again, not even a join', async (t) => {
@@ -317,22 +334,28 @@ test('with reconnect false, the first loss is the end', async (t) => {
 
 test('attempts are counted until one lasts, and their number is bounded', async (t) => {
   const server = await startServer(t);
+  const expire = stopTime(t);
   server.greets = false;
   const client = server.client({ reconnect: { ...EAGER, maxAttempts: 3 }, timeout: 10 });
   const attempts = [];
   client.on('reconnecting', ({ attempt }) => attempts.push(attempt));
   const held = rejected(client.join('news'), 'closed');
-  const { code, final } = await heard(client, 'disconnected');
+  const over = heard(client, 'disconnected');
+  for (let attempt = 0; attempt <= 3; attempt += 1) await expire(10);
+  const { code, final } = await over;
   assert.deepEqual([code, final], [1006, true]);
   assert.deepEqual(attempts, [1, 2, 3]);
   await held;
   client.connect();
-  await heard(client, 'disconnected');
+  const overAgain = heard(client, 'disconnected');
+  for (let attempt = 0; attempt <= 3; attempt += 1) await expire(10);
+  await overAgain;
   assert.deepEqual(attempts, [1, 2, 3, 1, 2, 3], 'connect begins anew');
 });
 
 test('only a connection that lasts makes it forget the attempts before', async (t) => {
   const server = await startServer(t);
+  const expire = stopTime(t);
   const lasting = 250;
   const client = server.client({ reconnect: { minDelay: 0, maxDelay: lasting, jitter: 0 } });
   for (const attempt of [1, 2]) {
@@ -342,8 +365,7 @@ test('only a connection that lasts makes it forget the attempts before', async (
     assert.equal((await told).attempt, attempt);
   }
   await heard(client, 'connected');
-  // Longer than maxDelay: the one thing here that is about time itself.
-  await new Promise((resolve) => setTimeout(resolve, 2 * lasting));
+  await expire(lasting);
   const told = heard(client, 'reconnecting');
   (await server.session()).socket.terminate();
   assert.equal((await told).attempt, 1);
@@ -385,6 +407,7 @@ test('nothing that goes wrong tells a token to the console', async (t) => {
     t.mock.method(console, method, (...values) => lines.push(inspect(values, { depth: 9 })));
   }
   const server = await startServer(t, { auth: refuse(402, 'Unauthorized') });
+  const expire = stopTime(t);
   const client = server.client({ token: 's3cr3t', timeout: 150 });
   await heard(client, 'connected');
   await rejected(client.authenticate('s3cr3t'), 402);
@@ -394,7 +417,9 @@ test('nothing that goes wrong tells a token to the console', async (t) => {
   server.sessions[0].socket.terminate();
   const second = await server.session().then(() => server.session());
   await second.hear();
-  await client.close();
+  const closing = client.close();
+  await expire(150);
+  await closing;
   await rejected(authenticating, 'closed');
   assert.ok(lines.length > 0, 'the refused option is told');
   assert.ok(!lines.join().includes('s3cr3t'));

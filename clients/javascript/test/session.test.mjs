@@ -3,7 +3,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { EAGER, WebSocket, heard, refuse, rejected, settled, silence, startServer, within } from './fake.mjs';
+import { heard, rejected, within } from '../../../tests/node/awaiting.mjs';
+import { EAGER, WebSocket, refuse, settled, silence, startServer, stopTime } from './fake.mjs';
 import { WebRocket } from '../webrocket.mjs';
 
 test('it connects with the subprotocol and learns its sid', async (t) => {
@@ -153,11 +154,14 @@ test('no more than 256 requests are on their way at once', async (t) => {
 
 test('refused and unanswered requests make room for those that wait', async (t) => {
   const server = await startServer(t, { trigger: refuse(503, 'Service unavailable') });
+  const expire = stopTime(t);
   const [client] = await server.connect({ timeout: 150 });
   const ask = (code) => Promise.all(Array.from({ length: 300 }, () => rejected(client.trigger('work'), code)));
   await ask(503);
   server.answers.trigger = silence;
-  await ask('timeout');
+  const asked = ask('timeout');
+  for (let count = 0; count < 300; count += 1) await expire(150);
+  await asked;
 });
 
 test('a second greeting changes nothing', async (t) => {
@@ -173,8 +177,12 @@ test('a second greeting changes nothing', async (t) => {
 
 test('a request without an answer is given up; a late answer finds nobody', async (t) => {
   const server = await startServer(t, { trigger: silence });
+  const expire = stopTime(t);
   const [client, session] = await server.connect({ timeout: 150 });
-  const error = await rejected(client.trigger('work'), 'timeout');
+  const asked = rejected(client.trigger('work'), 'timeout');
+  await session.hear();
+  await expire(150);
+  const error = await asked;
   assert.equal(error.message, 'trigger work: no answer within 150 ms');
   session.tell({ ':ok': { code: 205, status: 'Triggered', ref: session.refs[0] } });
   await settled(client, session);
@@ -287,9 +295,13 @@ test('a failed authenticate changes nothing', async (t) => {
 
 test('an authenticate without an answer ends the connection: nobody knows what the session is', async (t) => {
   const server = await startServer(t, { auth: silence });
-  const [client] = await server.connect({ timeout: 150 });
+  const expire = stopTime(t);
+  const [client, session] = await server.connect({ timeout: 150 });
   const back = heard(client, 'reconnecting');
-  await rejected(client.authenticate('t'), 'timeout');
+  const asked = rejected(client.authenticate('t'), 'timeout');
+  await session.hear();
+  await expire(150);
+  await asked;
   assert.equal((await back).reason, 'auth: no answer within 150 ms');
   await client.trigger('x');
   assert.deepEqual(server.sessions[1].requests.map(([name]) => name), ['trigger']);
@@ -328,8 +340,12 @@ test('a close whose data is refused closes all the same, and says so', async (t)
 
 test('a close that the server does not answer, or cuts short, ends well', async (t) => {
   const server = await startServer(t, { close: silence });
-  const [slow] = await server.connect({ timeout: 150 });
-  await slow.close();
+  const expire = stopTime(t);
+  const [slow, silent] = await server.connect({ timeout: 150 });
+  const ending = slow.close();
+  await silent.hear();
+  await expire(150);
+  await ending;
   const [cut, session] = await server.connect();
   const closing = cut.close();
   await session.hear();
