@@ -76,7 +76,7 @@ def test_a_refused_client_need_not_send_its_body(vhost, backend):
 
 
 def test_a_refused_client_that_sends_on_hears_why(vhost, backend):
-    body = b" " * (3 * BODY_BYTES_MAX)
+    body = b" " * (BODY_BYTES_MAX + 1)
     for expected, token in ((401, "wrong"), (413, None)):
         with Raw(vhost.server) as raw:
             raw.send(post(vhost, "/channels/news/events", body, token=token))

@@ -11,12 +11,10 @@ from wwfp import Wwfp, delivery, error, joined, left, ok, on_channel, subscribed
 @pytest.fixture
 def vhost(plain_server):
     """A vhost without users; channels open, private-one and presence-one are there."""
-    made = Vhost(plain_server, f"/{fresh('rights')}")
-    for channel in ("open", "private-one", "presence-one"):
-        plain_server.ctl("channel", "add", made.path, channel)
-    yield made
-    made.close_sessions()
-    plain_server.ctl("vhost", "remove", made.path)
+    with Vhost(plain_server, f"/{fresh('rights')}") as made:
+        for channel in ("open", "private-one", "presence-one"):
+            plain_server.ctl("channel", "add", made.path, channel)
+        yield made
 
 
 @pytest.fixture

@@ -16,6 +16,9 @@ STATUSES = {
 }
 DONE = {204: "Broadcasted", 205: "Triggered"}
 
+# So many names that hardly a shard owns none of them.
+_NOWHERE = 24
+
 _CONNECTED = re.compile(r'\{":connected":\{"sid":"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"\}\}')
 
 
@@ -122,5 +125,11 @@ class Wwfp(Connection):
         return told[0]
 
     def hears_nothing(self):
-        """What comes next is the answer to a request of now: nothing stood before it."""
-        assert self.ask(request("dance", ref='"nothing"')) == error(400, ref='"nothing"')
+        """What comes next are answers to requests of now: nothing stood before them.
+
+        They come from the owners of channels that are nowhere, on all shards. What one of them said to this session
+        before stands before its answer.
+        """
+        for number in range(_NOWHERE):
+            self.say(request("unsubscribe", channel=f'"nowhere-{number}"', ref=str(number)))
+        assert [self.hear() for _ in range(_NOWHERE)] == [error(454, ref=number) for number in range(_NOWHERE)]
