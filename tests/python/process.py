@@ -14,7 +14,7 @@ import signal
 import subprocess
 import threading
 
-from patience import PATIENCE
+from patience import PATIENCE, eventually
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 _BINARIES = pathlib.Path(os.environ.get("WEBROCKET_BIN", _ROOT / "target" / "debug"))
@@ -230,9 +230,21 @@ class Server:
 def _frozen(pid):
     os.kill(pid, signal.SIGSTOP)
     try:
+        # Each thread stops by itself, when it gets a processor.
+        eventually(lambda: _states(pid), {"T"})
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
+
+
+def _states(pid):
+    """The states of a process's threads, as the kernel abbreviates them."""
+    states = set()
+    for stat in pathlib.Path(f"/proc/{pid}/task").glob("*/stat"):
+        # A thread may end meanwhile.
+        with contextlib.suppress(OSError):
+            states.add(stat.read_text().rpartition(") ")[2][0])
+    return states
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from exchange import Client, Requester, Stream, Worker, error, is_let_in, place,
 from metrics import metric
 from process import hex_word
 from session import NO_WORKER, Vhost, fresh
-from zmtp import RawPeer, greeting
+from zmtp import RawPeer, greeting, zmtp_frame
 
 @pytest.fixture(params=["exchange", "stream"])
 def entrance(request, server):
@@ -132,13 +132,15 @@ def test_a_stream_unsubscribes(server, vhost, browser):
 
 def test_a_stream_that_reads_nothing_loses_copies_and_nobody_else_does(server, vhost, browser):
     dropped = metric(server, "stream_copies_dropped_total")
-    stuck, reading = Stream(vhost, f"{vhost.path}:", rcvhwm=1, rcvbuf=4096), Stream(vhost, f"{vhost.path}:", rcvhwm=0)
-    with stuck, reading:
+    stuck = RawPeer.admitted(server.stream_url, vhost, b"SUB", receive_buffer=4096)
+    with stuck, Stream(vhost, f"{vhost.path}:", rcvhwm=0) as reading:
+        stuck.send(zmtp_frame(b"\x01" + f"{vhost.path}:".encode()))
         streams_subscribe(server, 2)
         data, rounds = {"text": "x" * 4_000}, 0
         while metric(server, "stream_copies_dropped_total") == dropped:
             rounds += 1
             assert rounds < 200, "copies are kept for ever"
+            stuck.ping()
             place(browser, *[f"e{rounds}"] * 100, data=data)
             assert [reading.hear_topic() for _ in range(100)] == [f"{vhost.path}:e{rounds}"] * 100
 

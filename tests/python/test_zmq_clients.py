@@ -243,6 +243,7 @@ def test_who_floods_and_reads_nothing_harms_nobody(server, vhost, client):
             flooding.say("PR", crowded)
 
         def drops_while_others_are_served():
+            flooding.say("PR", crowded)
             assert client.ask("BC", calm, "e", "{}") == OK
             return metric(server, "client_replies_dropped_total") > dropped
 

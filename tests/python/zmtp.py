@@ -29,16 +29,21 @@ def _property(name, value):
 class RawPeer:
     """A connection to the exchange on which bytes are bytes."""
 
-    def __init__(self, url):
+    def __init__(self, url, *, receive_buffer=None):
+        """`receive_buffer` bounds, roughly, the bytes that wait on this side."""
         host, port = url.removeprefix("tcp://").rsplit(":", 1)
-        self.socket = socket.create_connection((host, int(port)), timeout=PATIENCE)
+        self.socket = socket.socket()
+        if receive_buffer is not None:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.socket.settimeout(PATIENCE)
+        self.socket.connect((host, int(port)))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._file = self.socket.makefile("rb")
 
     @classmethod
-    def admitted(cls, url, vhost, kind, identity=b""):
+    def admitted(cls, url, vhost, kind, identity=b"", **options):
         """A peer that is through the handshake as a socket of this kind."""
-        peer = cls(url)
+        peer = cls(url, **options)
         peer.send(greeting())
         peer.read(64)
         peer.hello(vhost.path.encode(), vhost.token.encode())
@@ -59,6 +64,10 @@ class RawPeer:
 
     def command(self, name, body=b""):
         self.send(zmtp_frame(_short(name) + body, COMMAND))
+
+    def ping(self):
+        """Shows that it lives: the server cuts off who reads nothing, and so answers no ping, and says nothing either."""
+        self.command(b"PING", bytes(2))
 
     def hello(self, user, password):
         self.command(b"HELLO", _short(user) + _short(password))
