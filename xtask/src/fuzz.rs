@@ -34,6 +34,13 @@ pub(crate) struct Fuzzing {
     keep: bool,
 }
 
+impl Fuzzing {
+    /// All targets, each for so many seconds.
+    pub(crate) fn all(seconds: u32) -> Self {
+        Self { target: None, seconds, keep: false }
+    }
+}
+
 /// A target, and the features of the package that it needs.
 struct Target {
     name: String,

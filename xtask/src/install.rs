@@ -122,6 +122,17 @@ pub(crate) fn libzmq() -> Result<()> {
     Ok(())
 }
 
+/// valgrind, which counts instructions.
+///
+/// # Errors
+/// If it is missing and cannot be installed.
+pub(crate) fn valgrind() -> Result<PathBuf> {
+    if find("valgrind").is_none() {
+        apt(&["valgrind"], "it counts instructions")?;
+    }
+    find("valgrind").context("apt installed valgrind, but no such program is in PATH")
+}
+
 /// A Chromium for the browser tests.
 ///
 /// # Errors

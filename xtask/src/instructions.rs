@@ -15,19 +15,19 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 use crate::{
     install,
-    shell::{cargo, command, find, printed, root, run, target},
+    shell::{cargo, command, printed, root, run, target},
 };
 
 /// How much more than recorded a case may take, as a share.
 const TOLERANCE: f64 = 0.03;
 
 /// What to count, and what to do with it.
-#[derive(Args)]
+#[derive(Args, Default)]
 pub(crate) struct Counting {
     /// Only the cases whose names contain this
     only: Option<String>,
@@ -46,13 +46,9 @@ struct Case {
 /// Counts the cases and prints them beside the record; with `--record` rewrites that.
 ///
 /// # Errors
-/// Valgrind is missing, a case cannot be run, one takes more than it may, or one has no record.
+/// Valgrind cannot be installed, a case cannot be run, one takes more than it may, or one has no record.
 pub(crate) fn instructions(asked: &Counting) -> Result<()> {
-    let Some(valgrind) = find("valgrind") else {
-        bail!(
-            "valgrind is needed to count instructions and is not installed; Debian's package is `valgrind`"
-        );
-    };
+    let valgrind = install::valgrind()?;
     install::git()?;
     let program = build()?;
     let mut record = Record::read()?;

@@ -1,6 +1,6 @@
 //! The project's own commands: `cargo xtask test` is the whole gate, on a fresh machine too.
 //!
-//! [`stages`] says what is checked and in which order, [`sanitize`] looks at memory too, [`system_libzmq`] at another
+//! [`stages`] says what is checked and in which order, and [`nightly`] what takes longer; [`sanitize`] looks at memory too, [`system_libzmq`] at another
 //! libzmq, [`fuzz`] tries inputs, [`instructions`] counts what the hot path takes, [`performance`] compares it with
 //! other servers, [`install`] brings what a machine lacks for all that and [`peers`] the other servers.
 //! Nothing here knows what a test is about.
@@ -8,12 +8,14 @@
 mod fuzz;
 mod install;
 mod instructions;
+mod nightly;
 mod peers;
 mod performance;
 mod sanitize;
 mod shell;
 mod stages;
 mod system_libzmq;
+mod timed;
 
 use std::process::ExitCode;
 
@@ -30,6 +32,8 @@ struct Arguments {
 enum Command {
     /// Check everything, stage by stage, and stop at the first that fails
     Test(stages::Selection),
+    /// Run what takes too long for `test`, all of it, and name what failed; some hours on a busy machine
+    Nightly(nightly::Selection),
     /// Run the tests of the ZeroMQ exchange under AddressSanitizer; needs its library beside the C++ compiler
     Sanitize {
         /// Only the tests that pytest selects by this expression
@@ -42,7 +46,7 @@ enum Command {
         /// Of the process tests only those that pytest selects by this expression
         only: Option<String>,
     },
-    /// Count the instructions of the hot path and hold them against the record; needs valgrind
+    /// Count the instructions of the hot path and hold them against the record
     Instructions(instructions::Counting),
     /// Install the servers that `webrocket-loadtest peers` compares WebRocket with, as far as they can be had
     Peers,
@@ -57,6 +61,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Test(selection) => stages::test(&selection),
+        Command::Nightly(selection) => nightly::nightly(&selection),
         Command::Sanitize { only } => sanitize::sanitize(only.as_deref()),
         Command::Fuzz(asked) => fuzz::fuzz(&asked),
         Command::SystemLibzmq { only } => system_libzmq::system_libzmq(only.as_deref()),

@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 
 use crate::install;
 use crate::shell::{cargo, command, root, run, succeeds, target};
+use crate::timed::{self, Timed};
 
 /// The folders with tests in Python, which share their settings and fixtures.
 const PYTHON_TESTS: [&str; 2] = ["tests/python", "clients/kosmonaut-python/tests"];
@@ -39,7 +39,7 @@ enum Stage {
 }
 
 /// Which stages of the gate to run, and against which binaries.
-#[derive(Args)]
+#[derive(Args, Default)]
 pub(crate) struct Selection {
     /// Run only these stages (and the build, where they need the binaries)
     #[arg(long, value_name = "STAGE", value_enum)]
@@ -59,15 +59,6 @@ pub(crate) struct Selection {
 }
 
 impl Stage {
-    fn name(self) -> String {
-        self.to_possible_value().expect("no stage is hidden").get_name().to_owned()
-    }
-
-    fn purpose(self) -> String {
-        let value = self.to_possible_value().expect("no stage is hidden");
-        value.get_help().expect("every stage says what it is").to_string()
-    }
-
     /// Whether this stage starts the binaries that [`Stage::Build`] makes.
     fn starts_binaries(self) -> bool {
         matches!(self, Self::Load | Self::Python | Self::Node | Self::Browser)
@@ -91,11 +82,9 @@ impl Stage {
             }
             Self::Load => load(selection),
             Self::Python => {
-                let python = install::python()?;
-                let mut tests = command(&python);
                 // Many tests wait for the server's own deadlines: two processes do not wait for each other.
-                tests.args(["-m", "pytest", "--numprocesses", "2", "--dist", "worksteal"]);
-                tests.args(["-c", "tests/python/pytest.ini", "--rootdir", "."]).args(PYTHON_TESTS);
+                let mut tests = pytest()?;
+                tests.args(["--numprocesses", "2", "--dist", "worksteal"]);
                 run(selection.with_binaries(&mut tests))
             }
             Self::Node => node(selection, "", |name| !name.contains("browser")),
@@ -139,26 +128,32 @@ impl Selection {
 pub(crate) fn test(selection: &Selection) -> Result<()> {
     let stages = selection.stages();
     if selection.list {
-        for stage in stages {
-            println!("{:8} {}", stage.name(), stage.purpose());
-        }
+        timed::list(&stages);
         return Ok(());
     }
-    let mut taken = Vec::new();
-    for &stage in &stages {
-        println!("── {}: {}", stage.name(), stage.purpose());
-        let begun = Instant::now();
-        stage.check(selection).with_context(|| format!("stage {} failed", stage.name()))?;
-        let elapsed = begun.elapsed();
-        println!("── {} passed in {}", stage.name(), seconds(elapsed));
-        taken.push(format!("{} {}", stage.name(), seconds(elapsed)));
+    let mut timed = Timed::default();
+    for stage in &stages {
+        timed.run(stage, || stage.check(selection))?;
     }
-    println!("── all {} stages passed: {}", stages.len(), taken.join(", "));
+    println!("── all {} stages passed: {timed}", timed.len());
     Ok(())
 }
 
-fn seconds(duration: Duration) -> String {
-    format!("{:.1} s", duration.as_secs_f64())
+/// The process tests in Python that take minutes, against the release binaries.
+///
+/// # Errors
+/// The binaries do not build, or a test fails.
+pub(crate) fn python_races() -> Result<()> {
+    let selection = Selection { release: true, ..Selection::default() };
+    Stage::Build.check(&selection)?;
+    run(selection.with_binaries(pytest()?.args(["-m", "nightly"])))
+}
+
+/// pytest on all tests in Python.
+fn pytest() -> Result<Command> {
+    let mut pytest = command(install::python()?);
+    pytest.args(["-m", "pytest", "-c", "tests/python/pytest.ini", "--rootdir", "."]).args(PYTHON_TESTS);
+    Ok(pytest)
 }
 
 fn deny(advisories: bool) -> Result<()> {
