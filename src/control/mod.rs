@@ -34,7 +34,6 @@ mod serve;
 mod sources;
 mod stop;
 mod throttle;
-mod timestamp;
 mod tokens;
 mod verify;
 mod vhosts;
