@@ -3,10 +3,9 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use crossbeam::queue::ArrayQueue;
 use tokio::sync::mpsc;
 use webrocket_state::{
     VhostId,
@@ -18,7 +17,7 @@ use webrocket_state::{
 };
 use webrocket_wire::{AccessToken, BackendKey};
 
-use super::fake_node::World;
+use super::fake_node::{Inbox, World};
 
 /// What a fake exchange knows.
 #[derive(Default)]
@@ -52,22 +51,23 @@ pub(super) fn worker() -> WorkerInfo {
     }
 }
 
-/// Runs until it is told to shut down, over a mailbox so small that it is often full.
+/// Runs until it is told to shut down.
 pub(super) async fn fake_exchange(
-    queue: Arc<ArrayQueue<ExchangeCommand>>,
+    inbox: Inbox<ExchangeCommand>,
     world: Arc<Mutex<World>>,
     reports: mpsc::Sender<ExchangeReport>,
 ) {
     loop {
-        let Some(command) = queue.pop() else {
-            tokio::time::sleep(Duration::from_micros(100)).await;
-            continue;
-        };
+        let command = inbox.next().await;
         if matches!(command, ExchangeCommand::Shutdown) {
             return;
         }
         let mut said = Vec::new();
-        world.lock().unwrap().exchange.carry_out(command, &mut said);
+        {
+            let mut world = world.lock().unwrap();
+            world.exchange.carry_out(command, &mut said);
+            world.changes.notify_waiters();
+        }
         for report in said {
             let _ = reports.send(report).await;
         }

@@ -3,10 +3,8 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    os::fd::{AsFd, OwnedFd},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -18,7 +16,11 @@ use axum::{
 use crossbeam::queue::ArrayQueue;
 use http_body_util::BodyExt;
 use serde_json::Value;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::{
+    io::unix::AsyncFd,
+    sync::{Notify, Semaphore, mpsc, watch},
+    time::timeout,
+};
 use tower::ServiceExt;
 use uuid::Uuid;
 use webrocket_state::{
@@ -66,6 +68,8 @@ pub(super) struct World {
     pub(super) sessions: BTreeMap<Uuid, (ShardId, Vec<String>)>,
     /// What the exchange knows.
     pub(super) exchange: ExchangeWorld,
+    /// Told of after each command.
+    pub(super) changes: Arc<Notify>,
 }
 
 /// The control thread with fake shards.
@@ -81,7 +85,8 @@ pub(super) struct Node {
     pub(super) from_shards: mpsc::Sender<FromShard<Report>>,
     pub(super) exchange_reports: mpsc::Sender<ExchangeReport>,
     pub(super) stopper: Stopper,
-    pub(super) ready: Arc<AtomicBool>,
+    /// Whether the node is ready.
+    pub(super) ready: watch::Receiver<bool>,
     actor: tokio::task::JoinHandle<()>,
     told: Vec<tokio::task::JoinHandle<()>>,
 }
@@ -89,21 +94,58 @@ pub(super) struct Node {
 const SHARDS: u16 = 2;
 /// The length of a body on the WebSocket port.
 pub(super) const BODY_BYTES_MAX: u32 = 10_000;
+/// What takes so long hangs.
+pub(super) const HANG: Duration = Duration::from_secs(60);
 
-/// A shard that does what it is told at once, with a mailbox so small that it is often full.
+/// Waits for what must come, and fails if it hangs.
+pub(super) async fn within<T>(coming: impl Future<Output = T>) -> T {
+    timeout(HANG, coming).await.expect("it hangs")
+}
+
+/// What a fake is told: the receiving end of a mailbox so small that it is often full.
+pub(super) struct Inbox<C> {
+    queue: Arc<ArrayQueue<C>>,
+    wake: Arc<Wake>,
+    woken: AsyncFd<OwnedFd>,
+}
+
+impl<C> Inbox<C> {
+    fn new() -> (Mailbox<C>, Self) {
+        let (queue, wake) = (Arc::new(ArrayQueue::new(2)), Arc::new(Wake::new().unwrap()));
+        let descriptor = wake.as_fd().try_clone_to_owned().unwrap();
+        // SAFETY: the descriptor is `woken`'s alone, which neither closes nor replaces it while it lives.
+        let woken = unsafe { AsyncFd::register(descriptor) }.unwrap();
+        (Mailbox::new(Arc::clone(&queue), Arc::clone(&wake)), Self { queue, wake, woken })
+    }
+
+    /// The next command, once there is one.
+    pub(super) async fn next(&self) -> C {
+        loop {
+            self.wake.prepare();
+            if let Some(command) = self.queue.pop() {
+                self.wake.awake();
+                return command;
+            }
+            let mut woken = self.woken.readable().await.unwrap();
+            self.wake.drain();
+            woken.clear_ready();
+        }
+    }
+}
+
+/// A shard that does what it is told at once.
 async fn fake_shard(
     shard: ShardId,
-    queue: Arc<ArrayQueue<Command>>,
+    inbox: Inbox<Command>,
     world: Arc<Mutex<World>>,
     reports: mpsc::Sender<FromShard<Report>>,
 ) {
     loop {
-        let Some(command) = queue.pop() else {
-            tokio::time::sleep(Duration::from_micros(100)).await;
-            continue;
-        };
+        let command = inbox.next().await;
         let applied = {
             let mut world = world.lock().unwrap();
+            // A waiter looks at the world only once it is unlocked.
+            world.changes.notify_waiters();
             match command {
                 Command::PutVhost { ticket, vhost } => {
                     world.vhosts.insert(vhost.id, vhost);
@@ -201,15 +243,14 @@ impl Node {
         let (from_shards, reports) = mpsc::channel(4);
         let (mut mailboxes, mut told) = (Vec::new(), Vec::new());
         for shard in 0..SHARDS {
-            let queue = Arc::new(ArrayQueue::new(2));
-            mailboxes.push(Mailbox::new(Arc::clone(&queue), Arc::new(Wake::new().unwrap())));
-            let shard = fake_shard(ShardId(shard), queue, Arc::clone(&world), from_shards.clone());
+            let (mailbox, inbox) = Inbox::new();
+            mailboxes.push(mailbox);
+            let shard = fake_shard(ShardId(shard), inbox, Arc::clone(&world), from_shards.clone());
             told.push(tokio::spawn(shard));
         }
         let (exchange_reports, exchange_said) = mpsc::channel(4);
-        let queue = Arc::new(ArrayQueue::new(2));
-        let exchange = Mailbox::new(Arc::clone(&queue), Arc::new(Wake::new().unwrap()));
-        told.push(tokio::spawn(fake_exchange(queue, Arc::clone(&world), exchange_reports.clone())));
+        let (exchange, inbox) = Inbox::new();
+        told.push(tokio::spawn(fake_exchange(inbox, Arc::clone(&world), exchange_reports.clone())));
         let figures = Arc::<ControlFigures>::default();
         let (stopper, stop) = stop_signal();
         let (phase, phase_seen) = watch::channel(Phase::Starting);
@@ -233,9 +274,9 @@ impl Node {
             phase,
             figures: Arc::clone(&figures),
         };
-        let ready = Arc::new(AtomicBool::new(false));
-        let tell = Arc::clone(&ready);
-        let actor = Actor::start(parts, Box::new(move || tell.store(true, Ordering::SeqCst))).await.unwrap();
+        let (tell, ready) = watch::channel(false);
+        let tell = move || tell.send(true).unwrap_or_default();
+        let actor = Actor::start(parts, Box::new(tell)).await.unwrap();
         let cookie = Cookie::random();
         let address = SocketAddr::from(([127, 0, 0, 1], 1));
         let router = api::router(Api {
@@ -304,14 +345,23 @@ impl Node {
 
     /// Waits until `what` is seen in the world.
     pub(super) async fn eventually<T>(&self, what: impl Fn(&World) -> Option<T>) -> T {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        loop {
-            if let Some(found) = what(&self.world.lock().unwrap()) {
-                return found;
+        let changes = Arc::clone(&self.world.lock().unwrap().changes);
+        let seen = async {
+            loop {
+                let changed = changes.notified();
+                if let Some(found) = what(&self.world.lock().unwrap()) {
+                    return found;
+                }
+                changed.await;
             }
-            assert!(Instant::now() < deadline, "gave up waiting");
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        };
+        within(seen).await
+    }
+
+    /// Waits until the node is ready.
+    pub(super) async fn is_ready(&self) {
+        let mut ready = self.ready.clone();
+        within(ready.wait_for(|ready| *ready)).await.expect("the node runs");
     }
 
     pub(super) fn vhost(&self) -> Arc<Vhost> {
@@ -323,9 +373,9 @@ impl Node {
     pub(super) async fn stop(self) {
         self.stopper.stop();
         drop((self.from_shards, self.exchange_reports));
-        self.actor.await.unwrap();
+        within(self.actor).await.unwrap();
         for told in self.told {
-            told.await.unwrap();
+            within(told).await.unwrap();
         }
     }
 }
@@ -335,8 +385,8 @@ pub(super) async fn answer(
     router: &Router,
     request: HttpRequest<HttpBody>,
 ) -> (u16, header::HeaderMap, String) {
-    let response = router.clone().oneshot(request).await.unwrap();
+    let response = within(router.clone().oneshot(request)).await.unwrap();
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
-    let body = response.into_body().collect().await.unwrap().to_bytes();
+    let body = within(response.into_body().collect()).await.unwrap().to_bytes();
     (status, headers, String::from_utf8(body.to_vec()).unwrap())
 }

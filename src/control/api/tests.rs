@@ -1,9 +1,6 @@
 //! The control API over a whole control thread with fake shards.
 
-use std::{
-    net::IpAddr,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     body::Body as HttpBody,
@@ -193,7 +190,7 @@ async fn sessions_open_and_close_channels() {
 async fn a_token_is_consumed_once_by_whoever_comes_first() {
     let node = Node::fresh().await;
     node.ask("POST", "/vhosts", &json!({"path": "/moon"})).await;
-    let body = json!({"uid": "joe", "channels": "private-.*", "ttl": 5});
+    let body = json!({"uid": "joe", "channels": "private-.*", "ttl": 3_600});
     let (status, issued) = node.ask("POST", "/vhosts/%2Fmoon/tokens", &body).await;
     assert_eq!(status, 200);
     let token: webrocket_wire::SingleAccessToken = issued["token"].as_str().unwrap().parse().unwrap();
@@ -271,11 +268,9 @@ async fn a_restart_tells_shards_everything_before_the_node_is_ready() {
     node.stop().await;
 
     let node = Node::start(store).await;
-    assert!(!node.ready.load(Ordering::SeqCst));
+    assert!(!*node.ready.borrow());
     let world = Arc::clone(&node.world);
-    while !node.ready.load(Ordering::SeqCst) {
-        tokio::task::yield_now().await;
-    }
+    node.is_ready().await;
     let told = world.lock().unwrap().channels.keys().map(|(_, name)| name.to_string()).collect::<Vec<_>>();
     assert_eq!(told, opened);
     let ready = HttpRequest::get("/readyz").body(HttpBody::empty()).unwrap();

@@ -211,7 +211,7 @@ impl Drop for Waiting<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
+    use std::{future::poll_fn, io, pin::Pin, task::Poll};
 
     use axum::body::Bytes as Chunk;
     use http_body_util::{
@@ -220,6 +220,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::control::fake_node::{HANG, within};
 
     fn upload(body: Body) -> Upload {
         Upload::new(&HeaderMap::new(), body)
@@ -235,8 +236,14 @@ mod tests {
         (sender, upload(Body::new(body)))
     }
 
-    fn bodies(bytes_max: u32, room: usize) -> Arc<Bodies> {
-        Arc::new(Bodies::new(bytes_max, Arc::default()).with(room, Duration::from_secs(20)))
+    fn bodies(bytes_max: u32, room: usize) -> Bodies {
+        Bodies::new(bytes_max, Arc::default()).with(room, HANG)
+    }
+
+    /// Goes on with `reading` as far as it can. It must not come to its end.
+    async fn begin<T>(reading: &mut Pin<Box<impl Future<Output = T>>>) {
+        let ended = poll_fn(|context| Poll::Ready(reading.as_mut().poll(context).is_ready())).await;
+        assert!(!ended, "it waits");
     }
 
     async fn refusal(bodies: &Bodies, upload: &mut Upload) -> Refusal {
@@ -262,25 +269,20 @@ mod tests {
     async fn bodies_wait_for_room_in_order() {
         let bodies = bodies(10, 15);
         let (mut sender, mut first) = open();
-        let reading = {
-            let bodies = Arc::clone(&bodies);
-            tokio::spawn(async move { bodies.read(&mut first).await.unwrap() })
-        };
-        while bodies.figures.http_body_bytes.value() != 10 {
-            tokio::task::yield_now().await;
-        }
-        let waiting = {
-            let bodies = Arc::clone(&bodies);
-            tokio::spawn(async move { bodies.read(&mut whole(8)).await.unwrap().len() })
-        };
-        while bodies.figures.http_bodies_waiting.value() != 1 {
-            tokio::task::yield_now().await;
-        }
+        let mut reading = Box::pin(bodies.read(&mut first));
+        begin(&mut reading).await;
+        assert_eq!(bodies.figures.http_body_bytes.value(), 10);
+        let mut second = whole(8);
+        let mut waiting = Box::pin(bodies.read(&mut second));
+        begin(&mut waiting).await;
+        assert_eq!(bodies.figures.http_bodies_waiting.value(), 1);
         sender.send_data(Chunk::from_static(b"1234")).await.unwrap();
+        begin(&mut reading).await;
+        begin(&mut waiting).await;
         drop(sender);
-        let first = reading.await.unwrap();
+        let first = within(reading).await.unwrap();
         assert_eq!(&*first, b"1234");
-        assert_eq!(waiting.await.unwrap(), 8, "room that was not needed is given back at once");
+        assert_eq!(within(waiting).await.unwrap().len(), 8, "room that was not needed is given back at once");
         assert_eq!(bodies.figures.http_body_bytes.value(), 4);
         drop(first);
         assert_eq!(bodies.figures.http_body_bytes.value(), 0);
@@ -291,17 +293,13 @@ mod tests {
     async fn whoever_gives_up_waits_no_longer() {
         let bodies = bodies(10, 10);
         let held = bodies.read(&mut whole(10)).await.unwrap();
-        let waiting = {
-            let bodies = Arc::clone(&bodies);
-            tokio::spawn(async move { bodies.read(&mut whole(1)).await.map(|_| ()) })
-        };
-        while bodies.figures.http_bodies_waiting.value() != 1 {
-            tokio::task::yield_now().await;
-        }
+        let mut given_up = whole(1);
+        let mut waiting = Box::pin(bodies.read(&mut given_up));
+        begin(&mut waiting).await;
+        assert_eq!(bodies.figures.http_bodies_waiting.value(), 1);
         let nothing = bodies.read(&mut upload(Body::empty())).await;
         assert_eq!(nothing.unwrap().len(), 0, "no body needs no room");
-        waiting.abort();
-        assert!(waiting.await.unwrap_err().is_cancelled());
+        drop(waiting);
         assert_eq!(bodies.figures.http_bodies_waiting.value(), 0);
         drop(held);
         assert_eq!(bodies.read(&mut whole(10)).await.unwrap().len(), 10);
@@ -309,19 +307,16 @@ mod tests {
 
     #[tokio::test]
     async fn small_bodies_need_no_room() {
-        let bodies = Bodies::new(10, Arc::default()).with(10, Duration::from_secs(20));
-        let bodies = Arc::new(Bodies { small_bytes: 3, ..bodies });
+        let bodies = Bodies::new(10, Arc::default()).with(10, HANG);
+        let bodies = Bodies { small_bytes: 3, ..bodies };
         let held = bodies.read(&mut whole(10)).await.unwrap();
-        let waiting = {
-            let bodies = Arc::clone(&bodies);
-            tokio::spawn(async move { bodies.read(&mut whole(4)).await.unwrap().len() })
-        };
-        while bodies.figures.http_bodies_waiting.value() != 1 {
-            tokio::task::yield_now().await;
-        }
+        let mut larger = whole(4);
+        let mut waiting = Box::pin(bodies.read(&mut larger));
+        begin(&mut waiting).await;
+        assert_eq!(bodies.figures.http_bodies_waiting.value(), 1);
         assert_eq!(bodies.read(&mut whole(3)).await.unwrap().len(), 3);
         drop(held);
-        assert_eq!(waiting.await.unwrap(), 4);
+        assert_eq!(within(waiting).await.unwrap().len(), 4);
     }
 
     #[tokio::test]

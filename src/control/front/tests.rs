@@ -1,10 +1,10 @@
 use super::*;
-use crate::control::{request::Control, serve::Gauges, stop::stop_signal};
+use crate::control::{fake_node::HANG, request::Control, serve::Gauges, stop::stop_signal};
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tokio::sync::mpsc;
 
@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 fn handed_over(server: &HttpServer, head: &str) -> TcpStream {
     let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    client.set_read_timeout(Some(HANG)).unwrap();
     let (stream, peer) = listener.accept().unwrap();
     Front::new(server.clone()).serve(HandOff { stream, peer, head: head.as_bytes().to_vec() });
     client
@@ -120,11 +120,9 @@ async fn an_idle_connection_is_closed() {
     let mut slow = handed_over(&server, "GET /x HTTP/1.1\r\nho");
     aside(move || {
         answer(&mut idle, false);
-        let start = Instant::now();
-        assert_eq!(idle.read(&mut [0]).unwrap(), 0);
+        assert_eq!(idle.read(&mut [0]).unwrap(), 0, "closed");
         let mut rest = Vec::new();
         slow.read_to_end(&mut rest).unwrap();
-        assert!(start.elapsed() < Duration::from_secs(5));
     })
     .await;
 }

@@ -7,7 +7,7 @@ use webrocket_state::exchange::{
 use webrocket_wire::{Data, Json, Trigger, trigger::Origin};
 
 use super::*;
-use crate::control::sources::WINDOW as SOURCE_WINDOW;
+use crate::control::{fake_node::within, sources::WINDOW as SOURCE_WINDOW};
 
 /// An event stream that is being read.
 struct Stream {
@@ -18,7 +18,7 @@ struct Stream {
 impl Stream {
     /// The next piece of text; nothing at the end.
     async fn next(&mut self) -> Option<String> {
-        let frame = self.body.frame().await?.unwrap();
+        let frame = within(self.body.frame()).await?.unwrap();
         Some(String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap())
     }
 
