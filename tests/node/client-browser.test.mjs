@@ -2,17 +2,18 @@
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import http from 'node:http';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 
+import { build } from '../../clients/javascript/build.mjs';
 import { PATIENCE_MS } from './awaiting.mjs';
 import { launch } from './chromium.mjs';
 import { ownHost, startServer } from './server.mjs';
 
-const SCRIPT = readFileSync(new URL('../../clients/javascript/webrocket.js', import.meta.url), 'utf8');
+const SCRIPT = build()['webrocket.js'];
 
 let browser;
 let pages;

@@ -8,6 +8,7 @@ import { after, afterEach, before, describe, test } from 'node:test';
 
 import { WebSocket } from 'ws';
 
+import { build } from '../../clients/javascript/build.mjs';
 import { WebRocket } from '../../clients/javascript/webrocket.mjs';
 import { PATIENCE_MS, heard, members, rejected, within } from './awaiting.mjs';
 import { SECRET, ownHost, startServer } from './server.mjs';
@@ -238,6 +239,17 @@ for (const shards of [1, 4]) {
     });
   });
 }
+
+test('the server has the script that the npm package has', async (t) => {
+  const server = await startServer();
+  t.after(() => server.stop());
+  await server.ctl('vhost', 'add', '/world');
+  const script = async (address) => (await fetch(server.httpUrl + address)).text();
+  const packed = build()['webrocket.js'];
+  assert.equal(await script('/webrocket.js'), packed);
+  const preconfigured = readFileSync(new URL('../../clients/javascript/preconfigured.js', import.meta.url), 'utf8');
+  assert.equal(await script('/world/webrocket.js'), `${packed}\n${preconfigured}`);
+});
 
 test('a vhost that is removed ends its clients', async () => {
   const server = await startServer();

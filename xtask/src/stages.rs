@@ -175,6 +175,8 @@ fn rust() -> Result<()> {
 /// Runs the test files for Node whose names `belongs` accepts.
 fn node(selection: &Selection, chromium: &str, belongs: fn(&str) -> bool) -> Result<()> {
     let node = install::node()?;
+    // The tests import the built client, which is not in the repository.
+    run(command(&node).arg("clients/javascript/build.mjs"))?;
     let files = node_tests(belongs)?;
     let mut tests = command(node);
     tests.args(["--test", "--test-reporter=spec"]).args(files).env("WEBROCKET_CHROMIUM", chromium);

@@ -14,11 +14,12 @@ struct Script {
     etag: HeaderValue,
 }
 
+/// What the build has put together, see `build.rs`.
 static PLAIN: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("../../../clients/javascript/webrocket.js")));
+    LazyLock::new(|| Script::new(include_str!(concat!(env!("OUT_DIR"), "/webrocket.js"))));
 static PRECONFIGURED: LazyLock<Script> = LazyLock::new(|| {
     Script::new(concat!(
-        include_str!("../../../clients/javascript/webrocket.js"),
+        include_str!(concat!(env!("OUT_DIR"), "/webrocket.js")),
         "\n",
         include_str!("../../../clients/javascript/preconfigured.js"),
     ))
@@ -55,11 +56,25 @@ fn is_known(headers: &HeaderMap, etag: &HeaderValue) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     fn status(if_none_match: &str, preconfigured: bool) -> u16 {
         let headers = HeaderMap::from_iter([(header::IF_NONE_MATCH, if_none_match.parse().unwrap())]);
         send(&headers, preconfigured).status().as_u16()
+    }
+
+    #[test]
+    fn the_script_is_one_scope_of_the_packages_version() {
+        let package: Value =
+            serde_json::from_str(include_str!("../../../clients/javascript/package.json")).unwrap();
+        let [version, license] = ["version", "license"].map(|name| package[name].as_str().unwrap());
+        let begin = format!("/*! webrocket {version} | {license} | ");
+        assert!(PLAIN.text.starts_with(&begin), "{begin} and {}", PLAIN.text.lines().next().unwrap());
+        assert!(PLAIN.text.ends_with("\nglobalThis.WebRocket = WebRocket;\n})();\n"));
+        let modular = |line: &&str| line.starts_with("import ") || line.starts_with("export ");
+        assert_eq!(PLAIN.text.lines().find(modular), None);
     }
 
     #[test]
