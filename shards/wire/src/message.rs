@@ -95,6 +95,25 @@ impl<'a> Payload<'a> {
         Self::scan(&mut Scanner::new(value.text())).expect("it was checked to be JSON")
     }
 
+    /// Reads a text once: takes its value apart like the payload of a message, or each of the value's elements, in
+    /// order, if it is an array. Whether it is one.
+    ///
+    /// What `take` was given counts only if all of the text is JSON.
+    ///
+    /// # Errors
+    /// What is wrong with the text.
+    pub fn each(text: &'a str, mut take: impl FnMut(Self)) -> Result<bool, NotJson> {
+        let mut scanner = Scanner::new(text);
+        let is_array = scanner.token() == b'[';
+        if is_array {
+            scanner.array(|scanner| Self::scan(scanner).map(&mut take))?;
+        } else {
+            take(Self::scan(&mut scanner)?);
+        }
+        scanner.end()?;
+        Ok(is_array)
+    }
+
     fn scan(scanner: &mut Scanner<'a>) -> Result<Self, NotJson> {
         if scanner.token() == b'{' {
             return Fields::scan(scanner).map(Self::Object);

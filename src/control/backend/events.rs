@@ -20,18 +20,28 @@ pub(super) struct Event<'a> {
 /// The events of a body: one `{"event":E,"data":D}` or `{"trigger":{"event":E,"data":D}}`, or an
 /// array of them, in its order.
 ///
-/// Of a member that stands twice the last counts; further members are ignored.
+/// Of a member that stands twice the last counts; further members are ignored. The body is read
+/// once, but a trigger twice.
 ///
 /// # Errors
 /// What is wrong, and with which element.
 pub(super) fn parse(body: &[u8]) -> Result<Vec<Event<'_>>, Refusal> {
     let text = std::str::from_utf8(body).map_err(|_| invalid("the body is no UTF-8 text"))?;
-    let body = Json::parse(text).map_err(|error| refusal(text, error))?;
-    let Some(elements) = body.elements() else { return event(body).map(|event| vec![event]) };
-    let events = elements.into_iter().enumerate().map(|(index, element)| {
-        event(element).map_err(|refusal| Refusal::Invalid(format!("element [{index}]: {refusal}")))
-    });
-    events.collect()
+    let (mut events, mut refused) = (Vec::new(), None);
+    let is_array = Payload::each(text, |form| {
+        if refused.is_none() {
+            match event(&form) {
+                Ok(event) => events.push(event),
+                Err(refusal) => refused = Some(refusal),
+            }
+        }
+    })
+    .map_err(|error| refusal(text, error))?;
+    match refused {
+        None => Ok(events),
+        Some(refusal) if is_array => Err(Refusal::Invalid(format!("element [{}]: {refusal}", events.len()))),
+        Some(refusal) => Err(refusal),
+    }
 }
 
 /// What is wrong with a body that is no JSON, and where.
@@ -47,8 +57,8 @@ fn invalid(sentence: &str) -> Refusal {
     Refusal::Invalid(sentence.to_owned())
 }
 
-fn event(form: Json<'_>) -> Result<Event<'_>, Refusal> {
-    match Payload::new(form) {
+fn event<'a>(form: &Payload<'a>) -> Result<Event<'a>, Refusal> {
+    match *form {
         Payload::Object(Fields { event, data, trigger: None, .. }) => checked(event, data),
         Payload::Object(Fields { event: None, trigger: Some(trigger), .. }) => match Payload::new(trigger) {
             Payload::Object(Fields { event, data, .. }) => checked(event, data),
@@ -78,10 +88,13 @@ mod tests {
     type Pairs = Vec<(String, Option<String>)>;
 
     fn parsed(body: &str) -> Result<Pairs, String> {
-        let events = parse(body.as_bytes()).map_err(|refusal| refusal.to_string())?;
+        texts(parse(body.as_bytes()))
+    }
+
+    fn texts(events: Result<Vec<Event<'_>>, Refusal>) -> Result<Pairs, String> {
         let text =
             |event: &Event<'_>| (event.name.text().to_owned(), event.data.map(|data| data.text().to_owned()));
-        Ok(events.iter().map(text).collect())
+        Ok(events.map_err(|refusal| refusal.to_string())?.iter().map(text).collect())
     }
 
     fn events(pairs: &[(&str, Option<&str>)]) -> Result<Pairs, String> {
@@ -144,7 +157,28 @@ mod tests {
         assert!(parsed(&format!(r#"{{"event":"a","data":"\"{}"}}"#, "[".repeat(500))).is_ok());
     }
 
+    /// What [`parse`] does, part by part: the body is checked, cut into elements, and each taken apart.
+    fn parsed_in_parts(body: &str) -> Result<Pairs, String> {
+        let parse = || {
+            let json = Json::parse(body).map_err(|error| refusal(body, error))?;
+            let Some(elements) = json.elements() else { return Ok(vec![event(&Payload::new(json))?]) };
+            let events = elements.into_iter().enumerate().map(|(index, element)| {
+                event(&Payload::new(element))
+                    .map_err(|refusal| Refusal::Invalid(format!("element [{index}]: {refusal}")))
+            });
+            events.collect()
+        };
+        texts(parse())
+    }
+
     proptest! {
+        #[test]
+        fn a_body_read_once_is_read_alike(
+            body in "[\\[\\]{}\":,a1\\\\ ]{0,40}|\\[?(\\{(\"(event|data|trigger|da\\\\u0074a)\":(\"(a|err|)\"|1|\\{\"event\":\"a\"\\}|\\[\\{\\}\\]) ?,?){0,3}\\} ?,?|true,|\\[\\],){0,4}\\]?"
+        ) {
+            prop_assert_eq!(parsed(&body), parsed_in_parts(&body));
+        }
+
         #[test]
         fn arbitrary_bytes_never_panic(body in proptest::collection::vec(any::<u8>(), 0..80)) {
             let _ = parse(&body);

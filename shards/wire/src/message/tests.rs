@@ -97,6 +97,33 @@ fn nesting_is_limited() {
     assert!(ClientMessage::parse(&in_text).is_ok());
 }
 
+#[test]
+fn each_element_is_taken_apart() {
+    let each = |text| {
+        let mut taken = Vec::new();
+        let is_array = Payload::each(text, |payload| {
+            taken.push(match payload {
+                Payload::Object(fields) => fields.event.map(Json::text),
+                Payload::True => Some("true"),
+                Payload::Other => None,
+            });
+        });
+        (is_array, taken)
+    };
+    assert_eq!(each(r#" {"event":[1]} "#), (Ok(false), vec![Some("[1]")]));
+    assert_eq!(
+        each(r#"[{"event":1}, true,[{"event":2}],{} ]"#),
+        (Ok(true), vec![Some("1"), Some("true"), None, None])
+    );
+    assert_eq!(each("[]"), (Ok(true), vec![]));
+    for text in ["", "[1", "[1,]", "1 2", "[1]]", "{\"event\"}"] {
+        assert_eq!(each(text).0, Err(NotJson::Malformed), "{text}");
+    }
+    let deep = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+    assert!(Payload::each(&deep(DEPTH_MAX), drop).is_ok());
+    assert_eq!(Payload::each(&deep(DEPTH_MAX + 1), drop), Err(NotJson::TooDeep));
+}
+
 proptest! {
     #[test]
     fn messages_mean_what_serde_json_says(text in json::message()) {
