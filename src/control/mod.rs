@@ -52,6 +52,8 @@ use webrocket_state::{
     exchange::{ExchangeCommand, ExchangeReport},
 };
 
+#[doc(hidden)]
+pub use backend::count_events;
 #[cfg(any(test, fuzzing))]
 pub(crate) use backend::fuzz;
 pub use cookie::{Cookie, CookieError};
