@@ -13,7 +13,7 @@ use std::{
     collections::VecDeque,
     fmt, io,
     net::{Ipv4Addr, SocketAddr},
-    os::unix::process::{CommandExt, ExitStatusExt},
+    os::unix::process::ExitStatusExt,
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc::{self, RecvTimeoutError},
@@ -21,10 +21,10 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::process::Signal;
 
 pub use log::Ready;
-pub use process::{freeze, thaw, wait};
+pub use process::{end_with_parent, freeze, thaw, wait};
 
 /// After so long a wait has failed, if nothing else is said.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -86,10 +86,8 @@ impl Launch {
 }
 
 fn start(mut command: Command, patience: Duration) -> Result<Server, LaunchError> {
-    // In a group of its own it does not hear the terminal's Ctrl-C: it is this process that ends it.
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
-    // SAFETY: between fork and exec the closure makes one system call and neither allocates nor locks.
-    unsafe { command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::TERM))?)) };
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    end_with_parent(&mut command, Signal::TERM);
     let mut child = command.spawn().map_err(|source| {
         let binary = command.get_program().to_string_lossy().into_owned();
         LaunchError::Spawn { binary, source }
@@ -147,6 +145,15 @@ impl Server {
         thaw(&self.child)
     }
 
+    /// Waits until it has ended; whether it has, when its patience is over.
+    ///
+    /// # Errors
+    /// The system does not tell.
+    pub fn has_ended(&self) -> io::Result<bool> {
+        // The child has not been waited for as long as this is here, so the process is its own.
+        process::has_ended(&self.child, self.patience)
+    }
+
     /// Ends it by SIGTERM and waits for its end.
     ///
     /// # Errors
@@ -156,7 +163,7 @@ impl Server {
             return Ok(self.ending(true)?);
         }
         process::signal(&self.child, Signal::TERM)?;
-        if !process::has_ended(&self.child, self.patience)? {
+        if !self.has_ended()? {
             return Err(StopError::NotInTime { patience: self.patience, ending: self.kill()? });
         }
         Ok(self.ending(false)?)
@@ -177,7 +184,7 @@ impl Server {
     /// # Errors
     /// It does not, and was killed.
     fn wait(mut self) -> io::Result<Ending> {
-        if !process::has_ended(&self.child, self.patience)? {
+        if !self.has_ended()? {
             return self.kill();
         }
         self.ending(true)
@@ -239,7 +246,7 @@ impl fmt::Display for Ending {
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {
     /// The system does not start it.
-    #[error("{binary} cannot be started: {source}")]
+    #[error("{binary} cannot be started")]
     Spawn {
         /// What was to be started.
         binary: String,
@@ -258,7 +265,7 @@ pub enum LaunchError {
     #[error("the server was not ready before its end; {0}")]
     Ended(Ending),
     /// The system does not tell of its end.
-    #[error("cannot wait for the server: {0}")]
+    #[error("cannot wait for the server")]
     Wait(#[from] io::Error),
 }
 
@@ -274,7 +281,7 @@ pub enum StopError {
         ending: Ending,
     },
     /// The system does not tell of its end.
-    #[error("cannot wait for the server: {0}")]
+    #[error("cannot wait for the server")]
     Wait(#[from] io::Error),
 }
 
@@ -306,7 +313,7 @@ mod tests {
         assert!(error.contains("before its end") && error.contains("exit status: 3"), "{error}");
         assert!(error.contains("server: port taken"), "{error}");
         let server = pretend(&format!("{READY}; echo 'assertion failed' >&2; exit 101")).unwrap();
-        assert!(process::has_ended(server.process(), PATIENCE).unwrap());
+        assert!(server.has_ended().unwrap());
         let ending = server.stop().unwrap();
         assert!(!ending.is_good() && ending.by_itself, "{ending}");
         assert_eq!(ending.lines, ["assertion failed"]);

@@ -1,8 +1,9 @@
-//! Signals to child processes, and what comes of them.
+//! Child processes: how they are tied to this one, signals to them, and what comes of these.
 
 use std::{
     io,
-    process::{Child, ExitStatus},
+    os::unix::process::CommandExt,
+    process::{Child, Command, ExitStatus},
     sync::mpsc,
     thread,
     time::Duration,
@@ -11,8 +12,19 @@ use std::{
 use rustix::{
     event::{PollFd, PollFlags, poll},
     io::retry_on_intr,
-    process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, pidfd_open, waitid},
+    process::{
+        Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, pidfd_open,
+        set_parent_process_death_signal, waitid,
+    },
 };
+
+/// Lets what `command` starts get `signal` when the thread that starts it ends. In a process group of its own it does
+/// not hear the terminal's Ctrl-C: only this process ends it.
+pub fn end_with_parent(command: &mut Command, signal: Signal) {
+    command.process_group(0);
+    // SAFETY: between fork and exec the closure makes one system call and neither allocates nor locks.
+    unsafe { command.pre_exec(move || Ok(set_parent_process_death_signal(Some(signal))?)) };
+}
 
 /// Sends a signal. The child's id is its own until it has been waited for, which needs the child mutably.
 pub(crate) fn signal(child: &Child, signal: Signal) -> io::Result<()> {
@@ -63,4 +75,24 @@ pub(crate) fn has_ended(child: &Child, patience: Duration) -> io::Result<bool> {
     let patience = patience.try_into().map_err(io::Error::other)?;
     let mut ends = [PollFd::new(&process, PollFlags::IN)];
     Ok(retry_on_intr(|| poll(&mut ends, Some(&patience)))? > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
+    use super::*;
+    use crate::PATIENCE;
+
+    #[test]
+    fn a_child_ends_with_the_thread_that_started_it() {
+        let parent = thread::spawn(|| {
+            let mut command = Command::new("sleep");
+            end_with_parent(command.arg("600"), Signal::TERM);
+            command.spawn()
+        });
+        let mut child = parent.join().unwrap().unwrap();
+        let ended = wait(&mut child, PATIENCE).unwrap();
+        assert_eq!(ended.signal(), Some(Signal::TERM.as_raw()));
+    }
 }
