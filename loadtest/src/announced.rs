@@ -1,14 +1,14 @@
 //! A server of others, started for a run: a child process that tells its address on stdout, as its first line.
 
 use std::io::{BufRead, BufReader};
-use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::process::Signal;
+use webrocket_launcher::end_with_parent;
 
 use crate::process::ProcessId;
 
@@ -28,10 +28,8 @@ impl Announced {
     /// It cannot be started, says nothing in time, or ends.
     pub(crate) fn start(command: &mut Command) -> anyhow::Result<Self> {
         let name = command.get_program().to_string_lossy().into_owned();
-        // In a group of its own it does not hear the terminal's Ctrl-C: it ends with the load test.
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
-        // SAFETY: between fork and exec only prctl is called, which is async-signal-safe.
-        unsafe { command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?)) };
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        end_with_parent(command, Signal::KILL);
         let mut child = command.spawn().with_context(|| format!("cannot start {name}"))?;
         let stdout = child.stdout.take().expect("stdout was asked to be a pipe");
         let mut started = Self { child, address: String::new() };

@@ -4,7 +4,8 @@
 //! (`engine::Scenario`), one module each: [`fanout`] measures and verifies deliveries, [`connect`] times and
 //! weighs connections that do nothing, [`churn`] lets connections come and go under load and [`soak`] does so for
 //! hours, [`presence`] lets a crowd be joined, [`exchange`] drives the backends' side. The server is started as a
-//! child process ([`server`]) or stands elsewhere (`--url`).
+//! child process ([`server`]) or stands elsewhere (`--url`). No code is shared with the server's crates; what starts the
+//! process is shared with tests, and knows nothing of them either.
 //!
 //! Exit status: 0 when every guarantee held, 1 on a violation, a timeout or a failure, 2 on wrong usage.
 //!

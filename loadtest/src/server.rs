@@ -1,24 +1,21 @@
 //! The server under test: a child process of our own, or one that stands elsewhere.
 //!
-//! Our own is started on free ports with its data in memory, tells where it listens by a JSON log line on stderr,
-//! and is ended by SIGTERM. It is killed when the load test dies, and no directory of it stays behind. Of one that
-//! stands elsewhere, the channels that were opened for the run are closed at its end.
+//! Our own is started on free ports with its data in memory, tells where it listens when it is ready, and is ended by
+//! SIGTERM, also when the load test dies. Its directory is removed when the run ends. Of one that stands elsewhere, the
+//! channels that were opened for the run are closed at its end.
+//!
+//! [`webrocket_launcher`] starts and ends the process, as it does for tests. It knows a server by its options, its log
+//! and its exit status only, and depends on none of its crates: the load test has no code in common with what it tests.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use clap::{Args, ValueEnum};
-use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
+use webrocket_launcher::{Ending, Launch, Server};
 
 use crate::control::Control;
 use crate::dialect::Dialect;
@@ -26,12 +23,8 @@ use crate::placement::Placement;
 use crate::process::ProcessId;
 use crate::target::Target;
 
-/// How long a server may take until it is ready.
-const START_MAX: Duration = Duration::from_secs(20);
-/// How long a server may take from SIGTERM to its end.
-const STOP_MAX: Duration = Duration::from_secs(20);
-/// How many of its last noteworthy log lines are kept, to be told when the run fails.
-const LINES_MAX: usize = 20;
+/// How long a server of ours may take until it is ready, and from SIGTERM to its end.
+const SERVER_PATIENCE: Duration = Duration::from_secs(20);
 /// How many channels the server may have made itself.
 const OTHER_CHANNELS: usize = 100;
 /// The vhost that `--dev` makes: anonymous sessions may READ and WRITE.
@@ -96,16 +89,6 @@ impl Io {
     }
 }
 
-/// What a server of our own says when it is ready.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Announcement {
-    websocket: SocketAddr,
-    control: Option<SocketAddr>,
-    exchange: Option<SocketAddr>,
-    shards: Option<u64>,
-    io: Option<String>,
-}
-
 /// The server under test.
 pub(crate) struct Subject {
     target: Target,
@@ -116,7 +99,7 @@ pub(crate) struct Subject {
     process: Option<ProcessId>,
     shards: Option<u64>,
     io: Option<String>,
-    child: Option<ServerProcess>,
+    own: Option<OwnServer>,
 }
 
 impl Subject {
@@ -151,7 +134,7 @@ impl Subject {
             process: options.server_pid.map(ProcessId),
             shards: node.shards,
             io: node.io,
-            child: None,
+            own: None,
         })
     }
 
@@ -160,20 +143,21 @@ impl Subject {
             Some(binary) => binary.clone(),
             None => beside_this_binary()?,
         };
-        let (child, announcement) = ServerProcess::start(&binary, options.shards, options.io)?;
-        let control = match announcement.control.map(|address| child.control(address)).transpose() {
-            Ok(control) => control,
-            Err(error) => return Err(child.failed(&error)),
+        let own = OwnServer::start(&binary, options.shards, options.io.unwrap_or(Io::Auto))?;
+        let (websocket, control) = match own.endpoints() {
+            Ok(endpoints) => endpoints,
+            Err(error) => return Err(with_ending(&error, own.stop())),
         };
+        let ready = own.process.ready();
         Ok(Self {
-            target: Target::new(announcement.websocket, VHOST),
+            target: Target::new(websocket, VHOST),
             control,
             opened: RefCell::default(),
-            exchange: announcement.exchange,
-            process: Some(child.process()),
-            shards: announcement.shards,
-            io: announcement.io,
-            child: Some(child),
+            exchange: ready.address("exchange"),
+            process: Some(ProcessId(own.process.process().id())),
+            shards: ready.number("shards"),
+            io: ready.text("io").map(str::to_owned),
+            own: Some(own),
         })
     }
 
@@ -201,7 +185,7 @@ impl Subject {
         let Some(control) = self.control.as_ref().filter(|_| dialect.needs_open_channels()) else {
             return Ok(());
         };
-        if self.child.is_some() {
+        if self.own.is_some() {
             control.allow_channels(&self.target, names.len() + OTHER_CHANNELS)?;
         }
         names.iter().try_for_each(|name| self.open_channel(name))
@@ -210,7 +194,7 @@ impl Subject {
     /// Opens a channel; it may be open already.
     pub(crate) fn open_channel(&self, name: &str) -> anyhow::Result<()> {
         let is_new = self.control()?.open_channel(&self.target, name)?;
-        if is_new && self.child.is_none() {
+        if is_new && self.own.is_none() {
             self.opened.borrow_mut().push(name.to_owned());
         }
         Ok(())
@@ -248,16 +232,22 @@ impl Subject {
             // What was found holds nevertheless.
             eprintln!("webrocket-loadtest: {error:#}");
         }
-        let Some(child) = self.child else { return outcome };
-        let ending = child.stop();
-        match (outcome, ending) {
+        let Some(own) = self.own else { return outcome };
+        match (outcome, own.stop()) {
             (Ok(value), Ok(ending)) if ending.is_good() => Ok(value),
-            (Ok(_), Ok(ending)) => bail!("all went well until the server's end: {}", ending.describe()),
+            (Ok(_), Ok(ending)) => bail!("all went well until the server's end: {ending}"),
             (Ok(_), Err(error)) => Err(error.context("all went well until the server's end")),
             (Err(error), Ok(ending)) if ending.is_good() && ending.lines.is_empty() => Err(error),
-            (Err(error), Ok(ending)) => Err(anyhow!("{error:#}\n{}", ending.describe())),
-            (Err(error), Err(also)) => Err(anyhow!("{error:#}\n{also:#}")),
+            (Err(error), ending) => Err(with_ending(&error, ending)),
         }
+    }
+}
+
+/// `error`, with what the server had to say about it.
+fn with_ending(error: &anyhow::Error, ending: anyhow::Result<Ending>) -> anyhow::Error {
+    match ending {
+        Ok(ending) => anyhow!("{error:#}\n{ending}"),
+        Err(also) => anyhow!("{error:#}\n{also:#}"),
     }
 }
 
@@ -274,85 +264,33 @@ fn beside_this_binary() -> anyhow::Result<PathBuf> {
     Ok(binary)
 }
 
-/// How a server of ours ended.
-struct Ending {
-    status: ExitStatus,
-    /// It had ended before it was told to.
-    by_itself: bool,
-    /// The last lines that it logged as warnings or errors, or not as JSON.
-    lines: VecDeque<String>,
+/// A server of ours, and where its data is.
+struct OwnServer {
+    // Before the directory, which it writes to until it has ended.
+    process: Server,
+    directory: Directory,
 }
 
-impl Ending {
-    fn is_good(&self) -> bool {
-        // A server without a handler ends by the signal itself; that breaks no promise to the load test.
-        !self.by_itself && (self.status.success() || self.status.signal() == Some(Signal::TERM.as_raw()))
+impl OwnServer {
+    /// Starts it and waits until it is ready.
+    fn start(binary: &Path, shards: Option<u32>, io: Io) -> anyhow::Result<Self> {
+        let directory = Directory::make()?;
+        let shards = shards.map(|shards| shards.to_string());
+        let process = Launch::new(binary, &directory.0)
+            .args(["--dev", "--io", io.name()])
+            .args(shards.iter().flat_map(|shards| ["--shards", shards]))
+            .patience(SERVER_PATIENCE)
+            .start()?;
+        Ok(Self { process, directory })
     }
 
-    fn describe(&self) -> String {
-        let when = if self.by_itself { "the server had ended by itself" } else { "the server was ended" };
-        let mut text = format!("{when} ({})", self.status);
-        for line in &self.lines {
-            text.push_str("\n  server: ");
-            text.push_str(line);
-        }
-        text
-    }
-}
-
-/// A child process, ended at the latest when this is dropped.
-struct ServerProcess {
-    child: Child,
-    /// Drains stderr for as long as the child lives, and returns the noteworthy lines.
-    drain: Option<JoinHandle<VecDeque<String>>>,
-    directory: PathBuf,
-}
-
-impl ServerProcess {
-    /// Starts the server and waits until it is ready.
-    fn start(binary: &Path, shards: Option<u32>, io: Option<Io>) -> anyhow::Result<(Self, Announcement)> {
-        let directory = make_directory()?;
-        let mut command = Command::new(binary);
-        command.arg("--dev").arg("--data-dir").arg(&directory).args(["--log-format", "json"]);
-        for address in ["--websocket-addr", "--control-addr", "--exchange-addr", "--stream-addr"] {
-            command.args([address, "127.0.0.1:0"]);
-        }
-        if let Some(shards) = shards {
-            command.arg("--shards").arg(shards.to_string());
-        }
-        command.args(["--io", io.unwrap_or(Io::Auto).name()]);
-        // In a group of its own it does not hear the terminal's Ctrl-C: it is the load test that ends it.
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
-        // SAFETY: between fork and exec only prctl is called, which is async-signal-safe.
-        unsafe { command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::TERM))?)) };
-        let spawned = command.spawn().with_context(|| format!("cannot start {}", binary.display()));
-        let mut child = match spawned {
-            Ok(child) => child,
-            Err(error) => {
-                remove_directory(&directory);
-                return Err(error);
-            }
-        };
-        let stderr = child.stderr.take().expect("stderr was asked to be a pipe");
-        let (announce, announced) = sync_channel(1);
-        let drain = thread::spawn(move || drain(stderr, announce));
-        let server = Self { child, drain: Some(drain), directory };
-        match wait_until_ready(&announced) {
-            Ok(announcement) => Ok((server, announcement)),
-            Err(error) => Err(server.failed(&error)),
-        }
-    }
-
-    /// Ends it because of `error`, which gets what it had to say.
-    fn failed(self, error: &anyhow::Error) -> anyhow::Error {
-        match self.stop() {
-            Ok(ending) => anyhow!("{error:#}\n{}", ending.describe()),
-            Err(also) => anyhow!("{error:#}\n{also:#}"),
-        }
-    }
-
-    fn process(&self) -> ProcessId {
-        ProcessId(self.child.id())
+    /// Where browsers connect, and its control API if it tells of one.
+    fn endpoints(&self) -> anyhow::Result<(SocketAddr, Option<Control>)> {
+        let ready = self.process.ready();
+        let websocket =
+            ready.address("websocket").context("the server does not tell where browsers connect")?;
+        let control = ready.address("control").map(|address| self.control(address)).transpose()?;
+        Ok((websocket, control))
     }
 
     /// Its control API, which listens here.
@@ -360,134 +298,43 @@ impl ServerProcess {
     /// # Errors
     /// Its cookie cannot be read.
     fn control(&self, address: SocketAddr) -> anyhow::Result<Control> {
-        let entries = fs::read_dir(&self.directory).context("cannot read the server's data directory")?;
+        let entries = fs::read_dir(&self.directory.0).context("cannot read the server's data directory")?;
         let mut files = entries.filter_map(|entry| Some(entry.ok()?.path()));
         let cookie = files.find(|file| file.extension().is_some_and(|extension| extension == "cookie"));
         Control::new(&format!("http://{address}"), &cookie.context("the server has made no cookie")?)
     }
 
-    /// Ends the server by SIGTERM, waits for it, and removes its directory.
+    /// Ends it by SIGTERM, waits for it, and removes its directory.
     ///
     /// # Errors
     /// It did not end in time and was killed.
-    fn stop(mut self) -> anyhow::Result<Ending> {
-        let (status, by_itself) = self.end()?;
-        let lines = self.drain.take().map(|drain| drain.join().expect("draining does not panic"));
-        Ok(Ending { status, by_itself, lines: lines.unwrap_or_default() })
-    }
-
-    /// Ends the process. Returns how it ended, and whether it had ended before it was told to.
-    fn end(&mut self) -> anyhow::Result<(ExitStatus, bool)> {
-        if let Some(status) = self.child.try_wait().context("cannot wait for the server")? {
-            return Ok((status, true));
-        }
-        // The child has not been waited for, so the pid is still its own.
-        kill_process(Pid::from_child(&self.child), Signal::TERM).context("cannot end the server")?;
-        let asked = Instant::now();
-        while asked.elapsed() < STOP_MAX {
-            if let Some(status) = self.child.try_wait().context("cannot wait for the server")? {
-                return Ok((status, false));
-            }
-            // The standard library cannot await a child and a deadline at once.
-            thread::sleep(Duration::from_millis(10));
-        }
-        self.child.kill().context("cannot kill the server")?;
-        self.child.wait().context("cannot wait for the server")?;
-        bail!("the server did not end within {} s of SIGTERM and was killed", STOP_MAX.as_secs())
+    fn stop(self) -> anyhow::Result<Ending> {
+        Ok(self.process.stop()?)
     }
 }
 
-impl Drop for ServerProcess {
+/// A private directory, removed when this is dropped.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn make() -> anyhow::Result<Self> {
+        use std::os::unix::fs::DirBuilderExt;
+        use std::sync::atomic::{AtomicU32, Ordering};
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("webrocket-loadtest-{}-{count}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        let made = fs::DirBuilder::new().mode(0o700).create(&directory);
+        made.with_context(|| format!("cannot make {}", directory.display()))?;
+        Ok(Self(directory))
+    }
+}
+
+impl Drop for Directory {
     fn drop(&mut self) {
-        // After `stop` the child has been waited for, and ending it again only tells so.
-        if let Err(error) = self.end() {
-            eprintln!("webrocket-loadtest: {error:#}");
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            eprintln!("webrocket-loadtest: cannot remove {}: {error}", self.0.display());
         }
-        remove_directory(&self.directory);
-    }
-}
-
-/// Makes a new, private directory.
-fn make_directory() -> anyhow::Result<PathBuf> {
-    use std::os::unix::fs::DirBuilderExt;
-    use std::sync::atomic::{AtomicU32, Ordering};
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let name = format!("webrocket-loadtest-{}-{count}", std::process::id());
-    let directory = std::env::temp_dir().join(name);
-    let made = fs::DirBuilder::new().mode(0o700).create(&directory);
-    made.with_context(|| format!("cannot make {}", directory.display()))?;
-    Ok(directory)
-}
-
-fn remove_directory(directory: &Path) {
-    if let Err(error) = fs::remove_dir_all(directory) {
-        eprintln!("webrocket-loadtest: cannot remove {}: {error}", directory.display());
-    }
-}
-
-fn wait_until_ready(announced: &Receiver<Announcement>) -> anyhow::Result<Announcement> {
-    match announced.recv_timeout(START_MAX) {
-        Ok(announcement) => Ok(announcement),
-        Err(RecvTimeoutError::Timeout) => bail!("the server was not ready within {} s", START_MAX.as_secs()),
-        Err(RecvTimeoutError::Disconnected) => bail!("the server ended before it was ready"),
-    }
-}
-
-/// Reads a server's stderr to its end. Announces the first line that says ready; keeps the last noteworthy ones.
-fn drain(stderr: impl Read, announce: SyncSender<Announcement>) -> VecDeque<String> {
-    let mut announce = Some(announce);
-    let mut lines = VecDeque::new();
-    let mut reader = BufReader::new(stderr);
-    let mut bytes = Vec::new();
-    // An unreadable pipe is a closed one: either way there is no more to read.
-    while reader.read_until(b'\n', &mut bytes).is_ok_and(|count| count > 0) {
-        let line = String::from_utf8_lossy(&bytes).trim_end().to_owned();
-        bytes.clear();
-        match read_line(&line) {
-            Line::Ready(announcement) => {
-                if let Some(announce) = announce.take() {
-                    // Fails only when nobody waits any more.
-                    let _ = announce.send(announcement);
-                }
-            }
-            Line::Ordinary => {}
-            Line::Noteworthy => {
-                if lines.len() == LINES_MAX {
-                    lines.pop_front();
-                }
-                lines.push_back(line);
-            }
-        }
-    }
-    lines
-}
-
-/// What a line of the server's log means to the load test.
-#[derive(Debug, PartialEq, Eq)]
-enum Line {
-    Ready(Announcement),
-    Ordinary,
-    Noteworthy,
-}
-
-fn read_line(line: &str) -> Line {
-    let Ok(value) = serde_json::from_str::<serde_json::Value>(line) else { return Line::Noteworthy };
-    let fields = &value["fields"];
-    if fields["message"] == "ready"
-        && let Some(websocket) = fields["websocket"].as_str().and_then(|address| address.parse().ok())
-    {
-        // Numbers and strings alike: a log formatter may render either.
-        let shards = &fields["shards"];
-        let shards = shards.as_u64().or_else(|| shards.as_str()?.parse().ok());
-        let io = fields["io"].as_str().map(str::to_owned);
-        let address = |name: &str| fields[name].as_str().and_then(|address| address.parse().ok());
-        let (control, exchange) = (address("control"), address("exchange"));
-        return Line::Ready(Announcement { websocket, control, exchange, shards, io });
-    }
-    match value["level"].as_str() {
-        Some("WARN" | "ERROR") => Line::Noteworthy,
-        _ => Line::Ordinary,
     }
 }
 
@@ -503,20 +350,6 @@ mod tests {
     fn alone() -> MutexGuard<'static, ()> {
         static ALONE: Mutex<()> = Mutex::new(());
         ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    #[test]
-    fn the_ready_line_is_recognised() {
-        let line = r#"{"timestamp":"…","level":"INFO","fields":{"message":"ready","websocket":"127.0.0.1:4711",
-            "control":"127.0.0.1:4712","shards":3,"io":"epoll"},"target":"webrocket"}"#;
-        let [websocket, control] = [4711, 4712].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
-        let (control, io) = (Some(control), Some("epoll".to_owned()));
-        let exchange = None;
-        let announcement = Announcement { websocket, control, exchange, shards: Some(3), io };
-        assert_eq!(read_line(line), Line::Ready(announcement));
-        assert_eq!(read_line(r#"{"level":"INFO","fields":{"message":"accepted"}}"#), Line::Ordinary);
-        assert_eq!(read_line(r#"{"level":"WARN","fields":{"message":"slow"}}"#), Line::Noteworthy);
-        assert_eq!(read_line("thread 'main' panicked"), Line::Noteworthy);
     }
 
     /// A shell script that stands in for the server.
@@ -542,7 +375,7 @@ mod tests {
         let subject = Subject::start(&options(&path)).expect("it says ready");
         assert_eq!(subject.target().to_string(), "ws://127.0.0.1:4711/demo");
         let process = subject.process().expect("our own");
-        let directory = subject.child.as_ref().expect("our own").directory.clone();
+        let directory = subject.own.as_ref().expect("our own").directory.0.clone();
         assert!(directory.is_dir());
         subject.end(Ok(())).expect("ended by SIGTERM");
         assert!(!Path::new(&format!("/proc/{}", process.0)).exists());
@@ -555,9 +388,28 @@ mod tests {
         let _alone = alone();
         let path = pretender("bad", "echo 'port taken' >&2\nexit 3");
         let error = Subject::start(&options(&path)).err().expect("it ended").to_string();
-        assert!(error.contains("ended before it was ready"), "{error}");
+        assert!(error.contains("not ready before its end"), "{error}");
         assert!(error.contains("exit status: 3") && error.contains("server: port taken"), "{error}");
         fs::remove_file(path).expect("our own file");
+    }
+
+    #[test]
+    fn a_server_that_cannot_be_reached_is_told_with_its_words() {
+        let _alone = alone();
+        let script = READY.replace("websocket", "exchange");
+        let path = pretender("deaf", &format!("echo 'no socket' >&2\n{script}\nexec sleep 60"));
+        let error = Subject::start(&options(&path)).err().expect("it has no address").to_string();
+        assert!(error.contains("does not tell where browsers connect"), "{error}");
+        assert!(error.contains("server: no socket"), "{error}");
+        fs::remove_file(path).expect("our own file");
+    }
+
+    #[test]
+    fn a_binary_that_is_not_there_is_told() {
+        let _alone = alone();
+        let error = Subject::start(&options(Path::new("/nowhere/server"))).err().expect("nothing starts");
+        let error = format!("{error:#}");
+        assert_eq!(error, "/nowhere/server cannot be started: No such file or directory (os error 2)");
     }
 
     #[test]
@@ -565,11 +417,12 @@ mod tests {
         let _alone = alone();
         let script = format!("{READY}\necho 'assertion failed' >&2\nexit 101");
         let path = pretender("dying", &script);
-        let mut subject = Subject::start(&options(&path)).expect("it says ready");
-        subject.child.as_mut().expect("our own").child.wait().expect("it ends by itself");
+        let subject = Subject::start(&options(&path)).expect("it says ready");
+        let process = &subject.own.as_ref().expect("our own").process;
+        assert!(process.has_ended().expect("a child of ours"));
         let error =
             subject.end::<()>(Err(anyhow!("connection 3 was lost"))).expect_err("it died").to_string();
-        assert!(error.contains("connection 3 was lost"), "{error}");
+        assert!(error.contains("connection 3 was lost") && error.contains("by itself"), "{error}");
         assert!(error.contains("exit status: 101") && error.contains("assertion failed"), "{error}");
         fs::remove_file(path).expect("our own file");
     }
