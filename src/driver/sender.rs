@@ -3,7 +3,7 @@
 //! Owns the ring and nothing else. Everything happens within [`Sender::send`]: the sends are of the sort that
 //! never waits, so they are done when they have been submitted, and no byte is looked at after the call.
 //!
-//! What it is worth: `webrocket-loadtest peers --only floor-uring,floor-uring-1`, and docs/performance.md.
+//! What it is worth: `webrocket-loadtest peers --only floor,floor-uring`, and docs/performance.md.
 
 use std::{
     io, mem,
@@ -25,22 +25,25 @@ const BATCH_MIN: usize = 4;
 /// The most sends at once where each is a call of its own: nothing is gained by many.
 const PLAIN_MAX: usize = 8;
 
+/// After so many batches in a row that were not taken whole, a shard tries no other ring.
+const REFUSALS_MAX: u8 = 8;
+
 /// How a shard sends.
 pub(super) struct Sender {
     ring: Option<IoUring>,
+    /// How many batches in a row the kernel has not taken whole.
+    refusals: u8,
 }
 
 impl Sender {
     /// One system call for each send.
     pub(super) fn plain() -> Self {
-        Self { ring: None }
+        Self { ring: None, refusals: 0 }
     }
 
     /// One system call for many sends. Where the system refuses a ring for that, one for each.
     pub(super) fn batching() -> Self {
-        // Without the flag, a send that cannot even be tried keeps those behind it from being tried.
-        let ring = IoUring::builder().setup_submit_all().build(BATCH_MAX);
-        Self { ring: ring.ok() }
+        Self { ring: new_ring(), refusals: 0 }
     }
 
     /// How many sends [`Sender::send`] takes at most.
@@ -51,8 +54,8 @@ impl Sender {
     /// Sends, at most [`Sender::batch_max`] times: to each socket, of which none stands there twice, as many of its bytes
     /// as it takes, 0 if it is full. Appends to `outcomes` how many each has taken, in their order.
     ///
-    /// A ring that takes no more sends, as where the kernel has no memory for them, is given up for a new one. The sends
-    /// that it did not take are made by calls of their own.
+    /// A ring that takes no more sends, as where the kernel has no memory for them, is given up for a new one, and after
+    /// [`REFUSALS_MAX`] in a row for none. The sends that it did not take are made by calls of their own.
     ///
     /// # Panics
     /// There are more sends than that. A panic while the ring holds sends ends the process.
@@ -67,14 +70,28 @@ impl Sender {
             return;
         };
         let before = outcomes.len();
-        let Err(NotTaken { from, reason }) = submit(ring, sends.clone(), outcomes) else { return };
+        let Err(NotTaken { from, reason }) = submit(ring, sends.clone(), outcomes) else {
+            self.refusals = 0;
+            return;
+        };
         // With the old ring go the sends that it holds and whose bytes are borrowed for this call only.
-        *self = Self::plain();
+        self.ring = None;
+        self.refusals += 1;
         tracing::warn!(%reason, "a shard's ring takes no more sends; they are made one by one");
         outcomes.truncate(before + from);
         outcomes.extend(sends.skip(from).map(plainly));
-        *self = Self::batching();
+        if self.refusals < REFUSALS_MAX {
+            self.ring = new_ring();
+        } else {
+            tracing::error!(refusals = REFUSALS_MAX, "a shard makes all sends one by one from now on");
+        }
     }
+}
+
+/// A ring for batches, where the system has one.
+fn new_ring() -> Option<IoUring> {
+    // Without the flag, a send that cannot even be tried keeps those behind it from being tried.
+    IoUring::builder().setup_submit_all().build(BATCH_MAX).ok()
 }
 
 /// The kernel took the first sends of a batch only, and none of them is under way any more. The others stand in the ring,
@@ -242,7 +259,7 @@ mod tests {
             let mut sender = Sender::batching();
             let pairs: Vec<_> = (0..BATCH_MIN).map(|_| pair()).collect();
             refuse_submissions();
-            for _ in 0..2 {
+            for refusal in 1..=REFUSALS_MAX + 1 {
                 let sends = pairs.iter().map(|(near, _)| (near.as_fd(), &b"hello"[..]));
                 let mut outcomes = Vec::new();
                 sender.send(sends, &mut outcomes);
@@ -253,6 +270,7 @@ mod tests {
                     (&*far).read_exact(&mut received).unwrap();
                     assert_eq!(&received, b"hello", "once, and not again by the next ring");
                 }
+                assert_eq!(sender.ring.is_some(), refusal < REFUSALS_MAX);
             }
             for (near, far) in &pairs {
                 near.shutdown(std::net::Shutdown::Write).unwrap();
