@@ -76,9 +76,9 @@ impl Stage {
             Self::Doc => run(cargo().args(["test", "--workspace", "--doc"])),
             Self::Build => {
                 install::git()?;
-                run(cargo()
-                    .args(["build", "--workspace", "--bins"])
-                    .args(selection.release.then_some("--release")))
+                // With the tests beside them, the binaries are built of what the tests have built already.
+                let rest = if selection.release { "--release" } else { "--tests" };
+                run(cargo().args(["build", "--workspace", "--bins", rest]))
             }
             Self::Load => load(selection),
             Self::Python => {
