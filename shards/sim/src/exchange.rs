@@ -224,9 +224,8 @@ impl ExchangeDriver {
         };
         let path = around.ledger.vhost_of_trigger(number).map(|vhost| crate::scenario::VHOSTS[vhost].0);
         let topic = format!("{}:{}", path.unwrap_or_default(), trigger.event());
-        let is_streamed = around.net.wires.is_subscribed(Some(vhost), &topic)
-            || around.ledger.triggers.is_streamed(vhost, number);
-        let expected = around.ledger.trigger_arrives(now, number, vhost, is_streamed);
+        let is_published = around.net.wires.is_subscribed(Some(vhost), &topic);
+        let expected = around.ledger.trigger_arrives(now, number, vhost, is_published);
         self.asked.insert(request, (number, expected));
     }
 

@@ -39,3 +39,9 @@ fn what_comes_back_goes_behind_what_is_on_its_way() {
 fn what_comes_back_to_a_full_queue_does_not_overtake() {
     is_kept(1842);
 }
+
+/// A stream goes in the turn in which a copy for it was decided.
+#[test]
+fn what_was_decided_for_a_stream_is_sent_after_its_end() {
+    is_kept(2148);
+}
