@@ -13,7 +13,7 @@ use webrocket_state::{
     Command, Directory, Input, Machine, Party, SessionRef, Settings, Shard, ShardConfig, ShardId, User,
     Vhost, VhostId, message::Ticket, settings::Anonymous,
 };
-use webrocket_wire::Rights;
+use webrocket_wire::{Rights, handshake::example_head};
 
 const VHOST: VhostId = VhostId(0);
 
@@ -86,10 +86,7 @@ impl Crowd {
     /// A new session that speaks WWFP and has been greeted.
     pub(crate) fn connect(&mut self) -> SessionRef {
         let session = self.shard.accept(self.now, "127.0.0.1:1".parse().expect("a valid address"));
-        let request = "GET /w?protocol=wwfp HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\
-            Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
-            Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-        self.receive(session, request.as_bytes());
+        self.receive(session, example_head("/w?protocol=wwfp", "").as_bytes());
         assert_eq!(self.flush().sends, 1, "it is greeted");
         session
     }

@@ -444,7 +444,7 @@ pub(crate) fn tag(message: &ShardMessage) -> u64 {
         ShardMessage::Admit { .. } => 8,
         ShardMessage::Dismiss { .. } => 9,
         ShardMessage::Trigger { .. } => 10,
-        ShardMessage::Barrier(_) => 11,
-        ShardMessage::Reached(_) => 12,
+        ShardMessage::Fence(_) => 11,
+        ShardMessage::FencePassed(_) => 12,
     }
 }

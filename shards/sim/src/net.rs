@@ -503,9 +503,9 @@ impl Net {
         })
     }
 
-    /// Whether a leave that waits in the queue is to arrive behind this barrier.
+    /// Whether a leave that waits in the queue is to arrive behind this fence.
     fn delays_leave(&mut self, from: usize, to: usize, message: &ShardMessage) -> bool {
-        let ShardMessage::Barrier(Waiter::Request(RequestRef { session, .. })) = message else {
+        let ShardMessage::Fence(Waiter::Request(RequestRef { session, .. })) = message else {
             return false;
         };
         let socket = self.sockets.iter().find(|socket| socket.session == Some(*session));
@@ -537,10 +537,10 @@ impl Net {
                 let answer = shortened(&answer).unwrap_or(answer);
                 queue.push(at, ShardMessage::Answer { request, answer, bytes });
             }
-            (Canary::LateLeave, ShardMessage::Barrier(Waiter::Request(request))) => {
+            (Canary::LateLeave, ShardMessage::Fence(Waiter::Request(request))) => {
                 let leave = queue.leave_of(request.session).and_then(|index| queue.entries.remove(index));
                 let (_, leave) = leave.expect("a leave that waits");
-                queue.push(at, ShardMessage::Barrier(Waiter::Request(request)));
+                queue.push(at, ShardMessage::Fence(Waiter::Request(request)));
                 self.wakes.push((Actor::Shard(to), at));
                 let at = queue.push(at + LATE, leave);
                 return self.wakes.push((Actor::Shard(to), at));

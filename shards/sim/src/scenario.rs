@@ -360,7 +360,7 @@ impl Scenario {
     /// The most messages that may wait before the queue from one shard to another.
     ///
     /// Requests are let in while no more than [`CONGESTED_MESSAGES`] wait. What may be added then
-    /// is held back by nobody: for every open request of a session one event, one answer and one barrier,
+    /// is held back by nobody: for every open request of a session one event, one answer and one fence,
     /// for each of its subscriptions one leave and one event that tells of it, for each channel
     /// the word that it is closed, and what backends broadcast before they wait.
     #[must_use]

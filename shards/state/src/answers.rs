@@ -112,14 +112,14 @@ pub struct Answers {
     bytes: usize,
     /// The one owner that answers all of them in order, if there is one.
     in_order: Option<ShardId>,
-    is_gated: bool,
+    has_barrier: bool,
 }
 
 impl Answers {
     /// No request is open; the next one is `number`.
     #[must_use]
     pub fn new(number: u32) -> Self {
-        Self { first: number, slots: VecDeque::new(), bytes: 0, in_order: None, is_gated: false }
+        Self { first: number, slots: VecDeque::new(), bytes: 0, in_order: None, has_barrier: false }
     }
 
     /// How many requests are open, those included whose answer waits for another's.
@@ -148,8 +148,8 @@ impl Answers {
 
     /// Whether a request is open for which later ones must wait.
     #[must_use]
-    pub fn is_gated(&self) -> bool {
-        self.is_gated
+    pub fn has_barrier(&self) -> bool {
+        self.has_barrier
     }
 
     /// How many subscriptions are being asked for.
@@ -188,7 +188,7 @@ impl Answers {
             Answerer::Owner(owner) if self.is_empty() || self.in_order == Some(owner) => Some(owner),
             Answerer::Owner(_) | Answerer::Whenever | Answerer::Barrier => None,
         };
-        self.is_gated |= answerer == Answerer::Barrier;
+        self.has_barrier |= answerer == Answerer::Barrier;
         self.bytes += open.bytes();
         self.slots.push_back(Slot::Waits(open, reference));
         self.first.wrapping_add(u32::try_from(self.slots.len() - 1).expect("requests are bounded"))
@@ -266,7 +266,7 @@ impl Answers {
         self.first = self.first.wrapping_add(1);
         if self.is_empty() {
             self.in_order = None;
-            self.is_gated = false;
+            self.has_barrier = false;
         }
         Some(frames)
     }
@@ -314,14 +314,14 @@ mod tests {
         let open = Open::TriggeringBroadcast { channel: channel(), frame, bytes: 3 };
         let first = answers.push(open, Answerer::Barrier, None);
         answers.push_ready(b"second".to_vec());
-        assert_eq!((answers.bytes(), answers.is_gated()), (10, true));
+        assert_eq!((answers.bytes(), answers.has_barrier()), (10, true));
         answers.go_on(first, Open::Broadcast { channel: channel(), bytes: 7 });
-        assert_eq!((answers.bytes(), answers.is_gated()), (7, true));
+        assert_eq!((answers.bytes(), answers.has_barrier()), (7, true));
         assert!(answers.next_ready().is_none());
         answers.complete(first, b"first".to_vec());
         let left: Vec<_> = std::iter::from_fn(|| answers.next_ready()).collect();
         assert_eq!(left, [b"first".to_vec(), b"second".to_vec()]);
-        assert_eq!((answers.bytes(), answers.is_gated()), (0, false));
+        assert_eq!((answers.bytes(), answers.has_barrier()), (0, false));
     }
 
     #[test]

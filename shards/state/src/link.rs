@@ -4,8 +4,8 @@
 //! those who cause messages are stopped, and only those: a session that would send a request
 //! waits while the link is congested or too many requests of this shard are open at the other,
 //! and a broadcast that adds to a congested link is acknowledged only when its message has left,
-//! so its publisher runs out of credits. Answers, farewells and broadcasts whose triggers have been
-//! placed are never held back; there are no more of them than open requests and subscriptions.
+//! so its publisher runs out of credits. Answers, leaves, fences and broadcasts whose triggers have
+//! been placed are never held back; there are no more of them than open requests and subscriptions.
 
 use std::collections::{BTreeMap, VecDeque};
 

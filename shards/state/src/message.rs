@@ -425,10 +425,10 @@ pub enum ShardMessage {
         /// What it said when it left.
         data: MemberData,
     },
-    /// Answered by [`ShardMessage::Reached`] when everything that the sender said before has been taken.
-    Barrier(Waiter),
-    /// Everything that the receiver said before this barrier has been taken.
-    Reached(Waiter),
+    /// Answered by [`ShardMessage::FencePassed`] when everything that the sender said before has been taken.
+    Fence(Waiter),
+    /// Everything that the receiver said before this fence has been taken.
+    FencePassed(Waiter),
     /// From the owner: the answer to a request.
     Answer {
         /// The request.

@@ -9,8 +9,8 @@
 //!
 //! - Effects on a channel happen at its owner, in the order in which requests reach it; what the
 //!   owner says arrives at a shard in the order in which it said it.
-//! - A session's subscription begins exactly when its `subscribed` is put into its bytes, and ends
-//!   exactly when its `unsubscribed` is.
+//! - A session's subscription begins exactly when its `subscribed` is put into its bytes, and has ended
+//!   when its `unsubscribed` is.
 //! - A session is removed in one place, [`Shard::end_session`], which tells every owner.
 
 mod admission;
@@ -97,8 +97,11 @@ pub struct Shard {
     /// Sessions that may be read again.
     resumed: VecDeque<SessionRef>,
     jobs: VecDeque<Job>,
-    /// Commands that are reported as carried out when so many other shards have reached the barrier behind them.
-    barriers: hashbrown::HashMap<Ticket, usize, ahash::RandomState>,
+    /// Changes of vhosts that wait for other shards, and for how many. There are no more than the control thread has
+    /// under way. When another shard stops, what waits for it is never reported: the node stops.
+    fences: hashbrown::HashMap<Ticket, usize, ahash::RandomState>,
+    /// A changed vhost has caused leaves of channels of other shards, or may yet, and no fence stands behind them.
+    has_untaken_leaves: bool,
     /// How many sessions are named for the flush and not answered for.
     offered: u32,
     /// A session that is to be closed as a slow consumer as soon as there are none.
@@ -124,9 +127,8 @@ enum Life {
 enum Job {
     /// Tell the subscribers of a closed channel.
     CloseView { view: u32, generation: u32 },
-    /// Apply a vhost's snapshot, whichever it is by then, to its sessions, from this slot on; whether another
-    /// shard was told that a session left.
-    SweepVhost { ticket: Ticket, vhost: VhostId, next: u32, has_left: bool },
+    /// Apply a vhost's snapshot, whichever it is by then, to its sessions, from this slot on.
+    SweepVhost { ticket: Ticket, vhost: VhostId, next: u32 },
     /// Close a vhost's sessions, from this slot on.
     CloseVhost { ticket: Ticket, vhost: VhostId, next: u32 },
     /// Close all sessions, from this slot on.
@@ -154,7 +156,8 @@ impl Shard {
             reports: VecDeque::new(),
             resumed: VecDeque::new(),
             jobs: VecDeque::new(),
-            barriers: hashbrown::HashMap::default(),
+            fences: hashbrown::HashMap::default(),
+            has_untaken_leaves: false,
             offered: 0,
             condemned: None,
             figures: Figures::default(),
@@ -175,7 +178,9 @@ impl Shard {
         self.sessions.peek(session.slot, session.generation).map_or(0, |entry| self.delivery.lag(entry))
     }
 
-    /// Whether a session of any shard is a member of a presence channel of that name which this shard owns.
+    /// Whether a session of any shard is a member of a presence channel of that name which this shard owns. Looks
+    /// through all channels: for the simulation alone.
+    #[doc(hidden)]
     #[must_use]
     pub fn has_member(&self, session: SessionRef, channel: &str) -> bool {
         self.channels.has_member(session, channel)
@@ -367,9 +372,7 @@ impl Shard {
     fn run(&mut self, now: Instant, job: Job) {
         match job {
             Job::CloseView { view, generation } => self.run_close_view(view, generation),
-            Job::SweepVhost { ticket, vhost, next, has_left } => {
-                self.run_sweep_vhost(now, ticket, vhost, next, has_left);
-            }
+            Job::SweepVhost { ticket, vhost, next } => self.run_sweep_vhost(now, ticket, vhost, next),
             Job::CloseVhost { ticket, vhost, next } => self.run_close_vhost(now, ticket, vhost, next),
             Job::Shutdown { next } => self.run_shutdown(now, next),
         }

@@ -37,6 +37,21 @@ impl Dialect {
     }
 }
 
+/// The head of a request that asks for an upgrade, with the key of RFC 6455, section 1.3; `more` is further header
+/// lines, each with its end. Of no use but in tests and benchmarks, here and in other crates.
+#[doc(hidden)]
+#[must_use]
+pub fn example_head(target: &str, more: &str) -> String {
+    format!(
+        "GET {target} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {EXAMPLE_KEY}\r\n{more}\r\n"
+    )
+}
+
+/// See [`example_head`].
+#[doc(hidden)]
+pub const EXAMPLE_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+
 /// What a request head says.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Head {
@@ -236,7 +251,7 @@ mod tests {
             ("Upgrade", "websocket"),
             ("Connection", "keep-alive, Upgrade"),
             ("Sec-WebSocket-Version", "13"),
-            ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+            ("Sec-WebSocket-Key", EXAMPLE_KEY),
         ];
         for (name, value) in changes {
             headers.retain(|(known, _)| known != name);

@@ -1,3 +1,5 @@
+use webrocket_wire::handshake::example_head;
+
 use super::*;
 
 const TIMEOUTS: Timeouts = Timeouts {
@@ -7,9 +9,6 @@ const TIMEOUTS: Timeouts = Timeouts {
     idle: Duration::from_secs(60),
     stall: Duration::from_secs(30),
 };
-
-const REQUEST: &str = "GET /a HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![first, 0x80 | u8::try_from(payload.len()).unwrap(), 0, 0, 0, 0];
@@ -41,7 +40,7 @@ fn feed(connection: &mut Connection, now: Instant, bytes: &[u8]) -> Vec<String> 
 
 fn opened(now: Instant) -> Connection {
     let mut connection = Connection::new(now);
-    assert_eq!(feed(&mut connection, now, REQUEST.as_bytes()), ["upgrade /a"]);
+    assert_eq!(feed(&mut connection, now, example_head("/a", "").as_bytes()), ["upgrade /a"]);
     let response = connection.out.pending().len();
     connection.out.advance(response);
     connection
@@ -50,7 +49,7 @@ fn opened(now: Instant) -> Connection {
 #[test]
 fn a_head_in_any_two_pieces_and_frames_right_behind_it() {
     let now = Instant::now();
-    let bytes = [REQUEST.as_bytes(), &frame(0x81, b"hi")].concat();
+    let bytes = [example_head("/a", "").as_bytes(), &frame(0x81, b"hi")].concat();
     for cut in 0..bytes.len() {
         let mut connection = Connection::new(now);
         let mut seen = feed(&mut connection, now, &bytes[..cut]);

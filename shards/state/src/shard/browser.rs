@@ -88,7 +88,7 @@ impl Shard {
         if let (Some(answers), Some(vhost)) = (&entry.answers, &entry.vhost) {
             let full = answers.len() >= vhost.settings.requests_outstanding_max as usize
                 || answers.bytes() > OPEN_BROADCAST_BYTES_MAX
-                || answers.is_gated();
+                || answers.has_barrier();
             if full && !entry.pause.requests {
                 entry.pause.requests = true;
                 figures.add(Figure::RequestPauses, 1);
@@ -277,7 +277,7 @@ impl Shard {
             None => true,
             Some(answers) => {
                 !holds_message
-                    && !answers.is_gated()
+                    && !answers.has_barrier()
                     && answers.len() <= max / 2
                     && answers.bytes() <= OPEN_BROADCAST_BYTES_MAX / 2
             }

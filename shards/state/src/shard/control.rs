@@ -80,7 +80,7 @@ impl Shard {
         }
         let (id, path) = (vhost.id, vhost.path.clone());
         if self.vhosts[index].replace(vhost).is_some() {
-            self.run_sweep_vhost(now, ticket, id, 0, false);
+            self.run_sweep_vhost(now, ticket, id, 0);
         } else {
             self.paths.insert(path, id);
             self.applied(ticket, Outcome::Done);
@@ -136,32 +136,23 @@ impl Shard {
 
     /// Applies the vhost's snapshot to its sessions: always the newest, for sessions that came
     /// after a newer one know it already.
-    pub(super) fn run_sweep_vhost(
-        &mut self,
-        now: Instant,
-        ticket: Ticket,
-        id: VhostId,
-        next: u32,
-        mut has_left: bool,
-    ) {
+    pub(super) fn run_sweep_vhost(&mut self, now: Instant, ticket: Ticket, id: VhostId, next: u32) {
         let vhost = self.vhost(id).cloned();
         let rest = vhost.and_then(|vhost| {
             self.slice(next, |shard, slot| {
                 if shard.is_of(slot, id) {
-                    has_left |= shard.apply_vhost(now, slot, &vhost);
+                    shard.apply_vhost(now, slot, &vhost);
                 }
             })
         });
         match rest {
-            Some(next) => self.jobs.push_back(Job::SweepVhost { ticket, vhost: id, next, has_left }),
-            None if has_left => self.apply_behind_all(ticket),
-            None => self.applied(ticket, Outcome::Done),
+            Some(next) => self.jobs.push_back(Job::SweepVhost { ticket, vhost: id, next }),
+            None => self.swept(ticket),
         }
     }
 
-    /// Applies a vhost's new snapshot to one session: it keeps what it still may. Whether another shard was told
-    /// that it left a channel.
-    fn apply_vhost(&mut self, now: Instant, slot: u32, vhost: &Arc<Vhost>) -> bool {
+    /// Applies a vhost's new snapshot to one session: it keeps what it still may.
+    fn apply_vhost(&mut self, now: Instant, slot: u32, vhost: &Arc<Vhost>) {
         let session = &mut self.sessions[slot];
         let before = session.vhost.replace(Arc::clone(vhost));
         if before.is_none_or(|before| before.settings != vhost.settings) {
@@ -186,10 +177,12 @@ impl Shard {
                 !rights_on(next, rights, anonymous, name.as_str()).contains(Rights::READ)
             })
             .collect();
-        let mut has_left = false;
+        // What it asks to subscribe now it may have to leave when the owner answers.
+        let is_asking = session.answers.as_ref().is_some_and(|answers| answers.subscribes() > 0);
+        self.has_untaken_leaves |= is_asking;
         for view in lost {
             let name = self.delivery.view(view).name().clone();
-            has_left |= self.leave_view(slot, view, MemberData::default()).is_some();
+            self.has_untaken_leaves |= self.leave_view(slot, view, MemberData::default()).is_some();
             self.tell(slot, &Reply::Unsubscribed(&name));
         }
         let session = &mut self.sessions[slot];
@@ -198,7 +191,6 @@ impl Shard {
             session.identity = identity;
         }
         self.schedule(slot);
-        has_left
     }
 
     pub(super) fn run_close_vhost(&mut self, now: Instant, ticket: Ticket, vhost: VhostId, next: u32) {

@@ -1,10 +1,10 @@
 //! How subscriptions end, and what waits until the owners of their channels know it.
 //!
 //! A leave has taken effect when the channel's owner has taken it: then the session is no member any more, and
-//! whoever listens is being told. What is said to another shard arrives in order, so a barrier behind the leaves
+//! whoever listens is being told. What is said to another shard arrives in order, so a fence behind the leaves
 //! comes back when they have all been taken. An answer whose effect includes leaves goes out then, and no earlier.
 //!
-//! Source: docs/protocol.md, "Order and delivery".
+//! Source: docs/protocol.md, "Presence".
 
 use std::time::Instant;
 
@@ -91,27 +91,38 @@ impl Shard {
             answers.go_on(request.number, Open::Leave(owners.len(), completion));
         }
         for owner in owners {
-            self.links[owner.index()].push(ShardMessage::Barrier(Waiter::Request(request)));
+            self.links[owner.index()].push(ShardMessage::Fence(Waiter::Request(request)));
+        }
+    }
+
+    /// A vhost's change has reached all sessions: reports it, as soon as all other shards have taken the leaves that
+    /// this and other changes have caused.
+    pub(super) fn swept(&mut self, ticket: Ticket) {
+        if self.has_untaken_leaves || !self.fences.is_empty() {
+            self.apply_behind_all(ticket);
+        } else {
+            self.applied(ticket, Outcome::Done);
         }
     }
 
     /// Reports a command as carried out when all other shards have taken what this one said to them.
-    pub(super) fn apply_behind_all(&mut self, ticket: Ticket) {
+    fn apply_behind_all(&mut self, ticket: Ticket) {
+        self.has_untaken_leaves = false;
         let shards = (0..self.config.directory.shards()).map(ShardId);
         let others: Owners = shards.filter(|shard| *shard != self.config.id).collect();
         for shard in &others {
-            self.links[shard.index()].push(ShardMessage::Barrier(Waiter::Command(ticket)));
+            self.links[shard.index()].push(ShardMessage::Fence(Waiter::Command(ticket)));
         }
         match others.len() {
             0 => self.applied(ticket, Outcome::Done),
             count => {
-                self.barriers.insert(ticket, count);
+                self.fences.insert(ticket, count);
             }
         }
     }
 
-    /// Another shard has taken everything that was said to it before a barrier.
-    pub(super) fn barrier_reached(&mut self, now: Instant, waiter: Waiter) {
+    /// Another shard has taken everything that was said to it before a fence.
+    pub(super) fn fence_passed(&mut self, now: Instant, waiter: Waiter) {
         match waiter {
             Waiter::Request(request) => {
                 let entry = self.sessions.entry(request.session.slot, request.session.generation);
@@ -123,11 +134,12 @@ impl Shard {
                 }
             }
             Waiter::Command(ticket) => {
-                let count = self.barriers.get_mut(&ticket).expect("only what waits is reached");
+                let count = self.fences.get_mut(&ticket).expect("a fence comes back once from each shard");
                 *count -= 1;
                 if *count == 0 {
-                    self.barriers.remove(&ticket);
-                    self.applied(ticket, Outcome::Done);
+                    self.fences.remove(&ticket);
+                    // Answers that came back before the fence may have caused leaves of their own.
+                    self.swept(ticket);
                 }
             }
         }

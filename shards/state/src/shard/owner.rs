@@ -36,10 +36,10 @@ impl Shard {
             ShardMessage::Trigger { .. } => unreachable!("triggers go to the exchange"),
             ShardMessage::Dismiss { vhost, address } => self.admitted.dismiss(vhost, address),
             ShardMessage::Leave { channel, session, data } => self.owner_leave(from, channel, session, &data),
-            ShardMessage::Barrier(waiter) => {
-                self.links[from.index()].push(ShardMessage::Reached(waiter));
+            ShardMessage::Fence(waiter) => {
+                self.links[from.index()].push(ShardMessage::FencePassed(waiter));
             }
-            ShardMessage::Reached(waiter) => self.barrier_reached(now, waiter),
+            ShardMessage::FencePassed(waiter) => self.fence_passed(now, waiter),
             ShardMessage::Answer { request, answer, bytes } => {
                 self.links[from.index()].request_closed(bytes);
                 self.resume_stopped(from);
@@ -76,8 +76,8 @@ impl Shard {
             ShardMessage::Subscribe { .. } | ShardMessage::Find { .. } | ShardMessage::Admit { .. } => 0,
             ShardMessage::Dismiss { .. }
             | ShardMessage::Leave { .. }
-            | ShardMessage::Barrier(_)
-            | ShardMessage::Reached(_)
+            | ShardMessage::Fence(_)
+            | ShardMessage::FencePassed(_)
             | ShardMessage::Answer { .. }
             | ShardMessage::Deliver { .. }
             | ShardMessage::Closed { .. } => unreachable!("nobody answers those"),
@@ -106,8 +106,8 @@ impl Shard {
             }
             ShardMessage::Dismiss { .. }
             | ShardMessage::Leave { .. }
-            | ShardMessage::Barrier(_)
-            | ShardMessage::Reached(_)
+            | ShardMessage::Fence(_)
+            | ShardMessage::FencePassed(_)
             | ShardMessage::Answer { .. }
             | ShardMessage::Deliver { .. }
             | ShardMessage::Closed { .. }
@@ -395,7 +395,7 @@ impl Shard {
             (
                 Some(Open::Authenticate | Open::OpenChannel(_) | Open::CloseChannel(_) | Open::Leave(..)),
                 _,
-            ) => unreachable!("the control thread or a barrier answers those"),
+            ) => unreachable!("the control thread or a fence answers those"),
         }
     }
 
@@ -419,6 +419,7 @@ impl Shard {
         let Some(vhost) = self.sessions[slot].vhost.as_ref().map(|vhost| vhost.id) else { return };
         if !self.rights(slot, name.as_str()).contains(Rights::READ) {
             self.tell_leave(owner, channel, session, MemberData::default());
+            self.has_untaken_leaves |= owner != self.config.id;
             return self.complete(request, &Reply::Error(Status::AccessDenied));
         }
         let key = (vhost, name.clone());

@@ -6,7 +6,7 @@ mod triggers;
 
 use std::{sync::Arc, time::Duration};
 
-use webrocket_wire::{ChannelName, frame};
+use webrocket_wire::{ChannelName, frame, handshake::example_head};
 
 use super::*;
 use crate::{
@@ -57,11 +57,7 @@ impl Bench {
 
     fn connect_to(&mut self, target: &str) -> SessionRef {
         let session = self.shard.accept(self.now, "127.0.0.1:1".parse().unwrap());
-        let mut request = format!(
-            "GET {target} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-            Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-        )
-        .into_bytes();
+        let mut request = example_head(target, "").into_bytes();
         self.shard.handle(self.now, Input::Received { session, bytes: &mut request });
         self.flush(usize::MAX);
         session

@@ -44,10 +44,10 @@ impl Bench {
         channel
     }
 
-    /// The owner is told of a leave, and of a barrier behind it.
+    /// The owner is told of a leave, and of a fence behind it.
     fn told_of_leave(&mut self, owner: ShardId) -> Waiter {
         assert!(matches!(self.next(owner), Some(ShardMessage::Leave { .. })));
-        let Some(ShardMessage::Barrier(waiter)) = self.next(owner) else { panic!("no barrier") };
+        let Some(ShardMessage::Fence(waiter)) = self.next(owner) else { panic!("no fence") };
         assert!(self.next(owner).is_none());
         waiter
     }
@@ -65,7 +65,7 @@ fn an_unsubscribe_is_answered_when_the_owner_has_taken_the_leave() {
     bench.answer_from(OTHER, request, Answer::Found);
     let waiter = bench.told_of_leave(OTHER);
     assert_eq!(bench.texts(session), Vec::<String>::new());
-    bench.hear(OTHER, ShardMessage::Reached(waiter));
+    bench.hear(OTHER, ShardMessage::FencePassed(waiter));
     assert_eq!(bench.texts(session), [format!(r#"{{"unsubscribed":"{channel}"}}"#)]);
     assert!(matches!(bench.next(OTHER), Some(ShardMessage::Subscribe { .. })));
 }
@@ -97,7 +97,7 @@ fn who_leaves_all_channels_is_answered_when_all_owners_have_taken_it() {
         for (owner, waiter) in waiters {
             assert_eq!(bench.texts(session), Vec::<String>::new(), "{request}");
             assert!(bench.shard.sessions[session.slot].connection.is_open());
-            bench.hear(owner, ShardMessage::Reached(waiter));
+            bench.hear(owner, ShardMessage::FencePassed(waiter));
         }
         let mut told = bench.texts(session);
         if closes {
@@ -119,7 +119,7 @@ fn a_session_that_ends_meanwhile_is_answered_by_nobody() {
     bench.shard.handle(bench.now, Input::Command(Command::Shutdown));
     let told = bench.flush(usize::MAX);
     assert_eq!(told.len(), 1);
-    bench.hear(OTHER, ShardMessage::Reached(waiter));
+    bench.hear(OTHER, ShardMessage::FencePassed(waiter));
     assert!(bench.flush(usize::MAX).is_empty(), "one close frame is enough");
 }
 
@@ -134,12 +134,69 @@ fn a_changed_vhost_is_applied_when_other_shards_have_taken_who_left() {
     assert_eq!(bench.texts(session).len(), 1, "it is told that it lost the channel");
     assert!(bench.shard.next_report().is_none());
     let waiter = bench.told_of_leave(OTHER);
-    bench.hear(OTHER, ShardMessage::Reached(waiter));
+    bench.hear(OTHER, ShardMessage::FencePassed(waiter));
     assert!(bench.shard.next_report().is_none());
-    let Some(ShardMessage::Barrier(waiter)) = bench.next(ShardId(2)) else { panic!("no barrier") };
-    bench.hear(ShardId(2), ShardMessage::Reached(waiter));
+    let Some(ShardMessage::Fence(waiter)) = bench.next(ShardId(2)) else { panic!("no fence") };
+    bench.hear(ShardId(2), ShardMessage::FencePassed(waiter));
     assert_eq!(applied(&mut bench.shard), Some(Outcome::Done));
     // Where nobody loses anything, nobody is waited for.
     bench.put(3, vhost);
+    assert_eq!(applied(&mut bench.shard), Some(Outcome::Done));
+}
+
+impl Bench {
+    /// Takes what waits for the other shards; answers the fences if `answers`.
+    fn pass_fences(&mut self, answers: bool) -> usize {
+        let mut fences = Vec::new();
+        for shard in [OTHER, ShardId(2)] {
+            while let Some(message) = self.next(shard) {
+                if let ShardMessage::Fence(waiter) = message {
+                    fences.push((shard, waiter));
+                }
+            }
+        }
+        let count = fences.len();
+        for (shard, waiter) in fences.into_iter().filter(|_| answers) {
+            self.hear(shard, ShardMessage::FencePassed(waiter));
+        }
+        count
+    }
+}
+
+#[test]
+fn a_change_waits_for_leaves_that_the_sweep_of_another_has_caused() {
+    let mut bench = bench();
+    let sessions: Vec<_> = (0..=SLICE_SESSIONS).map(|_| bench.connect()).collect();
+    bench.subscribe_at(sessions[SLICE_SESSIONS], OTHER);
+    let vhost = Vhost::clone(bench.shard.vhosts[0].as_ref().unwrap());
+    let shut = Vhost { settings: Settings { anonymous: Anonymous::None, ..vhost.settings }, ..vhost.clone() };
+    // The first sweep comes to the last session when the second change is known, and applies that.
+    bench.put(2, vhost);
+    bench.put(3, shut);
+    while bench.shard.has_work() {
+        bench.flush(usize::MAX);
+        bench.shard.handle(bench.now, Input::Proceed);
+    }
+    assert!(bench.shard.next_report().is_none());
+    assert!(bench.pass_fences(false) >= 4, "both wait for both other shards");
+}
+
+#[test]
+fn a_change_waits_for_subscriptions_that_it_refuses_too_late() {
+    let mut bench = bench();
+    let session = bench.connect();
+    let channel = bench.channels_of(OTHER, 1).remove(0);
+    bench.send(session, &format!(r#"{{"subscribe":{{"channel":"{channel}"}}}}"#));
+    let Some(ShardMessage::Subscribe { request, .. }) = bench.next(OTHER) else { panic!("not asked") };
+    let vhost = Vhost::clone(bench.shard.vhosts[0].as_ref().unwrap());
+    bench.put(2, Vhost { settings: Settings { anonymous: Anonymous::None, ..vhost.settings }, ..vhost });
+    assert!(bench.shard.next_report().is_none());
+    // The owner's answer comes before the fence does, and leads to a leave.
+    let place = ChannelRef { slot: 0, generation: 0 };
+    bench.answer_from(OTHER, request, Answer::Subscribed { channel: place, present: None });
+    assert_eq!(bench.texts(session), [r#"{"err":"ACCESS_DENIED"}"#]);
+    assert_eq!(bench.pass_fences(true), 2);
+    assert!(bench.shard.next_report().is_none());
+    assert_eq!(bench.pass_fences(true), 2);
     assert_eq!(applied(&mut bench.shard), Some(Outcome::Done));
 }
