@@ -31,7 +31,9 @@ fn what_was_stored_is_there_after_a_restart() {
     store.put_vhost(&path("/a/b"), &record(2)).unwrap();
     let secret = SecretHash::of(&Secret::new("pw"));
     let joe = store.add_user(&path("/a"), &user("joe"), Rights::READ, Some(secret)).unwrap();
+    store.add_user(&path("/a"), &user("eve"), Rights::READ, None).unwrap();
     let ann = store.add_user(&path("/a/b"), &user("ann"), Rights::ALL, None).unwrap();
+    store.remove_user(&path("/a"), &user("eve")).unwrap();
     for (vhost, byte) in [("/a", 9), ("/a", 1), ("/a", 9), ("/a", 2), ("/a/b", 3)] {
         store.add_key(&path(vhost), key(byte)).unwrap();
     }
@@ -42,6 +44,8 @@ fn what_was_stored_is_there_after_a_restart() {
             .unwrap(),
         [true, true, false]
     );
+    let closed = [write("/a", "z", true), write("/a", "z", false), write("/a", "never", false)];
+    assert_eq!(store.write_channels(&closed).unwrap(), [true, true, false]);
     drop(store);
 
     let store = Store::open(directory.path()).unwrap();
