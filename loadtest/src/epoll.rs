@@ -5,8 +5,8 @@ use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 /// What to be told about a socket.
@@ -78,12 +78,25 @@ impl Epoll {
 
     /// Waits until a socket is ready, at most for `timeout`. Returns how many are; [`Self::ready`] tells which.
     pub(crate) fn wait(&mut self, timeout: Duration) -> io::Result<usize> {
-        let timeout = Timespec {
-            tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX),
-            tv_nsec: timeout.subsec_nanos().into(),
-        };
+        if self.take()? == 0 && !timeout.is_zero() {
+            // ppoll waits to the nanosecond; epoll does so on new kernels only.
+            let timeout = Timespec {
+                tv_sec: timeout.as_secs().try_into().unwrap_or(i64::MAX),
+                tv_nsec: timeout.subsec_nanos().into(),
+            };
+            match poll(&mut [PollFd::new(&self.set, PollFlags::IN)], Some(&timeout)) {
+                Ok(0) | Err(Errno::INTR) => {}
+                Ok(_) => drop(self.take()?),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(self.ready.len())
+    }
+
+    /// Takes what is ready now.
+    fn take(&mut self) -> io::Result<usize> {
         let mut room = [const { MaybeUninit::uninit() }; READY_MAX];
-        let events = match epoll::wait(&self.set, &mut room[..], Some(&timeout)) {
+        let events = match epoll::wait(&self.set, &mut room[..], Some(&Timespec::default())) {
             Ok((events, _)) => &*events,
             Err(Errno::INTR) => &[],
             Err(error) => return Err(error.into()),
