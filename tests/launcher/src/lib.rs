@@ -16,7 +16,10 @@ use std::{
     os::unix::process::ExitStatusExt,
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
-    sync::mpsc::{self, RecvTimeoutError},
+    sync::{
+        atomic::{AtomicU32, Ordering},
+        mpsc::{self, RecvTimeoutError},
+    },
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -26,11 +29,12 @@ use rustix::process::Signal;
 pub use log::Ready;
 pub use process::{end_with_parent, freeze, thaw, wait};
 
-/// After so long a wait has failed, if nothing else is said.
+/// How long a wait may last, unless the launch says otherwise.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The ports of a server, as options and as fields of its word that it is ready.
-const PORTS: [&str; 4] = ["websocket", "control", "exchange", "stream"];
+/// The ports of a server: what its options call them, and what the line that says `ready` does.
+const PORTS: [(&str, &str); 4] =
+    [("websocket", "websocket"), ("control", "control"), ("exchange", "exchange"), ("stream", "streams")];
 
 /// How to start a server.
 #[derive(Debug)]
@@ -50,6 +54,17 @@ impl Launch {
         Self { command, addresses, patience: PATIENCE }
     }
 
+    /// On a loopback address of its own, where nobody takes its ports while it is started again.
+    #[must_use]
+    pub fn alone(mut self) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let [.., high, low] = std::process::id().to_be_bytes();
+        let [.., count] = COUNT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+        let address = Ipv4Addr::new(127, 1 + high % 250, low, 1 + count % 250);
+        self.addresses.iter_mut().for_each(|own| own.set_ip(address.into()));
+        self
+    }
+
     /// With further arguments.
     #[must_use]
     pub fn args<'a>(mut self, arguments: impl IntoIterator<Item = &'a str>) -> Self {
@@ -60,7 +75,7 @@ impl Launch {
     /// With the ports of a server that was there before.
     #[must_use]
     pub fn at(mut self, former: &Ready) -> Self {
-        for (address, port) in self.addresses.iter_mut().zip(PORTS) {
+        for (address, (_, port)) in self.addresses.iter_mut().zip(PORTS) {
             *address = former.address(port).unwrap_or(*address);
         }
         self
@@ -78,7 +93,7 @@ impl Launch {
     /// # Errors
     /// It cannot be started, or does not become ready; then it is ended.
     pub fn start(mut self) -> Result<Server, LaunchError> {
-        for (address, port) in self.addresses.iter().zip(PORTS) {
+        for (address, (port, _)) in self.addresses.iter().zip(PORTS) {
             self.command.args([&format!("--{port}-addr"), &address.to_string()]);
         }
         start(self.command, self.patience)

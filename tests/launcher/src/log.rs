@@ -19,7 +19,7 @@ pub struct Ready {
 }
 
 impl Ready {
-    /// Where a port listens: `websocket`, `control`, `exchange` or `stream`.
+    /// Where a port listens: `websocket`, `control`, `exchange` or `streams`.
     #[must_use]
     pub fn address(&self, port: &str) -> Option<SocketAddr> {
         self.fields[port].as_str()?.parse().ok()

@@ -99,8 +99,12 @@ impl Server {
 
 /// Starts a process, on the ports of `former` if there is one.
 fn launch(folder: &Path, former: Option<&Ready>) -> webrocket_launcher::Server {
-    let launch =
-        Launch::new(&binary("webrocket-server"), folder).args(["--node-name", "test", "--shards", "2"]);
+    let launch = Launch::new(&binary("webrocket-server"), folder).alone().args([
+        "--node-name",
+        "test",
+        "--shards",
+        "2",
+    ]);
     former.into_iter().fold(launch, Launch::at).start().unwrap()
 }
 
