@@ -42,6 +42,8 @@ def is_let_in(kind, url, user=None, password=None, **options):
     """Whether a connection gets through its handshake."""
     socket = zmq.Context.instance().socket(kind)
     socket.linger = 0
+    # A second try would be counted too.
+    socket.reconnect_ivl = -1
     if user is not None:
         options |= {"plain_username": user.encode(), "plain_password": password.encode()}
     for name, value in options.items():

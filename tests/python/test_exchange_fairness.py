@@ -4,8 +4,9 @@ import contextlib
 
 import pytest
 
-from exchange import Client, Worker, error
+from exchange import Worker, error
 from session import Vhost
+from zmtp import RawPeer
 
 FILTERS = 100
 # So many that all of theirs together take longer than a worker may be silent.
@@ -17,24 +18,35 @@ def slow_filter(number):
     return rf"[\w&&[^a]]{{3}}{number}"
 
 
+def hear(peer):
+    """The next message that is no heartbeat, without its delimiter."""
+    while (frames := peer.read_message()[1:]) == [b"HB"]:
+        pass
+    return frames
+
+
 def test_filters_that_take_long_hold_up_nobody_else(start):
     """There is room for one channel: who opens it was served first."""
     server = start(shards=1)
     vhost = Vhost(server, "/moon", "channels_max=1")
-    with Client(vhost) as flooding, Client(vhost) as client:
+    with (
+        RawPeer.admitted(server.exchange_url, vhost, b"DEALER") as flooding,
+        RawPeer.admitted(server.exchange_url, vhost, b"DEALER") as client,
+    ):
         for each in (flooding, client):
-            assert each.ask("CC", "-") == error(454)
-        # Nothing of it is read before all of it is there.
+            each.message(b"", b"CC", b"-")
+            assert hear(each) == error(454)
+        # Nothing of it is read before all of it is there: what is sent stands in the server's sockets at once.
         with server.freeze():
             for number in range(FILTERS):
-                flooding.say("RD", slow_filter(number))
-            flooding.say("OC", "late")
+                flooding.message(b"", b"RD", slow_filter(number).encode())
+            flooding.message(b"", b"OC", b"late")
             for _ in range(QUESTIONS):
-                client.say("CC", "-")
-            client.say("OC", "early")
-        assert [client.hear() for _ in range(QUESTIONS)] == [error(454)] * QUESTIONS
-        assert client.hear() == [b"OK"]
-        assert flooding.hear() == error(403), "everybody had to wait for all of them"
+                client.message(b"", b"CC", b"-")
+            client.message(b"", b"OC", b"early")
+        assert [hear(client) for _ in range(QUESTIONS)] == [error(454)] * QUESTIONS
+        assert hear(client) == [b"OK"]
+        assert hear(flooding) == error(403), "everybody had to wait for all of them"
 
 
 @pytest.mark.parametrize("server", [1], indirect=True)

@@ -7,6 +7,7 @@ import pytest
 
 from exchange import Worker, all_have_left
 from metrics import metric
+from patience import eventually
 
 WORKERS = 20
 # In seconds, longer than a worker may be silent. Nothing can be awaited: who would tell is stopped.
@@ -23,5 +24,5 @@ def test_a_stopped_server_takes_nobody_for_dead(server, vhost):
             time.sleep(STOPPED)
         for worker in workers:
             worker.hears_nothing()
-        assert metric(server, "workers_expired_total") == expired
-        assert metric(server, "workers_zeromq") == WORKERS
+        eventually(lambda: metric(server, "workers_expired_total"), expired)
+        eventually(lambda: metric(server, "workers_zeromq"), WORKERS)

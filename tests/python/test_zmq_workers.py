@@ -129,7 +129,7 @@ def test_a_lone_worker_gets_it_again_until_it_is_given_up(server, vhost, browser
             assert [*payload] == ["poison"]
             worker.say("NK", number)
         assert worker.events(1) == ["next"]
-        assert metric(server, "triggers_dead_total") == dead + 1
+        eventually(lambda: metric(server, "triggers_dead_total"), dead + 1)
     given_up = server.logged("a trigger is given up: too many workers had it in vain")
     assert [line["event"] for line in given_up if line["vhost"] == vhost.path] == ["poison"]
 
@@ -215,7 +215,7 @@ def test_a_silent_worker_expires(server, vhost, browser):
         heir.ready("", 1)
         assert heir.events(1) == ["a"]
         assert silent.hear() == [b"QT"]
-        assert metric(server, "workers_expired_total") == expired + 1
+        eventually(lambda: metric(server, "workers_expired_total"), expired + 1)
         silent.ready("", 1)
         place(browser, "b", "c")
         assert sorted(silent.events(1) + heir.events(1)) == ["b", "c"]
