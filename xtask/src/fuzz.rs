@@ -50,7 +50,7 @@ struct Target {
 /// Builds and runs the targets, and prints how often each was executed.
 ///
 /// # Errors
-/// A target cannot be built, or one fails; the first that does is the last that runs.
+/// A target cannot be built, or some have failed when all have run.
 pub(crate) fn fuzz(asked: &Fuzzing) -> Result<()> {
     let all = targets()?;
     let names = all.iter().map(|target| &*target.name).collect::<Vec<_>>().join(", ");
@@ -59,15 +59,25 @@ pub(crate) fn fuzz(asked: &Fuzzing) -> Result<()> {
     ensure!(!targets.is_empty(), "there is no such fuzz target; there are {names}");
     install::git()?;
     let cargo_fuzz = install::cargo_fuzz()?;
+    let mut failed = Vec::new();
     for target in targets {
         run(&mut target.cargo_fuzz(&cargo_fuzz, "build"))?;
-        let executions = target.search(&cargo_fuzz, asked.seconds)?;
-        println!("{:10} {executions:>12} executions in {} s", target.name, asked.seconds);
+        match target.search(&cargo_fuzz, asked.seconds) {
+            Ok(executions) => {
+                println!("{:10} {executions:>12} executions in {} s", target.name, asked.seconds);
+            }
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                failed.push(&*target.name);
+                continue;
+            }
+        }
         if asked.keep {
             // Of inputs that reach the same code, few are enough.
             target.run_on_corpora(&cargo_fuzz, Path::new("fuzz/corpus"), &own(), &["-set_cover_merge=1"])?;
         }
     }
+    ensure!(failed.is_empty(), "fuzz targets failed: {}", failed.join(", "));
     Ok(())
 }
 

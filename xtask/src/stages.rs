@@ -135,6 +135,7 @@ pub(crate) fn test(selection: &Selection) -> Result<()> {
     for stage in &stages {
         timed.run(stage, || stage.check(selection))?;
     }
+    anyhow::ensure!(timed.len() > 0, "--only and --skip leave no stage");
     println!("── all {} stages passed: {timed}", timed.len());
     Ok(())
 }
