@@ -97,11 +97,13 @@ pub struct Shard {
     /// Sessions that may be read again.
     resumed: VecDeque<SessionRef>,
     jobs: VecDeque<Job>,
-    /// Changes of vhosts that wait for other shards, and for how many. There are no more than the control thread has
-    /// under way. When another shard stops, what waits for it is never reported: the node stops.
-    fences: hashbrown::HashMap<Ticket, usize, ahash::RandomState>,
-    /// A changed vhost has caused leaves of channels of other shards, or may yet, and no fence stands behind them.
-    has_untaken_leaves: bool,
+    /// Changes of vhosts that wait for other shards. There are no more than the control thread has under way. When
+    /// another shard stops, what waits for it is never reported: the node stops.
+    fences: hashbrown::HashMap<Ticket, leaving::Fence, ahash::RandomState>,
+    /// How many leaves at other shards changes of vhosts have caused, or may cause by an answer that is awaited.
+    leaves_caused: u64,
+    /// So many of them have been taken for certain.
+    leaves_taken: u64,
     /// How many sessions are named for the flush and not answered for.
     offered: u32,
     /// A session that is to be closed as a slow consumer as soon as there are none.
@@ -157,7 +159,8 @@ impl Shard {
             resumed: VecDeque::new(),
             jobs: VecDeque::new(),
             fences: hashbrown::HashMap::default(),
-            has_untaken_leaves: false,
+            leaves_caused: 0,
+            leaves_taken: 0,
             offered: 0,
             condemned: None,
             figures: Figures::default(),

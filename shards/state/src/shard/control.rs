@@ -179,10 +179,11 @@ impl Shard {
             .collect();
         // What it asks to subscribe now it may have to leave when the owner answers.
         let is_asking = session.answers.as_ref().is_some_and(|answers| answers.subscribes() > 0);
-        self.has_untaken_leaves |= is_asking;
+        self.leaves_caused += u64::from(is_asking);
         for view in lost {
             let name = self.delivery.view(view).name().clone();
-            self.has_untaken_leaves |= self.leave_view(slot, view, MemberData::default()).is_some();
+            let owner = self.leave_view(slot, view, MemberData::default());
+            self.leaves_caused += u64::from(owner.is_some());
             self.tell(slot, &Reply::Unsubscribed(&name));
         }
         let session = &mut self.sessions[slot];

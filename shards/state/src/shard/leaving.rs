@@ -19,6 +19,15 @@ use crate::{
 
 use super::Shard;
 
+/// What a change of a vhost waits for.
+#[derive(Debug)]
+pub(super) struct Fence {
+    /// From how many other shards it has to come back.
+    shards: usize,
+    /// How many leaves had been caused when it was sent.
+    leaves: u64,
+}
+
 /// Other shards that were told of leaves, each once.
 pub(super) type Owners = SmallVec<[ShardId; 4]>;
 
@@ -98,7 +107,7 @@ impl Shard {
     /// A vhost's change has reached all sessions: reports it, as soon as all other shards have taken the leaves that
     /// this and other changes have caused.
     pub(super) fn swept(&mut self, ticket: Ticket) {
-        if self.has_untaken_leaves || !self.fences.is_empty() {
+        if self.leaves_caused > self.leaves_taken {
             self.apply_behind_all(ticket);
         } else {
             self.applied(ticket, Outcome::Done);
@@ -107,18 +116,15 @@ impl Shard {
 
     /// Reports a command as carried out when all other shards have taken what this one said to them.
     fn apply_behind_all(&mut self, ticket: Ticket) {
-        self.has_untaken_leaves = false;
         let shards = (0..self.config.directory.shards()).map(ShardId);
         let others: Owners = shards.filter(|shard| *shard != self.config.id).collect();
         for shard in &others {
             self.links[shard.index()].push(ShardMessage::Fence(Waiter::Command(ticket)));
         }
-        match others.len() {
-            0 => self.applied(ticket, Outcome::Done),
-            count => {
-                self.fences.insert(ticket, count);
-            }
+        if others.is_empty() {
+            return self.applied(ticket, Outcome::Done);
         }
+        self.fences.insert(ticket, Fence { shards: others.len(), leaves: self.leaves_caused });
     }
 
     /// Another shard has taken everything that was said to it before a fence.
@@ -134,9 +140,10 @@ impl Shard {
                 }
             }
             Waiter::Command(ticket) => {
-                let count = self.fences.get_mut(&ticket).expect("a fence comes back once from each shard");
-                *count -= 1;
-                if *count == 0 {
+                let fence = self.fences.get_mut(&ticket).expect("a fence comes back once from each shard");
+                fence.shards -= 1;
+                if fence.shards == 0 {
+                    self.leaves_taken = self.leaves_taken.max(fence.leaves);
                     self.fences.remove(&ticket);
                     // Answers that came back before the fence may have caused leaves of their own.
                     self.swept(ticket);

@@ -419,7 +419,7 @@ impl Shard {
         let Some(vhost) = self.sessions[slot].vhost.as_ref().map(|vhost| vhost.id) else { return };
         if !self.rights(slot, name.as_str()).contains(Rights::READ) {
             self.tell_leave(owner, channel, session, MemberData::default());
-            self.has_untaken_leaves |= owner != self.config.id;
+            self.leaves_caused += u64::from(owner != self.config.id);
             return self.complete(request, &Reply::Error(Status::AccessDenied));
         }
         let key = (vhost, name.clone());
