@@ -225,7 +225,7 @@ impl Queues {
                     let sent = match result {
                         sent @ 0.. => sent as usize,
                         error if error == -Errno::AGAIN.raw_os_error() => 0,
-                        // Who is gone is found out by receiving.
+                        // That a peer is gone is found out by receiving.
                         _ => continue,
                     };
                     short.push(Short { connection: *connection, rest: frame[sent..].to_vec() });

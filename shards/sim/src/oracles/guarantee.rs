@@ -58,7 +58,8 @@ pub enum Guarantee {
     /// When everything is quiet, all subscribers and the owner know the same members: those with visible
     /// sessions that subscribe, on whichever shard, and nobody who died.
     MembersAreThoseWhoSubscribe,
-    /// Who has read that it left a presence channel is no member there any more, whichever request led to it.
+    /// A session that has read that it left a presence channel is no member there any more, whichever request led
+    /// to it.
     AnAcknowledgementComesAfterItsEffect,
     /// No session holds more subscriptions than the settings of its vhost allow.
     SubscriptionsAreBounded,

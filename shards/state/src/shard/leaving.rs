@@ -1,7 +1,7 @@
 //! How subscriptions end, and what waits until the owners of their channels know it.
 //!
 //! A leave has taken effect when the channel's owner has taken it: then the session is no member any more, and
-//! whoever listens is being told. What is said to another shard arrives in order, so a fence behind the leaves
+//! the other subscribers are being told. What is said to another shard arrives in order, so a fence behind the leaves
 //! comes back when they have all been taken. An answer whose effect includes leaves goes out then, and no earlier.
 //!
 //! Source: docs/protocol.md, "Presence".

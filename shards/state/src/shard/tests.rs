@@ -70,7 +70,7 @@ impl Bench {
         names.filter(|name| directory.owner(VhostId(0), name) == owner).take(count).collect()
     }
 
-    /// Another shard or the exchange says something, and whoever may be read again is.
+    /// A message of another shard or the exchange; sessions that may be read again are read.
     fn hear(&mut self, from: ShardId, message: ShardMessage) {
         self.shard.handle(self.now, Input::Message { from, message });
         self.resume_all();
