@@ -101,7 +101,7 @@ fn sessions_that_wait_for_room_at_another_shard_are_read_again_when_it_has_answe
 }
 
 #[test]
-fn a_broadcast_on_a_congested_way_is_acknowledged_when_it_has_left() {
+fn a_broadcast_on_a_congested_link_is_acknowledged_when_it_has_left() {
     let mut bench = Bench::among(2, Settings::default());
     let [channel] = <[_; 1]>::try_from(bench.channels_of(ShardId(0), 1)).unwrap();
     let listener = SessionRef { shard: OTHER, slot: 0, generation: 0 };
