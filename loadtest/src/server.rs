@@ -370,7 +370,7 @@ mod tests {
     #[test]
     fn a_server_is_started_and_ended() {
         let _alone = alone();
-        let script = format!("{READY}\nexec sleep 60");
+        let script = format!("sleep 60 & trap 'kill $!; exit 0' TERM\n{READY}\nwait");
         let path = pretender("good", &script);
         let subject = Subject::start(&options(&path)).expect("it says ready");
         assert_eq!(subject.target().to_string(), "ws://127.0.0.1:4711/demo");

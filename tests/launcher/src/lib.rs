@@ -13,7 +13,6 @@ use std::{
     collections::VecDeque,
     fmt, io,
     net::{Ipv4Addr, SocketAddr},
-    os::unix::process::ExitStatusExt,
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
@@ -244,8 +243,7 @@ impl Ending {
     /// Whether it was told to end and did so in order.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        // A process without a handler ends by the signal itself; that breaks no promise.
-        !self.by_itself && (self.status.success() || self.status.signal() == Some(Signal::TERM.as_raw()))
+        !self.by_itself && self.status.success()
     }
 }
 
@@ -307,6 +305,9 @@ mod tests {
     const READY: &str =
         r#"echo '{"level":"INFO","fields":{"message":"ready","websocket":"127.0.0.1:4711"}}' >&2"#;
 
+    /// What stays until it is told to end.
+    const STAY: &str = "sleep 600 & trap 'kill $!; exit 0' TERM";
+
     /// Starts a shell script in the place of the server.
     fn pretend(script: &str) -> Result<Server, LaunchError> {
         let mut command = Command::new("sh");
@@ -316,10 +317,16 @@ mod tests {
 
     #[test]
     fn a_server_that_is_told_to_stop_ends_well() {
-        let server = pretend(&format!("{READY}; exec sleep 600")).unwrap();
+        let server = pretend(&format!("{STAY}; {READY}; wait")).unwrap();
         assert_eq!(server.ready().address("websocket"), Some("127.0.0.1:4711".parse().unwrap()));
         let ending = server.stop().unwrap();
         assert!(ending.is_good() && ending.lines.is_empty(), "{ending}");
+    }
+
+    #[test]
+    fn a_server_that_the_signal_ends_does_not_end_well() {
+        let ending = pretend(&format!("{READY}; exec sleep 600")).unwrap().stop().unwrap();
+        assert!(!ending.is_good() && !ending.by_itself, "{ending}");
     }
 
     #[test]
@@ -344,7 +351,7 @@ mod tests {
 
     #[test]
     fn a_frozen_server_stands_still_until_it_is_thawed() {
-        let server = pretend(&format!("{READY}; exec sleep 600")).unwrap();
+        let server = pretend(&format!("{STAY}; {READY}; wait")).unwrap();
         for _ in 0..2 {
             server.freeze().unwrap();
             server.thaw().unwrap();
