@@ -162,12 +162,17 @@ impl Queues {
     pub(super) fn submit(&mut self, mut want: usize) -> io::Result<Vec<Short>> {
         let mut short = Vec::new();
         loop {
-            if let Err(error) = self.ring.submit_and_wait(want)
-                && !matches!(Errno::from_io_error(&error), Some(Errno::INTR | Errno::AGAIN | Errno::BUSY))
-            {
-                return Err(error);
-            }
+            let outcome = self.ring.submit_and_wait(want);
+            let completed = self.ring.completion().len();
             self.reap(&mut short);
+            if let Err(error) = outcome {
+                match Errno::from_io_error(&error) {
+                    Some(Errno::INTR) => {}
+                    // Too many completions wait, or memory is short: what is reaped makes room.
+                    Some(Errno::BUSY | Errno::AGAIN) if completed > 0 => {}
+                    _ => return Err(error),
+                }
+            }
             want = 0;
             let submission = self.ring.submission();
             if submission.is_empty() && !submission.cq_overflow() {
