@@ -201,15 +201,15 @@ fn a_long_handler_does_not_make_its_worker_look_dead() {
     ann.place([1]);
     begun.recv_timeout(PATIENCE).unwrap();
     outlast_silence(&server);
-    assert!(begun.try_recv().is_err(), "it was given the trigger again");
-    let idle = Hand::hire(&mut ann, &server.url(), "other", as_it_is, |_| Ok(()));
+    // Of a worker that looks dead, the next one gets all that it had, and before its own name.
+    let next = Hand::hire(&mut ann, &server.url(), "job", as_it_is, |_| Ok(()));
+    next.stop();
     go_on.send(()).unwrap();
     assert_eq!(busy.numbers(1), [1]);
     ann.place([2]);
     go_on.send(()).unwrap();
     assert_eq!(busy.numbers(1), [2]);
     busy.stop();
-    idle.stop();
 }
 
 #[test]
