@@ -191,7 +191,7 @@ class Server:
         heard.put(None)
 
     def logged(self, message):
-        """The fields of the lines with this message."""
+        """The fields of the lines with this message. While the process lives, lines come late: await them."""
         found = map(_fields, list(self.log))
         return [fields for fields in found if fields.get("message") == message]
 
