@@ -127,12 +127,13 @@ fn broadcasts(criterion: &mut Criterion) {
             bench.say(b"client", &[b"", b"BC", b"news", b"message", data.as_bytes()]);
         };
         let answer = |bench: &mut Bench| {
-            let Some(ShardMessage::Publish { request, frame, .. }) =
+            let Some(ShardMessage::Publish { request, publication, .. }) =
                 bench.exchange.next_message(bench.now, SHARD)
             else {
                 panic!("a broadcast goes to its owner")
             };
-            let message = ShardMessage::Answer { request, answer: Answer::Published, bytes: frame.len() };
+            let message =
+                ShardMessage::Answer { request, answer: Answer::Published, bytes: publication.len() };
             bench.exchange.handle(bench.now, ExchangeInput::Message { from: SHARD, message });
             black_box(bench.exchange.next_order());
         };

@@ -16,8 +16,7 @@ use std::{hint::black_box, ops::Range, time::Duration};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use webrocket::control::count_events;
 use webrocket_wire::{
-    ChannelName,
-    event::Delivery,
+    ChannelName, Publication,
     message::{ClientMessage, Payload},
 };
 
@@ -231,7 +230,7 @@ fn splice(criterion: &mut Criterion) {
             bencher.iter(|| {
                 out.clear();
                 let sid = Some(uuid::Uuid::nil());
-                Delivery::new(black_box(event), black_box(fields.data), &channel, sid).encode(&mut out);
+                Publication::new(black_box(event), black_box(fields.data), &channel, sid).encode(&mut out);
                 out.len()
             });
         });

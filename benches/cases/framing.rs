@@ -4,8 +4,7 @@ use std::hint::black_box;
 
 use uuid::Uuid;
 use webrocket_wire::{
-    ChannelName,
-    event::Delivery,
+    ChannelName, Publication,
     frame::{self, Decoder, Message, Opcode, Received},
     message::{ClientMessage, Fields, Payload},
 };
@@ -126,7 +125,7 @@ fn fields(text: &str) -> Fields<'_> {
 fn splice_into(out: &mut Vec<u8>, fields: &Fields<'_>, channel: &ChannelName) {
     out.clear();
     let event = fields.event.expect("it has an event");
-    Delivery::new(event, fields.data, channel, Some(Uuid::nil())).encode(out);
+    Publication::new(event, fields.data, channel, Some(Uuid::nil())).encode(out);
     black_box(out);
 }
 

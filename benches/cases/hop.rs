@@ -6,15 +6,15 @@ use std::{
     collections::VecDeque,
     hint::black_box,
     ops::ControlFlow,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
 use webrocket::driver::{self, DriverOptions, IoMode, Port, Running};
 use webrocket_state::{
     Command, Directory, Party, Shard, ShardConfig, ShardId, ShardMessage,
-    message::{ChannelRef, Frame},
+    message::{ChannelEvent, ChannelRef},
 };
+use webrocket_wire::{Data, Json, Position, Publication};
 
 use super::{Case, Subject};
 
@@ -32,21 +32,26 @@ pub(super) const CASES: &[Case] = &[Case {
 pub(crate) struct Sender {
     now: Instant,
     to: ShardId,
-    frame: Frame,
+    event: ChannelEvent,
     waiting: VecDeque<ShardMessage>,
 }
 
 impl Sender {
     pub(crate) fn new(to: ShardId) -> Self {
         let waiting = VecDeque::with_capacity(usize::try_from(BATCH).expect("a batch is in memory"));
-        Self { now: Instant::now(), to, frame: Frame::from([b'x'; 154]), waiting }
+        let (event, data) = (Json::parse("\"load\"").expect("a text"), format!("\"{}\"", "x".repeat(130)));
+        let data = Data::parse(&data).expect("a text");
+        let publication =
+            Publication::new(event, Some(data), &"world".parse().expect("a name"), None).share();
+        let event = ChannelEvent::Published(Position { epoch: 0, offset: 1 }, publication);
+        Self { now: Instant::now(), to, event, waiting }
     }
 
     /// Passes on as many messages as make a batch.
     pub(crate) fn send_batch(&mut self, port: &Port<ShardMessage>) {
         for _ in 0..BATCH {
             let channel = ChannelRef { slot: 0, generation: 0 };
-            self.waiting.push_back(ShardMessage::Deliver { channel, frame: Arc::clone(&self.frame) });
+            self.waiting.push_back(ShardMessage::Deliver { channel, event: self.event.clone() });
         }
         while !self.waiting.is_empty() {
             port.send_from(self.now, self);

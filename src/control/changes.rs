@@ -52,11 +52,11 @@ impl Actor {
             Request::ChangeChannel { caller, channel, open, reply } => {
                 self.queue_channel_request(&caller, channel, open, reply);
             }
-            Request::Publish(pass, channel, frames, reply) => {
-                answer(reply, self.publish(&pass, &channel, frames));
+            Request::Publish(pass, channel, publications, reply) => {
+                answer(reply, self.publish(&pass, &channel, publications));
             }
-            Request::SendMessages(pass, sid, frames, reply) => {
-                answer(reply, self.send_messages(&pass, sid, &frames));
+            Request::SendMessages(pass, sid, messages, reply) => {
+                answer(reply, self.send_messages(&pass, sid, &messages));
             }
             Request::OpenSource(pass, request, reply) => answer(reply, self.open_source(&pass, request)),
             Request::ListWorkers(path, reply) => answer(reply, self.list_workers(&path)),

@@ -5,16 +5,16 @@
 //! together are stored together: they cost one transaction. An owner that refuses to open a
 //! channel (the vhost is full) makes the store forget it again.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
 use tokio::sync::oneshot;
 use uuid::Uuid;
 use webrocket_state::{
     Command, VhostId,
     exchange::ExchangeCommand,
-    message::{Frame, Outcome, RequestRef, Ticket},
+    message::{Outcome, RequestRef, Ticket},
 };
-use webrocket_wire::{ChannelName, VhostPath};
+use webrocket_wire::{ChannelName, SharedPublication, VhostPath};
 
 use super::{
     actor::Actor,
@@ -128,13 +128,14 @@ impl Actor {
         &mut self,
         pass: &Pass,
         channel: &ChannelName,
-        frames: Vec<Frame>,
+        publications: Vec<SharedPublication>,
     ) -> Result<Sent<()>, Refusal> {
         let vhost = self.vhosts.of_pass(pass)?.vhost.id;
         let (told, applied) = oneshot::channel();
         let owner = self.directory.owner(vhost, channel);
-        let command = |ticket, frame| Command::Publish { ticket, vhost, channel: channel.clone(), frame };
-        self.link.ask_each(owner, frames, command, Then::Tell(told));
+        let command =
+            |ticket, publication| Command::Publish { ticket, vhost, channel: channel.clone(), publication };
+        self.link.ask_each(owner, publications, command, Then::Tell(told));
         Ok(Sent { value: (), applied })
     }
 
@@ -143,13 +144,17 @@ impl Actor {
         &mut self,
         pass: &Pass,
         sid: Uuid,
-        frames: &[Frame],
+        messages: &[SharedPublication],
     ) -> Result<Sent<()>, Refusal> {
         let vhost = self.vhosts.of_pass(pass)?.vhost.id;
         let (told, applied) = oneshot::channel();
-        let command =
-            |ticket, frame: &Frame| Command::DirectMessage { ticket, vhost, sid, frame: Arc::clone(frame) };
-        self.link.ask_all_each(frames, command, Then::Tell(told));
+        let command = |ticket, message: &SharedPublication| Command::DirectMessage {
+            ticket,
+            vhost,
+            sid,
+            message: message.clone(),
+        };
+        self.link.ask_all_each(messages, command, Then::Tell(told));
         Ok(Sent { value: (), applied })
     }
 

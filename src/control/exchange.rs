@@ -54,8 +54,8 @@ impl Actor {
                 let answer = self.issue_client_token(vhost, &uid, &pattern);
                 self.answer_client(request, answer);
             }
-            ClientQuestion::SendMessage { sid, frame } => self.link.ask_all(
-                |ticket| Command::DirectMessage { ticket, vhost, sid, frame: frame.clone() },
+            ClientQuestion::SendMessage { sid, message } => self.link.ask_all(
+                |ticket| Command::DirectMessage { ticket, vhost, sid, message: message.clone() },
                 Then::Client(request, |outcomes| match outcomes.contains(&Outcome::Done) {
                     true => ClientAnswer::Done,
                     false => ClientAnswer::Refused(Status::SessionNotFound),
@@ -114,8 +114,6 @@ impl Actor {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use serde_json::{Value, json};
     use uuid::Uuid;
     use webrocket_state::{
@@ -123,7 +121,7 @@ mod tests {
         exchange::{ExchangeReport, message::ClientQuestion},
         message::RequestRef,
     };
-    use webrocket_wire::AccessToken;
+    use webrocket_wire::{AccessToken, Json, Publication};
 
     use super::*;
     use crate::{
@@ -210,10 +208,10 @@ mod tests {
         let (node, vhost) = moon(Store::in_memory().unwrap()).await;
         let sid = Uuid::from_u128(7);
         node.world.lock().unwrap().sessions.insert(sid, (ShardId(1), Vec::new()));
-        let frame: webrocket_state::message::Frame = Arc::from(*b"\x81\x02{}");
-        let send = |sid| ClientQuestion::SendMessage { sid, frame: Arc::clone(&frame) };
+        let message = Publication::direct(Json::parse("\"hello\"").unwrap(), None).share();
+        let send = |sid| ClientQuestion::SendMessage { sid, message: message.clone() };
         assert_eq!(answer(&node, vhost, 0, send(sid)).await, ClientAnswer::Done);
-        assert_eq!(node.world.lock().unwrap().sessions[&sid].1, ["{}"]);
+        assert_eq!(node.world.lock().unwrap().sessions[&sid].1, [r#"{"hello":{}}"#]);
         let refused = ClientAnswer::Refused(Status::SessionNotFound);
         assert_eq!(answer(&node, vhost, 1, send(Uuid::nil())).await, refused);
 

@@ -26,9 +26,9 @@ use uuid::Uuid;
 use webrocket_state::{
     Command, Directory, Report, ShardId, Vhost, VhostId,
     exchange::ExchangeReport,
-    message::{ChannelInfo, Identity, InvalidCredentials, MemberInfo, Outcome, RequestRef},
+    message::{ChannelInfo, Identity, InvalidCredentials, Outcome, RequestRef},
 };
-use webrocket_wire::ChannelName;
+use webrocket_wire::{ChannelName, Member, MemberData, SharedPublication};
 
 use super::{
     Addresses, Cookie, NodeInfo, Phase,
@@ -179,17 +179,17 @@ async fn fake_shard(
                     }
                     Some((ticket, if closed { Outcome::Done } else { Outcome::ChannelNotFound }))
                 }
-                Command::Publish { ticket, vhost, channel, frame } => {
+                Command::Publish { ticket, vhost, channel, publication } => {
                     let known = world.channels.contains_key(&(vhost, channel.clone()));
                     if known {
-                        world.published.push((channel, payload(&frame)));
+                        world.published.push((channel, payload(&publication)));
                     }
                     Some((ticket, if known { Outcome::Done } else { Outcome::ChannelNotFound }))
                 }
-                Command::DirectMessage { ticket, sid, frame, .. } => {
+                Command::DirectMessage { ticket, sid, message, .. } => {
                     let outcome = match world.sessions.get_mut(&sid) {
                         Some((of, messages)) if *of == shard => {
-                            messages.push(payload(&frame));
+                            messages.push(payload(&message));
                             Outcome::Done
                         }
                         Some(_) | None => Outcome::SessionNotFound,
@@ -225,14 +225,16 @@ async fn fake_shard(
     }
 }
 
-/// The text in a frame.
-fn payload(frame: &[u8]) -> String {
+/// What a session receives.
+fn payload(publication: &SharedPublication) -> String {
+    let mut frame = Vec::new();
+    publication.encode(&mut frame);
     let header = if frame[1] < 126 { 2 } else { 4 };
     String::from_utf8(frame[header..].to_vec()).unwrap()
 }
 
 fn info(name: &ChannelName) -> ChannelInfo {
-    let joe = MemberInfo { uid: "joe".into(), entry: r#"{"uid":"joe","age": 7.50}"#.into() };
+    let joe = Member { uid: "joe".into(), data: MemberData::new(r#"{"age": 7.50}"#) };
     let members = (name.as_str() == "presence-x").then(|| vec![joe]);
     ChannelInfo { name: name.clone(), opened: true, subscribers: 3, members }
 }

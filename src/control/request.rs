@@ -4,11 +4,10 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
-use webrocket_state::{
-    Settings, Vhost, VhostId,
-    message::{Frame, Outcome},
+use webrocket_state::{Settings, Vhost, VhostId, message::Outcome};
+use webrocket_wire::{
+    AccessToken, BackendKey, ChannelName, Rights, SharedPublication, SingleAccessToken, UserName, VhostPath,
 };
-use webrocket_wire::{AccessToken, BackendKey, ChannelName, Rights, SingleAccessToken, UserName, VhostPath};
 
 use super::{
     refusal::Refusal,
@@ -47,9 +46,9 @@ pub(super) enum Request {
     },
     IssueToken(Caller, TokenRequest, Reply<SingleAccessToken>),
     /// Broadcasts on a channel, one after the other, at least one. Its owner's outcome for each.
-    Publish(Pass, ChannelName, Vec<Frame>, Reply<Sent<()>>),
+    Publish(Pass, ChannelName, Vec<SharedPublication>, Reply<Sent<()>>),
     /// Direct messages to one session, at least one. Every shard's outcome for each.
-    SendMessages(Pass, Uuid, Vec<Frame>, Reply<Sent<()>>),
+    SendMessages(Pass, Uuid, Vec<SharedPublication>, Reply<Sent<()>>),
     /// Takes a vhost's events. The exchange's outcome.
     OpenSource(Pass, SourceRequest, Reply<Sent<Source>>),
     ListWorkers(VhostPath, Reply<Sent<()>>),

@@ -11,7 +11,7 @@ use std::{
 use webrocket_state::{
     Command, Report, SessionRef, ShardMessage,
     exchange::{ExchangeCommand, ExchangeReport},
-    message::{Answer, Frame, Present, RequestRef, Waiter},
+    message::{Answer, ChannelEvent, Present, RequestRef, Waiter},
 };
 
 use crate::{
@@ -462,20 +462,18 @@ impl Net {
             return self.delays_leave(from, to, message).then_some(canary);
         }
         let (channel, listener) = match (canary, message) {
-            (Canary::Drop, ShardMessage::Deliver { frame, .. }) => (broadcast_on(frame)?, None),
-            (Canary::Double, ShardMessage::Deliver { frame, .. }) if has_room => (broadcast_on(frame)?, None),
-            (Canary::Swap, ShardMessage::Deliver { channel, frame }) => {
+            (Canary::Drop, ShardMessage::Deliver { event, .. }) => (broadcast_on(event)?, None),
+            (Canary::Double, ShardMessage::Deliver { event, .. }) if has_room => (broadcast_on(event)?, None),
+            (Canary::Swap, ShardMessage::Deliver { channel, event }) => {
                 let is_behind_another = queue.entries.back().is_some_and(|(_, before)| {
-                    matches!(before, ShardMessage::Deliver { channel: of, frame }
-                        if of == channel && broadcast_on(frame).is_some())
+                    matches!(before, ShardMessage::Deliver { channel: of, event }
+                        if of == channel && broadcast_on(event).is_some())
                 });
-                (broadcast_on(frame).filter(|_| is_behind_another)?, None)
+                (broadcast_on(event).filter(|_| is_behind_another)?, None)
             }
-            (Canary::LostLeave, ShardMessage::Deliver { frame, .. }) => {
-                (event_on(frame, ":memberLeft")?, None)
-            }
-            (Canary::DoubledJoin, ShardMessage::Deliver { frame, .. }) if has_room => {
-                (event_on(frame, ":memberJoined")?, None)
+            (Canary::LostLeave, ShardMessage::Deliver { event, .. }) => (presence_on(event, false)?, None),
+            (Canary::DoubledJoin, ShardMessage::Deliver { event, .. }) if has_room => {
+                (presence_on(event, true)?, None)
             }
             (Canary::ShortList, ShardMessage::Answer { request, answer, .. }) => {
                 shortened(answer)?;
@@ -528,10 +526,10 @@ impl Net {
         let queue = &mut self.queues[from][to];
         match (canary, message) {
             (Canary::Drop | Canary::LostLeave, _) => {}
-            (Canary::Double | Canary::DoubledJoin, ShardMessage::Deliver { channel, frame }) => {
-                let again = ShardMessage::Deliver { channel, frame: frame.clone() };
+            (Canary::Double | Canary::DoubledJoin, ShardMessage::Deliver { channel, event }) => {
+                let again = ShardMessage::Deliver { channel, event: event.clone() };
                 queue.push(at, again);
-                queue.push(at, ShardMessage::Deliver { channel, frame });
+                queue.push(at, ShardMessage::Deliver { channel, event });
             }
             (Canary::ShortList, ShardMessage::Answer { request, answer, bytes }) => {
                 let answer = shortened(&answer).unwrap_or(answer);
@@ -557,21 +555,24 @@ impl Net {
     }
 }
 
-/// The channel of a frame that is a broadcast.
-fn broadcast_on(frame: &Frame) -> Option<&'static str> {
-    event_on(frame, "ev")
+/// The channel of a broadcast.
+fn broadcast_on(event: &ChannelEvent) -> Option<&'static str> {
+    match event {
+        ChannelEvent::Published(_, publication) => {
+            CHANNELS.into_iter().find(|channel| channel.as_bytes() == publication.channel())
+        }
+        ChannelEvent::Presence(_) => None,
+    }
 }
 
-/// The channel of a frame that is such an event.
-fn event_on(frame: &Frame, event: &str) -> Option<&'static str> {
-    let key = format!(r#"{{"{event}":"#);
-    if !frame.windows(key.len()).take(11).any(|bytes| bytes == key.as_bytes()) {
-        return None;
+/// The channel to which somebody has come, or from which somebody has gone.
+fn presence_on(event: &ChannelEvent, joined: bool) -> Option<&'static str> {
+    match event {
+        ChannelEvent::Presence(change) if change.has_joined == joined => {
+            CHANNELS.into_iter().find(|channel| *channel == change.channel.as_str())
+        }
+        ChannelEvent::Presence(_) | ChannelEvent::Published(..) => None,
     }
-    CHANNELS.into_iter().find(|channel| {
-        let member = format!(r#""channel":"{channel}""#);
-        frame.windows(member.len()).any(|bytes| bytes == member.as_bytes())
-    })
 }
 
 /// An answer whose list misses its last member, if there is one.

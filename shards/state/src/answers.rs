@@ -3,9 +3,11 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use webrocket_wire::{ChannelKind, ChannelName, MemberData, Status, handshake::Upgrade, wwfp::Reference};
+use webrocket_wire::{
+    ChannelKind, ChannelName, MemberData, SharedPublication, Status, handshake::Upgrade, wwfp::Reference,
+};
 
-use crate::message::{Frame, ShardId};
+use crate::message::ShardId;
 
 /// A request that waits for somebody's answer, with what its answer will need.
 #[derive(Debug)]
@@ -23,7 +25,7 @@ pub enum Open {
     Broadcast {
         /// Where to.
         channel: ChannelName,
-        /// The length of its frame.
+        /// Its length.
         bytes: usize,
     },
     /// At the exchange.
@@ -38,7 +40,7 @@ pub enum Open {
         /// Where to.
         channel: ChannelName,
         /// What subscribers will receive.
-        frame: Frame,
+        publication: SharedPublication,
         /// What the trigger counts for.
         bytes: usize,
     },
@@ -71,7 +73,7 @@ impl Open {
     fn bytes(&self) -> usize {
         match self {
             Self::Broadcast { bytes, .. } | Self::Trigger { bytes, .. } => *bytes,
-            Self::TriggeringBroadcast { frame, bytes, .. } => frame.len() + bytes,
+            Self::TriggeringBroadcast { publication, bytes, .. } => publication.len() + bytes,
             Self::Subscribe(_)
             | Self::Unsubscribe(..)
             | Self::Leave(..)
@@ -285,6 +287,8 @@ impl Answers {
 
 #[cfg(test)]
 mod tests {
+    use webrocket_wire::{Json, Publication};
+
     use super::*;
 
     fn channel() -> ChannelName {
@@ -310,8 +314,8 @@ mod tests {
     #[test]
     fn a_request_that_goes_on_keeps_its_place() {
         let mut answers = Answers::new(0);
-        let frame: Frame = vec![0; 7].into();
-        let open = Open::TriggeringBroadcast { channel: channel(), frame, bytes: 3 };
+        let publication = Publication::direct(Json::parse("\"event\"").unwrap(), None).share();
+        let open = Open::TriggeringBroadcast { channel: channel(), publication, bytes: 3 };
         let first = answers.push(open, Answerer::Barrier, None);
         answers.push_ready(b"second".to_vec());
         assert_eq!((answers.bytes(), answers.has_barrier()), (10, true));

@@ -1,20 +1,15 @@
-//! The channels that a shard owns: who may know that they exist, which shards listen, who is present.
+//! The channels that a shard owns: who may know that they exist, and which shards listen.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::sync::Arc;
 
-use webrocket_wire::{ChannelKind, ChannelName, MemberData, presence};
+use webrocket_wire::{ChannelKind, ChannelName, Position};
 
 use crate::{
-    message::{ChannelInfo, ChannelRef, Joining, MemberInfo, Present, SessionRef, ShardId},
+    members::Members,
+    message::{ChannelInfo, ChannelRef, SessionRef, ShardId},
     slots::Slots,
     vhost::{Vhost, VhostId},
 };
-
-/// The most members that a list names.
-pub const PRESENT_MAX: usize = 1000;
 
 /// What a channel is found by.
 pub type ChannelKey = (VhostId, ChannelName);
@@ -30,6 +25,8 @@ pub struct Channel {
     pub audience: Vec<(ShardId, u64)>,
     /// Who is present, on presence channels.
     pub members: Option<Box<Members>>,
+    /// The last broadcast's.
+    position: Position,
     count: Arc<crate::vhost::ChannelCount>,
 }
 
@@ -68,7 +65,7 @@ impl Channels {
         self.slots.entry(channel.slot, channel.generation)
     }
 
-    /// Makes a channel that does not exist.
+    /// Makes a channel that does not exist. `epoch` is drawn at random.
     ///
     /// # Errors
     /// [`ChannelLimit`]
@@ -76,6 +73,7 @@ impl Channels {
         &mut self,
         vhost: &Vhost,
         name: ChannelName,
+        epoch: u64,
         opened: bool,
     ) -> Result<ChannelRef, ChannelLimit> {
         if !vhost.channels.reserve(vhost.settings.channels_max) {
@@ -88,6 +86,7 @@ impl Channels {
             opened,
             audience: Vec::new(),
             members,
+            position: Position { epoch, offset: 0 },
             count: Arc::clone(&vhost.channels),
         });
         let channel = ChannelRef { slot, generation };
@@ -109,7 +108,7 @@ impl Channels {
     pub fn has_member(&self, session: SessionRef, name: &str) -> bool {
         let named = self.by_key.iter().filter(|((_, of), _)| of.as_str() == name);
         let mut members = named.filter_map(|(_, channel)| self.slots[channel.slot].members.as_ref());
-        members.any(|members| members.sessions.contains_key(&session))
+        members.any(|members| members.has(session))
     }
 
     /// The channels of a vhost, by name.
@@ -148,6 +147,12 @@ impl Channel {
         }
     }
 
+    /// The position of the broadcast that comes now.
+    pub fn next_position(&mut self) -> Position {
+        self.position.offset += 1;
+        self.position
+    }
+
     /// Whether the channel is to be removed now.
     #[must_use]
     pub fn is_over(&self) -> bool {
@@ -169,188 +174,5 @@ impl Channel {
     #[must_use]
     pub fn info(&self) -> ChannelInfo {
         ChannelInfo { members: self.members.as_ref().map(|members| members.all()), ..self.summary() }
-    }
-}
-
-/// Who is present on a presence channel, over all shards.
-///
-/// A `uid` is present from the first to the last of its visible sessions; others are shown the
-/// data with which the first one joined. A session that subscribes twice is counted twice and
-/// leaves with the second: its shard takes one back, and nobody notices.
-#[derive(Debug, Default)]
-pub struct Members {
-    sessions: HashMap<SessionRef, Tab, ahash::RandomState>,
-    by_uid: HashMap<Arc<str>, Member, ahash::RandomState>,
-    by_joining: BTreeMap<u64, MemberInfo>,
-    joined: u64,
-    /// What [`Members::present`] lists, until it changes.
-    listed: Option<Listed>,
-}
-
-/// A list of those present: long, and the same for all who join a long channel.
-#[derive(Debug)]
-struct Listed {
-    list: Arc<str>,
-    /// How many it names, and who of them joined last.
-    count: usize,
-    last: u64,
-}
-
-/// One session on the channel.
-#[derive(Debug)]
-struct Tab {
-    uid: Arc<str>,
-    hidden: bool,
-    subscriptions: u32,
-}
-
-/// A `uid` with visible sessions.
-#[derive(Debug)]
-struct Member {
-    joined: u64,
-    sessions: u64,
-    data: MemberData,
-}
-
-impl Members {
-    /// A session joins. `true` if that makes its `uid` present.
-    pub fn join(&mut self, session: SessionRef, joining: &Joining) -> bool {
-        if let Some(tab) = self.sessions.get_mut(&session) {
-            tab.subscriptions += 1;
-            return false;
-        }
-        let Joining { uid, data, hidden } = joining;
-        self.sessions.insert(session, Tab { uid: Arc::clone(uid), hidden: *hidden, subscriptions: 1 });
-        if *hidden {
-            return false;
-        }
-        if let Some(member) = self.by_uid.get_mut(uid) {
-            member.sessions += 1;
-            return false;
-        }
-        self.joined += 1;
-        self.listed.take_if(|listed| listed.count < PRESENT_MAX);
-        let member = Member { joined: self.joined, sessions: 1, data: data.clone() };
-        self.by_uid.insert(Arc::clone(uid), member);
-        let entry = presence::list_entry(uid, data).into();
-        self.by_joining.insert(self.joined, MemberInfo { uid: Arc::clone(uid), entry });
-        true
-    }
-
-    /// A session leaves. If its `uid` is not present any more: the `uid`, and the data with which it joined.
-    pub fn leave(&mut self, session: SessionRef) -> Option<(Arc<str>, MemberData)> {
-        let tab = self.sessions.get_mut(&session).expect("only those who joined leave");
-        tab.subscriptions -= 1;
-        if tab.subscriptions > 0 {
-            return None;
-        }
-        let Tab { uid, hidden, .. } = self.sessions.remove(&session).expect("just found");
-        if hidden {
-            return None;
-        }
-        let member = self.by_uid.get_mut(&uid).expect("a visible session makes its uid present");
-        member.sessions -= 1;
-        if member.sessions > 0 {
-            return None;
-        }
-        let Member { joined, data, .. } = self.by_uid.remove(&uid).expect("just found");
-        self.by_joining.remove(&joined);
-        self.listed.take_if(|listed| joined <= listed.last);
-        Some((uid, data))
-    }
-
-    /// Those present, in order of joining, at most [`PRESENT_MAX`].
-    pub fn present(&mut self) -> Present {
-        let Self { by_joining, listed, .. } = self;
-        let listed = listed.get_or_insert_with(|| Listed::new(by_joining));
-        let total = by_joining.len();
-        Present { list: Arc::clone(&listed.list), total: (total > PRESENT_MAX).then_some(total as u64) }
-    }
-
-    /// All who are present, in order of joining.
-    #[must_use]
-    pub fn all(&self) -> Vec<MemberInfo> {
-        self.by_joining.values().cloned().collect()
-    }
-}
-
-impl Listed {
-    fn new(by_joining: &BTreeMap<u64, MemberInfo>) -> Self {
-        let mut list = String::new();
-        let mut last = 0;
-        for (joined, member) in by_joining.iter().take(PRESENT_MAX) {
-            if !list.is_empty() {
-                list.push(',');
-            }
-            list.push_str(&member.entry);
-            last = *joined;
-        }
-        Self { list: list.into(), count: by_joining.len().min(PRESENT_MAX), last }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn session(slot: u32) -> SessionRef {
-        SessionRef { shard: ShardId(0), slot, generation: 0 }
-    }
-
-    fn joining(uid: &str, data: &str, hidden: bool) -> Joining {
-        Joining { uid: uid.into(), data: MemberData::new(data), hidden }
-    }
-
-    fn list(members: &mut Members) -> String {
-        members.present().list.to_string()
-    }
-
-    #[test]
-    fn a_uid_is_present_from_its_first_to_its_last_visible_session() {
-        let mut members = Members::default();
-        assert!(!members.join(session(0), &joining("joe", "{}", true)));
-        assert_eq!(list(&mut members), "");
-        assert!(members.join(session(1), &joining("joe", r#"{"a":1}"#, false)));
-        assert!(members.join(session(2), &joining("ann", "{}", false)));
-        assert!(!members.join(session(3), &joining("joe", r#"{"a":2}"#, false)));
-        assert_eq!(list(&mut members), r#"{"uid":"joe","a":1},{"uid":"ann"}"#);
-        assert_eq!(members.leave(session(1)), None);
-        assert_eq!(list(&mut members), r#"{"uid":"joe","a":1},{"uid":"ann"}"#);
-        assert_eq!(members.leave(session(3)), Some(("joe".into(), MemberData::new(r#"{"a":1}"#))));
-        assert_eq!(members.leave(session(0)), None);
-        assert!(members.join(session(0), &joining("joe", "{}", false)));
-        assert_eq!(list(&mut members), r#"{"uid":"ann"},{"uid":"joe"}"#);
-    }
-
-    #[test]
-    fn a_session_that_subscribes_twice_is_there_once() {
-        let mut members = Members::default();
-        assert!(!members.join(session(0), &joining("joe", "{}", true)));
-        assert!(!members.join(session(0), &joining("joe", "{}", false)));
-        assert_eq!(list(&mut members), "");
-        assert_eq!(members.leave(session(0)), None);
-        assert_eq!(members.sessions.len(), 1);
-        assert_eq!(members.leave(session(0)), None);
-        assert_eq!(members.sessions.len(), 0);
-    }
-
-    #[test]
-    fn long_lists_are_cut() {
-        let mut members = Members::default();
-        for number in 0..1500 {
-            members.join(session(number), &joining(&format!("u{number}"), "{}", false));
-        }
-        let present = members.present();
-        assert!(present.list.ends_with(r#"{"uid":"u998"},{"uid":"u999"}"#));
-        assert_eq!((present.total, members.all().len()), (Some(1500), 1500));
-        members.join(session(1500), &joining("u1500", "{}", false));
-        members.leave(session(1200));
-        members.leave(session(1500));
-        let again = members.present();
-        assert!(Arc::ptr_eq(&present.list, &again.list), "those listed are the same");
-        assert_eq!(again.total, Some(1499));
-        members.leave(session(0));
-        let changed = members.present();
-        assert!(changed.list.starts_with(r#"{"uid":"u1"},"#) && changed.list.ends_with(r#"{"uid":"u1000"}"#));
     }
 }

@@ -11,7 +11,7 @@
 //! | [`connection`], [`outgoing`] | one WebSocket connection, its close, its own bytes |
 //! | [`session`], [`sids`], [`answers`], [`rate`], [`addresses`] | one browser: identity, open requests in order, limits |
 //! | [`delivery`], [`log`] | fan-out: views, cursors, what is flushed next |
-//! | [`channels`], [`directory`] | channels at their owner, and who owns which |
+//! | [`channels`], [`members`], [`directory`] | channels at their owner, who is present, and who owns which |
 //! | [`link`] | the way to another shard, and who must wait for it |
 //! | [`exchange`] | the backends: clients, workers, triggers |
 //! | [`pattern`] | which channels or events a backend means |
@@ -30,6 +30,7 @@ pub mod exchange;
 pub mod link;
 pub mod log;
 pub mod machine;
+pub mod members;
 pub mod message;
 pub mod metrics;
 pub mod outgoing;

@@ -3,7 +3,10 @@
 use std::{fmt, net::IpAddr, sync::Arc};
 
 use uuid::Uuid;
-use webrocket_wire::{ChannelKind, ChannelName, MemberData, Rights, SingleAccessToken, Trigger, UserName};
+use webrocket_wire::{
+    ChannelKind, ChannelName, Member, MemberData, Position, Rights, SharedPublication, SingleAccessToken,
+    Trigger, UserName, presence::PresenceChange,
+};
 
 use crate::{
     exchange::{QueueInfo, WorkerInfo},
@@ -54,9 +57,6 @@ pub struct ChannelRef {
     pub generation: u32,
 }
 
-/// One encoded WebSocket frame, shared by all who deliver it.
-pub type Frame = Arc<[u8]>;
-
 /// A command of the control thread to one shard.
 #[derive(Debug)]
 pub enum Command {
@@ -103,7 +103,7 @@ pub enum Command {
         /// Its name.
         channel: ChannelName,
         /// What subscribers receive.
-        frame: Frame,
+        publication: SharedPublication,
     },
     /// A backend speaks to one session; sent to all shards, because none but its own knows where it is.
     /// [`Outcome::Done`] or [`Outcome::SessionNotFound`].
@@ -115,7 +115,7 @@ pub enum Command {
         /// The session.
         sid: Uuid,
         /// What it receives.
-        frame: Frame,
+        message: SharedPublication,
     },
     /// Asks for all channels of a vhost that this shard owns, without members. [`Outcome::Channels`], by name.
     ListChannels {
@@ -187,7 +187,7 @@ pub enum Outcome {
 }
 
 /// A channel as operators see it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChannelInfo {
     /// Its name.
     pub name: ChannelName,
@@ -196,16 +196,7 @@ pub struct ChannelInfo {
     /// Sessions that subscribe it, over all shards.
     pub subscribers: u64,
     /// Presence channels only, and not in lists: all visible subscribers in order of joining.
-    pub members: Option<Vec<MemberInfo>>,
-}
-
-/// A visible subscriber of a presence channel.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct MemberInfo {
-    /// By what others know it.
-    pub uid: Arc<str>,
-    /// What others are shown, the text of a JSON object: `{"uid":…,<data>}`.
-    pub entry: Arc<str>,
+    pub members: Option<Vec<Member>>,
 }
 
 impl ChannelInfo {
@@ -243,6 +234,16 @@ pub struct TokenGrant {
 }
 
 impl Identity {
+    /// The session's `uid`, borrowed; see [`Identity::uid`].
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Anonymous => None,
+            Self::User { name, .. } => Some(name.as_str()),
+            Self::Token(grant) => Some(&grant.uid),
+        }
+    }
+
     /// The session's `uid`: of a token session the token's, of a user session the user's name.
     #[must_use]
     pub fn uid(&self) -> Option<Arc<str>> {
@@ -387,7 +388,7 @@ pub enum ShardMessage {
         /// Its name.
         channel: ChannelName,
         /// What subscribers receive.
-        frame: Frame,
+        publication: SharedPublication,
     },
     /// To the exchange: somebody shall handle this.
     Trigger {
@@ -438,18 +439,37 @@ pub enum ShardMessage {
         /// The bytes of the broadcast or trigger that is answered: they are not open any more.
         bytes: usize,
     },
-    /// From the owner: deliver this to your subscribers of the channel.
+    /// From the owner: tell this your subscribers of the channel.
     Deliver {
         /// The channel.
         channel: ChannelRef,
-        /// What they receive.
-        frame: Frame,
+        /// What they are told.
+        event: ChannelEvent,
     },
     /// From the owner: the channel is closed; its subscribers are no more.
     Closed {
         /// The channel.
         channel: ChannelRef,
     },
+}
+
+/// What the subscribers of a channel are told, in the order that its owner gives to all of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChannelEvent {
+    /// A broadcast, and its place among those of the channel.
+    Published(Position, SharedPublication),
+    /// Somebody has come or gone.
+    Presence(PresenceChange),
+}
+
+impl ChannelEvent {
+    /// Appends the frame that subscribers receive, header included.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Published(_, publication) => publication.encode(out),
+            Self::Presence(change) => change.encode(out),
+        }
+    }
 }
 
 /// What waits until another shard has taken everything that was said to it before.

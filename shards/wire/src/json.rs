@@ -78,6 +78,11 @@ pub(crate) struct Key<'a> {
 }
 
 impl<'a> Key<'a> {
+    /// Where it begins in its text.
+    pub(crate) fn start(self) -> usize {
+        self.start
+    }
+
     /// The key as it was written, quotes included.
     pub(crate) fn quoted(self) -> &'a str {
         self.quoted

@@ -62,6 +62,11 @@ impl MemberData {
         self.0.as_deref().unwrap_or_default()
     }
 
+    /// What stands before the members, behind others.
+    fn comma(&self) -> &'static str {
+        if self.is_empty() { "" } else { "," }
+    }
+
     /// Whether nothing is shown but the `uid`.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -69,39 +74,77 @@ impl MemberData {
     }
 }
 
-/// A subscriber as an element of a list: `{"uid":…,<data>}`.
+/// A visible subscriber of a presence channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// By what others know it.
+    pub uid: Arc<str>,
+    /// What it shows of itself.
+    pub data: MemberData,
+}
+
+/// Somebody has come to a presence channel, or gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PresenceChange {
+    /// Which channel.
+    pub channel: ChannelName,
+    /// Who, with what is shown: of one who goes, overlaid by what it said at the end.
+    pub member: Member,
+    /// Whether it has come.
+    pub has_joined: bool,
+}
+
+impl Member {
+    /// Appends `{"uid":…,<data>}`.
+    fn push_to(&self, list: &mut String) {
+        list.push_str("{\"uid\":");
+        // Lists are long: what needs no escape, as nearly all, is copied.
+        if self.uid.bytes().all(|byte| byte >= b' ' && !matches!(byte, b'"' | b'\\')) {
+            list.push('"');
+            list.push_str(&self.uid);
+            list.push('"');
+        } else {
+            list.push_str(&quoted(&self.uid));
+        }
+        list.push_str(self.data.comma());
+        list.push_str(self.data.as_str());
+        list.push('}');
+    }
+}
+
+/// Members as the elements of a JSON array, separated by commas, without brackets: `{"uid":…,<data>}`.
 #[must_use]
-pub fn list_entry(uid: &str, data: &MemberData) -> String {
-    let comma = if data.is_empty() { "" } else { "," };
-    format!("{{\"uid\":{}{comma}{}}}", quoted(uid), data.as_str())
+pub fn list<'a>(members: impl IntoIterator<Item = &'a Member>) -> String {
+    let mut list = String::new();
+    for member in members {
+        if !list.is_empty() {
+            list.push(',');
+        }
+        member.push_to(&mut list);
+    }
+    list
 }
 
-/// Appends the frame `{":memberJoined":{"uid":…,"channel":C,<data>}}`.
-pub fn encode_member_joined(out: &mut Vec<u8>, uid: &str, channel: &ChannelName, data: &MemberData) {
-    member(out, ":memberJoined", uid, channel, data);
-}
-
-/// Appends the frame `{":memberLeft":{"uid":…,"channel":C,<data>}}`.
-pub fn encode_member_left(out: &mut Vec<u8>, uid: &str, channel: &ChannelName, data: &MemberData) {
-    member(out, ":memberLeft", uid, channel, data);
-}
-
-fn member(out: &mut Vec<u8>, event: &str, uid: &str, channel: &ChannelName, data: &MemberData) {
-    let comma = if data.is_empty() { "" } else { "," };
-    let uid = quoted(uid);
-    let pieces = [
-        "{\"",
-        event,
-        "\":{\"uid\":",
-        &uid,
-        ",\"channel\":\"",
-        channel.as_str(),
-        "\"",
-        comma,
-        data.as_str(),
-        "}}",
-    ];
-    frame::encode_pieces(out, Opcode::Text, &pieces);
+impl PresenceChange {
+    /// Appends the frame `{":memberJoined":{"uid":…,"channel":C,<data>}}`, or with `:memberLeft`.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let Member { uid, data } = &self.member;
+        let event = if self.has_joined { ":memberJoined" } else { ":memberLeft" };
+        let uid = quoted(uid);
+        let pieces = [
+            "{\"",
+            event,
+            "\":{\"uid\":",
+            &uid,
+            ",\"channel\":\"",
+            self.channel.as_str(),
+            "\"",
+            data.comma(),
+            data.as_str(),
+            "}}",
+        ];
+        frame::encode_pieces(out, Opcode::Text, &pieces);
+    }
 }
 
 /// `text` as a JSON string.
@@ -116,30 +159,42 @@ mod tests {
 
     use super::*;
 
+    fn member(uid: &str, data: MemberData) -> Member {
+        Member { uid: uid.into(), data }
+    }
+
     #[test]
     fn data_cannot_name_its_subscriber() {
         let data = MemberData::new(r#"{ "a": 1.50, "uid":"x", "ch\u0061nnel":{}, "b":[ {"uid":2} ] }"#);
-        assert_eq!(list_entry("j\"oe", &data), r#"{"uid":"j\"oe","a": 1.50,"b":[ {"uid":2} ]}"#);
-        assert_eq!(list_entry("joe", &MemberData::new("{}")), r#"{"uid":"joe"}"#);
+        let members = [member("j\"oe", data), member("joe", MemberData::new("{}"))];
+        assert_eq!(list(&members), r#"{"uid":"j\"oe","a": 1.50,"b":[ {"uid":2} ]},{"uid":"joe"}"#);
+        assert_eq!(list([]), "");
         assert_eq!(MemberData::of_close(r#"{"ref":1,"why":"bye"}"#).as_str(), r#""why":"bye""#);
     }
 
     #[test]
     fn members_come_and_go_byte_for_byte() {
-        let channel = "presence-a".parse().unwrap();
+        let channel: ChannelName = "presence-a".parse().unwrap();
+        let encoded = |has_joined, data| {
+            let mut out = Vec::new();
+            PresenceChange { channel: channel.clone(), member: member("joe", data), has_joined }
+                .encode(&mut out);
+            String::from_utf8(out[2..].to_vec()).unwrap()
+        };
         let (join, leave) = (MemberData::new(r#"{"a":1,"b":2}"#), MemberData::new(r#"{"\u0062":3,"c":4}"#));
-        let mut out = Vec::new();
-        encode_member_joined(&mut out, "joe", &channel, &join);
-        assert_eq!(&out[2..], br#"{":memberJoined":{"uid":"joe","channel":"presence-a","a":1,"b":2}}"#);
-        out.clear();
-        encode_member_left(&mut out, "joe", &channel, &join.overlaid_by(&leave));
+        let left = join.overlaid_by(&leave);
         assert_eq!(
-            &out[2..],
-            br#"{":memberLeft":{"uid":"joe","channel":"presence-a","a":1,"\u0062":3,"c":4}}"#
+            encoded(true, join),
+            r#"{":memberJoined":{"uid":"joe","channel":"presence-a","a":1,"b":2}}"#
         );
-        out.clear();
-        encode_member_left(&mut out, "joe", &channel, &MemberData::default());
-        assert_eq!(&out[2..], br#"{":memberLeft":{"uid":"joe","channel":"presence-a"}}"#);
+        assert_eq!(
+            encoded(false, left),
+            r#"{":memberLeft":{"uid":"joe","channel":"presence-a","a":1,"\u0062":3,"c":4}}"#
+        );
+        assert_eq!(
+            encoded(false, MemberData::default()),
+            r#"{":memberLeft":{"uid":"joe","channel":"presence-a"}}"#
+        );
     }
 
     fn object() -> impl Strategy<Value = Map<String, Value>> {
@@ -157,7 +212,7 @@ mod tests {
             expected.extend(left);
             expected.remove("channel");
             expected.insert("uid".to_owned(), "joe".into());
-            let entry: Value = serde_json::from_str(&list_entry("joe", &shown)).unwrap();
+            let entry: Value = serde_json::from_str(&list(&[member("joe", shown)])).unwrap();
             prop_assert_eq!(entry, Value::Object(expected));
         }
     }

@@ -36,8 +36,7 @@ pub enum Reply<'a> {
 /// Who is present.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Present<'a> {
-    /// The visible subscribers in order of joining: [list entries](crate::presence::list_entry)
-    /// separated by commas.
+    /// The visible subscribers in order of joining: [a list](crate::presence::list) without brackets.
     pub list: &'a str,
     /// How many there are in all, if the list is cut.
     pub total: Option<u64>,

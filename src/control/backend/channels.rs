@@ -7,9 +7,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use webrocket_state::message::{ChannelInfo, Outcome};
-use webrocket_wire::{ChannelKind, ChannelName, VhostPath, event::Delivery};
+use webrocket_wire::{ChannelKind, ChannelName, Publication, VhostPath, presence};
 
-use super::{Backend, WINDOW, accepted, events, json};
+use super::{
+    Backend, WINDOW, accepted,
+    events::{self, Event},
+    json,
+};
 use crate::control::{
     refusal::Refusal,
     request::{Pass, Request},
@@ -66,13 +70,10 @@ pub(super) async fn broadcast(
         show(backend, pass, name).await?;
     }
     for window in events.chunks(WINDOW) {
-        let frames = window.iter().map(|event| {
-            let mut frame = Vec::new();
-            Delivery::new(event.name, event.data, &channel, None).encode(&mut frame);
-            frame.into()
-        });
-        let frames = frames.collect();
-        let published = |reply| Request::Publish(pass, channel.clone(), frames, reply);
+        let publication =
+            |event: &Event<'_>| Publication::new(event.name, event.data, &channel, None).share();
+        let publications = window.iter().map(publication).collect();
+        let published = |reply| Request::Publish(pass, channel.clone(), publications, reply);
         let outcomes = backend.control.ask_shards(published).await?;
         if outcomes.iter().any(|outcome| *outcome != Outcome::Done) {
             return Err(Refusal::NoChannel(channel));
@@ -101,12 +102,7 @@ fn description(channel: &ChannelInfo) -> String {
     let mut text = format!(r#"{{"channel":{{"name":"{}","type":"{kind}","subscribers":{{"#, channel.name);
     match &channel.members {
         Some(members) => {
-            let _ = write!(text, r#""size":{},"list":["#, members.len());
-            for (index, member) in members.iter().enumerate() {
-                text.push_str(if index == 0 { "" } else { "," });
-                text.push_str(&member.entry);
-            }
-            text.push(']');
+            let _ = write!(text, r#""size":{},"list":[{}]"#, members.len(), presence::list(members));
         }
         None => {
             let _ = write!(text, r#""size":{}"#, channel.subscribers);

@@ -3,7 +3,7 @@
 use axum::response::Response;
 use uuid::Uuid;
 use webrocket_state::message::Outcome;
-use webrocket_wire::event::Delivery;
+use webrocket_wire::Publication;
 
 use super::{Backend, WINDOW, accepted, events};
 use crate::control::{
@@ -18,13 +18,9 @@ pub(super) async fn send(backend: &Backend, pass: Pass, sid: &str, body: &[u8]) 
     let missing = || Refusal::NoSession(sid.to_owned());
     let session = parsed(sid).ok_or_else(missing)?;
     for window in events.chunks(WINDOW) {
-        let frames = window.iter().map(|event| {
-            let mut frame = Vec::new();
-            Delivery::direct(event.name, event.data).encode(&mut frame);
-            frame.into()
-        });
-        let frames = frames.collect();
-        let sent = |reply| Request::SendMessages(pass, session, frames, reply);
+        let messages =
+            window.iter().map(|event| Publication::direct(event.name, event.data).share()).collect();
+        let sent = |reply| Request::SendMessages(pass, session, messages, reply);
         let outcomes = backend.control.ask_shards(sent).await?;
         let received = outcomes.iter().filter(|outcome| **outcome == Outcome::Done).count();
         if received < window.len() {

@@ -7,7 +7,7 @@ use webrocket_state::{
     Command,
     message::{Outcome, TokenGrant},
 };
-use webrocket_wire::{ChannelName, SingleAccessToken};
+use webrocket_wire::{ChannelName, Data, Json, Publication, SingleAccessToken};
 
 use super::{Ask, Control};
 use crate::{
@@ -62,12 +62,14 @@ impl Control {
         let channel = *chance.pick(&CHANNELS);
         let content = workload::content(chance, scenario);
         let number = ledger.compose(net.now, BACKEND, (index, channel), content);
-        let frame = frame(&ledger.backend_event(number)).into();
+        let text = ledger.backend_event(number);
         let channel: ChannelName = channel.parse().expect("a valid name");
+        let (event, data) = parts(&text);
+        let publication = Publication::new(event, Some(data), &channel, None).share();
         let owner = self.directory.owner(vhost, &channel).index();
         let ticket = self.ticket(Ask::Publish(number));
         self.backend.open += 1;
-        self.send(net, owner, chance.small(500), Command::Publish { ticket, vhost, channel, frame });
+        self.send(net, owner, chance.small(500), Command::Publish { ticket, vhost, channel, publication });
     }
 
     /// The owner has ordered a broadcast, or refused it.
@@ -88,11 +90,12 @@ impl Control {
         let Some(vhost) = self.known[index].snapshot.as_ref().map(|vhost| vhost.id) else { return };
         let shards = net.commands.len();
         let (number, text) = ledger.compose_message(browser, index == own, shards);
-        let frame: Arc<[u8]> = frame(&text).into();
+        let (event, data) = parts(&text);
+        let message = Publication::direct(event, Some(data)).share();
         let sid = sid.parse().expect("a session identifier is a UUID");
         for shard in 0..shards {
             let ticket = self.ticket(Ask::Message(number));
-            let command = Command::DirectMessage { ticket, vhost, sid, frame: Arc::clone(&frame) };
+            let command = Command::DirectMessage { ticket, vhost, sid, message: message.clone() };
             self.send(net, shard, chance.small(500), command);
         }
     }
@@ -149,20 +152,9 @@ pub(super) fn void_tokens(chance: &mut Chance, ledger: &mut Ledger, vhost: usize
     }
 }
 
-/// A text message as a server sends it.
-fn frame(text: &str) -> Vec<u8> {
-    let mut frame = vec![0x81];
-    match text.len() {
-        short @ 0..126 => frame.push(short as u8),
-        medium @ 126..=0xffff => {
-            frame.push(126);
-            frame.extend_from_slice(&(medium as u16).to_be_bytes());
-        }
-        long => {
-            frame.push(127);
-            frame.extend_from_slice(&(long as u64).to_be_bytes());
-        }
-    }
-    frame.extend_from_slice(text.as_bytes());
-    frame
+/// The event and the data of what a session is to receive. Where it is a broadcast, the data has a member
+/// `channel` itself, which the server replaces by its own.
+fn parts(text: &str) -> (Json<'_>, Data<'_>) {
+    let (event, data) = text[1..text.len() - 1].split_once(':').expect("an event with data");
+    (Json::parse(event).expect("a text"), Data::parse(data).expect("an object"))
 }

@@ -6,7 +6,7 @@ use webrocket_state::{
     Command, VhostId,
     message::{ChannelInfo, Outcome},
 };
-use webrocket_wire::ChannelKind;
+use webrocket_wire::{ChannelKind, presence};
 
 use super::{Ask, Control};
 use crate::{
@@ -112,7 +112,7 @@ impl Control {
 /// Who is present, as the owner describes it.
 fn present(info: &ChannelInfo) -> Present {
     let entries = info.members.iter().flatten().map(|member| {
-        let entry = serde_json::from_str(&member.entry).ok();
+        let entry = serde_json::from_str(&presence::list([member])).ok();
         let entry = entry.and_then(|entry| answer::member(&entry)).expect("an entry is a member");
         assert_eq!(entry.uid, *member.uid, "an entry names its member");
         (entry.uid, entry.data)

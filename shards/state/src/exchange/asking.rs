@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use uuid::Uuid;
-use webrocket_wire::{ChannelName, Status, event::Delivery, wbp::ClientRequest};
+use webrocket_wire::{ChannelName, Member, Publication, Status, presence, wbp::ClientRequest};
 
 use super::{
     Exchange, ExchangeFigure, ExchangeReport, Pass, PeerMessage, PeerName, Queued,
@@ -11,7 +11,7 @@ use super::{
     message::{ClientAnswer, ClientQuestion},
 };
 use crate::{
-    message::{Answer, Frame, MemberInfo, Outcome, RequestRef, SessionRef, ShardId, ShardMessage},
+    message::{Answer, Outcome, RequestRef, SessionRef, ShardId, ShardMessage},
     vhost::VhostId,
 };
 
@@ -39,7 +39,7 @@ impl Exchange {
         self.advance(session);
     }
 
-    /// Checks names, and encodes what is to be sent.
+    /// Checks names, and copies what is to be sent.
     fn checked(&self, vhost: VhostId, request: ClientRequest<'_>) -> Result<Request, Status> {
         let unknown = |_| Status::ChannelNotFound;
         Ok(match request {
@@ -50,16 +50,16 @@ impl Exchange {
             ClientRequest::Broadcast { channel, event } => {
                 let channel: ChannelName = channel.parse().map_err(unknown)?;
                 let owner = self.config.directory.owner(vhost, &channel);
-                let frame = frame(&Delivery::new(event.name(), Some(event.data), &channel, None));
-                Request::Broadcast { owner, channel, frame }
+                let publication = Publication::new(event.name(), Some(event.data), &channel, None).share();
+                Request::Broadcast { owner, channel, publication }
             }
             ClientRequest::IssueToken { uid, pattern } => {
                 Request::Ask(ClientQuestion::IssueToken { uid: uid.into(), pattern: pattern.into() })
             }
             ClientRequest::DirectMessage { sid, event } => {
                 let sid = session_id(sid).ok_or(Status::SessionNotFound)?;
-                let frame = frame(&Delivery::direct(event.name(), Some(event.data)));
-                Request::Ask(ClientQuestion::SendMessage { sid, frame })
+                let message = Publication::direct(event.name(), Some(event.data)).share();
+                Request::Ask(ClientQuestion::SendMessage { sid, message })
             }
             ClientRequest::Present(channel) => {
                 Request::Ask(ClientQuestion::ListMembers { channel: channel.parse().map_err(unknown)? })
@@ -107,10 +107,10 @@ impl Exchange {
     /// Asks who can answer: the channel's owner, or the control thread.
     fn ask(&mut self, request: RequestRef, vhost: VhostId, what: Request) {
         match what {
-            Request::Broadcast { owner, channel, frame } => {
+            Request::Broadcast { owner, channel, publication } => {
                 let link = &mut self.links[owner.index()];
-                link.request_opened(frame.len());
-                link.push(ShardMessage::Publish { request, vhost, channel, frame });
+                link.request_opened(publication.len());
+                link.push(ShardMessage::Publish { request, vhost, channel, publication });
             }
             Request::OpenChannel(channel) => {
                 self.reports.push_back(ExchangeReport::OpenChannel { request, vhost, channel });
@@ -215,26 +215,12 @@ impl Exchange {
     }
 }
 
-fn frame(delivery: &Delivery<'_>) -> Frame {
-    let mut frame = Vec::new();
-    delivery.encode(&mut frame);
-    frame.into()
-}
-
 /// A session's identifier, as sessions are told it.
 fn session_id(text: &str) -> Option<Uuid> {
     (text.len() == uuid::fmt::Hyphenated::LENGTH).then(|| Uuid::try_parse(text).ok()).flatten()
 }
 
 /// Those present, as a JSON array.
-fn list(members: &[MemberInfo]) -> Box<str> {
-    let length = members.iter().map(|member| member.entry.len() + 1).sum::<usize>();
-    let mut list = String::with_capacity(length + 2);
-    list.push('[');
-    for (index, member) in members.iter().enumerate() {
-        list.push_str(if index == 0 { "" } else { "," });
-        list.push_str(&member.entry);
-    }
-    list.push(']');
-    list.into()
+fn list(members: &[Member]) -> Box<str> {
+    format!("[{}]", presence::list(members)).into()
 }

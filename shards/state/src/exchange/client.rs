@@ -8,10 +8,10 @@
 
 use std::collections::VecDeque;
 
-use webrocket_wire::{ChannelName, Status};
+use webrocket_wire::{ChannelName, SharedPublication, Status};
 
 use super::{PeerMessage, message::ClientQuestion};
-use crate::message::{Frame, ShardId};
+use crate::message::ShardId;
 
 /// The most requests of one client that are not answered. One more is refused, in its place.
 pub const CLIENT_REQUESTS_MAX: usize = 1_000;
@@ -22,7 +22,7 @@ pub const CLIENT_BYTES_MAX: usize = 16 << 20;
 /// What a client asks, checked as far as it can be without asking anybody.
 #[derive(Debug)]
 pub(super) enum Request {
-    Broadcast { owner: ShardId, channel: ChannelName, frame: Frame },
+    Broadcast { owner: ShardId, channel: ChannelName, publication: SharedPublication },
     OpenChannel(ChannelName),
     CloseChannel(ChannelName),
     Ask(ClientQuestion),
@@ -32,9 +32,8 @@ impl Request {
     /// What it counts for while it is open.
     fn bytes(&self) -> usize {
         match self {
-            Self::Broadcast { frame, .. } | Self::Ask(ClientQuestion::SendMessage { frame, .. }) => {
-                frame.len()
-            }
+            Self::Broadcast { publication: sent, .. }
+            | Self::Ask(ClientQuestion::SendMessage { message: sent, .. }) => sent.len(),
             Self::OpenChannel(channel)
             | Self::CloseChannel(channel)
             | Self::Ask(ClientQuestion::ListMembers { channel }) => channel.as_str().len(),
@@ -157,12 +156,15 @@ mod tests {
     use std::collections::BTreeMap;
 
     use proptest::prelude::*;
+    use webrocket_wire::{Json, Publication};
 
     use super::*;
 
     fn broadcast(bytes: usize) -> Request {
         let channel = "a".parse().unwrap();
-        Request::Broadcast { owner: ShardId(0), channel, frame: vec![0; bytes].into() }
+        let event = format!("\"{}\"", "e".repeat(bytes - 2));
+        let publication = Publication::direct(Json::parse(&event).unwrap(), None).share();
+        Request::Broadcast { owner: ShardId(0), channel, publication }
     }
 
     fn open_channel() -> Request {
@@ -176,7 +178,7 @@ mod tests {
     #[test]
     fn other_requests_wait_and_are_waited_for() {
         let mut requests = Requests::default();
-        for request in [broadcast(1), broadcast(1), open_channel(), broadcast(1)] {
+        for request in [broadcast(3), broadcast(3), open_channel(), broadcast(3)] {
             requests.push(Ok(request));
         }
         assert_eq!((begin(&mut requests), begin(&mut requests)), (Some(0), Some(1)));
@@ -215,10 +217,10 @@ mod tests {
     fn bytes_are_bounded() {
         let mut requests = Requests::default();
         requests.push(Ok(broadcast(CLIENT_BYTES_MAX)));
-        requests.push(Ok(broadcast(1)));
+        requests.push(Ok(broadcast(3)));
         assert_eq!((begin(&mut requests), begin(&mut requests)), (Some(0), None));
         requests.complete(0, PeerMessage::Done);
-        requests.push(Ok(broadcast(1)));
+        requests.push(Ok(broadcast(3)));
         assert_eq!(begin(&mut requests), Some(2), "answered ones count no more");
     }
 

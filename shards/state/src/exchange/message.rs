@@ -3,11 +3,13 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use uuid::Uuid;
-use webrocket_wire::{AccessToken, BackendKey, ChannelName, SingleAccessToken, Status, Trigger};
+use webrocket_wire::{
+    AccessToken, BackendKey, ChannelName, Member, SharedPublication, SingleAccessToken, Status, Trigger,
+};
 
 use super::{Filter, TriggerId};
 use crate::{
-    message::{Frame, MemberInfo, Outcome, RequestRef, Ticket},
+    message::{Outcome, RequestRef, Ticket},
     vhost::{Vhost, VhostId},
 };
 
@@ -187,7 +189,7 @@ pub enum ClientQuestion {
         /// The session.
         sid: Uuid,
         /// What it receives.
-        frame: Frame,
+        message: SharedPublication,
     },
     /// Who is present on a channel. [`ClientAnswer::Present`] or [`ClientAnswer::Refused`].
     ListMembers {
@@ -204,7 +206,7 @@ pub enum ClientAnswer {
     /// The token.
     Token(Box<SingleAccessToken>),
     /// Those present in order of joining; empty on channels that do not track them.
-    Present(Vec<MemberInfo>),
+    Present(Vec<Member>),
     /// It was refused.
     Refused(Status),
 }

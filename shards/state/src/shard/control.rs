@@ -2,14 +2,14 @@
 
 use std::{sync::Arc, time::Instant};
 
+use rand::RngExt;
 use uuid::Uuid;
-use webrocket_wire::{CloseCode, MemberData, Reply, Rights, Status};
+use webrocket_wire::{CloseCode, MemberData, Reply, Rights, SharedPublication, Status};
 
 use crate::{
     answers::{Completion, Open},
     message::{
-        Command, Frame, Identity, InvalidCredentials, Outcome, Publisher, Report, RequestRef, Ticket,
-        rights_on,
+        Command, Identity, InvalidCredentials, Outcome, Publisher, Report, RequestRef, Ticket, rights_on,
     },
     metrics::Figure,
     rate::Rate,
@@ -38,11 +38,11 @@ impl Shard {
                 };
                 self.applied(ticket, outcome);
             }
-            Command::Publish { ticket, vhost, channel, frame } => {
-                self.owner_publish(now, Publisher::Backend(ticket), &(vhost, channel), &frame);
+            Command::Publish { ticket, vhost, channel, publication } => {
+                self.owner_publish(now, Publisher::Backend(ticket), &(vhost, channel), publication);
             }
-            Command::DirectMessage { ticket, vhost, sid, frame } => {
-                let outcome = self.direct_message(vhost, sid, &frame);
+            Command::DirectMessage { ticket, vhost, sid, message } => {
+                let outcome = self.direct_message(vhost, sid, &message);
                 self.applied(ticket, outcome);
             }
             Command::ListChannels { ticket, vhost } => {
@@ -109,13 +109,14 @@ impl Shard {
             self.channels.entry(found).expect("just found").opened = true;
             return Outcome::Done;
         }
-        match self.channels.create(&snapshot, key.1, true) {
+        let epoch = self.random.random();
+        match self.channels.create(&snapshot, key.1, epoch, true) {
             Ok(_) => Outcome::Done,
             Err(_) => Outcome::ChannelLimit,
         }
     }
 
-    fn direct_message(&mut self, vhost: VhostId, sid: Uuid, frame: &Frame) -> Outcome {
+    fn direct_message(&mut self, vhost: VhostId, sid: Uuid, message: &SharedPublication) -> Outcome {
         let Some(slot) = self.sids.find(&self.sessions, sid) else { return Outcome::SessionNotFound };
         let session = &mut self.sessions[slot];
         let is_there =
@@ -123,7 +124,7 @@ impl Shard {
         if !is_there {
             return Outcome::SessionNotFound;
         }
-        self.delivery.frames(session, slot).extend_from_slice(frame);
+        message.encode(self.delivery.frames(session, slot));
         self.figures.add(Figure::DirectMessages, 1);
         Outcome::Done
     }

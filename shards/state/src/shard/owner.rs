@@ -2,12 +2,10 @@
 
 use std::{sync::Arc, time::Instant};
 
+use rand::RngExt;
 use webrocket_wire::{
-    ChannelKind, ChannelName, MemberData, Reply, Rights, Status,
-    event::Delivery as Broadcast,
-    handshake::Dialect,
-    presence::{encode_member_joined, encode_member_left},
-    wwfp::Reference,
+    ChannelKind, ChannelName, Member, MemberData, Publication, Reply, Rights, SharedPublication, Status,
+    handshake::Dialect, presence::PresenceChange, wwfp::Reference,
 };
 
 use crate::{
@@ -16,8 +14,8 @@ use crate::{
     link::Deferred,
     machine::Machine as _,
     message::{
-        Answer, ChannelRef, Frame, Joining, Outcome, Present, Publisher, RequestRef, SessionRef, ShardId,
-        ShardMessage,
+        Answer, ChannelEvent, ChannelRef, Joining, Outcome, Present, Publisher, RequestRef, SessionRef,
+        ShardId, ShardMessage,
     },
     metrics::Figure,
     vhost::VhostId,
@@ -45,9 +43,9 @@ impl Shard {
                 self.resume_stopped(from);
                 self.answered(now, from, request, answer);
             }
-            ShardMessage::Deliver { channel, frame } => {
+            ShardMessage::Deliver { channel, event } => {
                 if let Some(view) = self.delivery.find_channel(from, channel) {
-                    self.deliver(view, |out| out.extend_from_slice(&frame));
+                    self.deliver(view, |out| event.encode(out));
                 }
             }
             ShardMessage::Closed { channel } => {
@@ -71,7 +69,7 @@ impl Shard {
     pub(super) fn send_request(&mut self, owner: ShardId, message: ShardMessage) {
         let link = &mut self.links[owner.index()];
         link.request_opened(match &message {
-            ShardMessage::Publish { frame, .. } => frame.len(),
+            ShardMessage::Publish { publication, .. } => publication.len(),
             ShardMessage::Trigger { trigger, .. } => trigger.bytes(),
             ShardMessage::Subscribe { .. } | ShardMessage::Find { .. } | ShardMessage::Admit { .. } => 0,
             ShardMessage::Dismiss { .. }
@@ -97,8 +95,8 @@ impl Shard {
                 };
                 self.answer(now, request, answer, 0);
             }
-            ShardMessage::Publish { request, vhost, channel, frame } => {
-                self.owner_publish(now, Publisher::Session(request), &(vhost, channel), &frame);
+            ShardMessage::Publish { request, vhost, channel, publication } => {
+                self.owner_publish(now, Publisher::Session(request), &(vhost, channel), publication);
             }
             ShardMessage::Admit { request, vhost, address, max } => {
                 let answer = self.admit(vhost, address, max);
@@ -129,7 +127,8 @@ impl Shard {
             (Some(channel), _) => channel,
             (None, Some(snapshot)) if may_create => {
                 let snapshot = Arc::clone(snapshot);
-                let Ok(channel) = self.channels.create(&snapshot, key.1, false) else {
+                let epoch = self.random.random();
+                let Ok(channel) = self.channels.create(&snapshot, key.1, epoch, false) else {
                     self.figures.add(Figure::ChannelLimitHits, 1);
                     return self.answer(now, request, Answer::ChannelLimit, 0);
                 };
@@ -148,9 +147,9 @@ impl Shard {
         self.answer(now, request, Answer::Subscribed { channel, present }, 0);
         // The answer may have been declined at once, and the channel gone with it.
         if let (true, Some(joining), Some(_)) = (joined, joining, self.channels.entry(channel)) {
-            let mut frame = Vec::new();
-            encode_member_joined(&mut frame, &joining.uid, &name, &joining.data);
-            self.distribute(channel, &frame.into());
+            let member = Member { uid: joining.uid, data: joining.data };
+            let change = PresenceChange { channel: name, member, has_joined: true };
+            self.distribute(channel, &ChannelEvent::Presence(change));
         }
     }
 
@@ -160,14 +159,15 @@ impl Shard {
         now: Instant,
         publisher: Publisher,
         key: &ChannelKey,
-        frame: &Frame,
+        publication: SharedPublication,
     ) {
-        let bytes = frame.len();
+        let bytes = publication.len();
         let Some(channel) = self.channels.find(key) else {
             return self.published(now, publisher, Answer::ChannelNotFound, bytes);
         };
         self.figures.add(Figure::Broadcasts, 1);
-        let congested = self.distribute(channel, frame);
+        let position = self.channels.entry(channel).expect("just found").next_position();
+        let congested = self.distribute(channel, &ChannelEvent::Published(position, publication));
         self.acknowledge(now, publisher, congested, bytes);
     }
 
@@ -178,10 +178,11 @@ impl Shard {
         slot: u32,
         channel: ChannelRef,
         name: &ChannelName,
-        broadcast: &Broadcast<'_>,
+        broadcast: Publication<'_>,
         reference: Option<&Reference>,
     ) -> Step {
         let entry = self.channels.entry(channel).ok_or(Status::ChannelNotFound)?;
+        let position = entry.next_position();
         self.figures.add(Figure::Broadcasts, 1);
         let here = self.config.id;
         if entry.audience.iter().all(|(shard, _)| *shard == here) {
@@ -191,10 +192,9 @@ impl Shard {
             self.reply(slot, &Reply::Broadcasted(name), reference);
             return Ok(());
         }
-        let mut frame = Vec::new();
-        broadcast.encode(&mut frame);
-        let bytes = frame.len();
-        let congested = self.distribute(channel, &frame.into());
+        let publication = broadcast.by(self.sessions[slot].identity.name()).share();
+        let bytes = publication.len();
+        let congested = self.distribute(channel, &ChannelEvent::Published(position, publication));
         if congested.is_empty() {
             self.reply(slot, &Reply::Broadcasted(name), reference);
         } else {
@@ -205,23 +205,23 @@ impl Shard {
         Ok(())
     }
 
-    /// Gives a frame its place in the channel's order: appends it here, sends it to every other
+    /// Gives an event its place in the channel's order: tells the subscribers here, sends it to every other
     /// shard with subscribers. Returns the congested ways, with the message's number on each.
-    fn distribute(&mut self, channel: ChannelRef, frame: &Frame) -> Vec<(ShardId, u64)> {
+    fn distribute(&mut self, channel: ChannelRef, event: &ChannelEvent) -> Vec<(ShardId, u64)> {
         let mut congested = Vec::new();
         let here = self.config.id;
         let entry = self.channels.entry(channel).expect("an open channel");
         for (shard, _) in &entry.audience {
             if *shard != here {
                 let link = &mut self.links[shard.index()];
-                let number = link.push(ShardMessage::Deliver { channel, frame: Arc::clone(frame) });
+                let number = link.push(ShardMessage::Deliver { channel, event: event.clone() });
                 if link.is_congested() {
                     congested.push((*shard, number));
                 }
             }
         }
         if let Some(view) = self.delivery.find_channel(here, channel) {
-            self.deliver(view, |out| out.extend_from_slice(frame));
+            self.deliver(view, |out| event.encode(out));
         }
         congested
     }
@@ -293,11 +293,11 @@ impl Shard {
         let left = entry.members.as_mut().and_then(|members| members.leave(session));
         if entry.is_over() {
             self.channels.remove(channel);
-        } else if let Some((uid, joined_with)) = left {
+        } else if let Some(Member { uid, data: joined_with }) = left {
             let name = entry.key.1.clone();
-            let mut frame = Vec::new();
-            encode_member_left(&mut frame, &uid, &name, &joined_with.overlaid_by(data));
-            self.distribute(channel, &frame.into());
+            let member = Member { uid, data: joined_with.overlaid_by(data) };
+            let change = PresenceChange { channel: name, member, has_joined: false };
+            self.distribute(channel, &ChannelEvent::Presence(change));
         }
     }
 
@@ -388,9 +388,9 @@ impl Shard {
                 let event = event.clone();
                 self.trigger_answered(request, &event, &answer);
             }
-            (Some(Open::TriggeringBroadcast { channel, frame, .. }), answer) => {
-                let (channel, frame) = (channel.clone(), Frame::clone(frame));
-                self.broadcast_triggered(now, request, channel, frame, &answer);
+            (Some(Open::TriggeringBroadcast { channel, publication, .. }), answer) => {
+                let (channel, publication) = (channel.clone(), publication.clone());
+                self.broadcast_triggered(now, request, channel, publication, &answer);
             }
             (
                 Some(Open::Authenticate | Open::OpenChannel(_) | Open::CloseChannel(_) | Open::Leave(..)),

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use webrocket_wire::{
-    ChannelKind, ChannelName, Data, EventName, Json, MemberData, NameError, Rights, SingleAccessToken,
-    Status, UserName, event::Delivery as Broadcast, message::Fields, wwfp::Reference,
+    ChannelKind, ChannelName, Data, EventName, Json, MemberData, NameError, Publication, Rights,
+    SingleAccessToken, Status, UserName, message::Fields, wwfp::Reference,
 };
 
 use crate::{
@@ -80,7 +80,7 @@ impl Shard {
         reference: Option<&Reference>,
     ) -> Step {
         let vhost = self.vhost_of(slot)?;
-        let broadcast = Broadcast::new(event, data, &channel, Some(self.sessions[slot].sid));
+        let broadcast = Publication::new(event, data, &channel, Some(self.sessions[slot].sid));
         let owner = match view {
             Some(view) => self.delivery.view(view).owner,
             None => self.config.directory.owner(vhost, &channel),
@@ -91,15 +91,14 @@ impl Shard {
                 None => self.channels.find(&(vhost, channel.clone())),
             };
             let known = known.ok_or(Status::ChannelNotFound)?;
-            return self.broadcast_here(now, slot, known, &channel, &broadcast, reference);
+            return self.broadcast_here(now, slot, known, &channel, broadcast, reference);
         }
         self.require_room(slot, owner)?;
-        let mut frame = Vec::new();
-        broadcast.encode(&mut frame);
-        let bytes = frame.len();
+        let publication = broadcast.by(self.sessions[slot].identity.name()).share();
+        let bytes = publication.len();
         let open = Open::Broadcast { channel: channel.clone(), bytes };
         let request = self.open_request(slot, open, Answerer::Whenever, reference);
-        let message = ShardMessage::Publish { request, vhost, channel, frame: frame.into() };
+        let message = ShardMessage::Publish { request, vhost, channel, publication };
         self.send_request(owner, message);
         Ok(())
     }

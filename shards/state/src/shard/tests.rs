@@ -2,6 +2,7 @@
 
 mod leaving;
 mod limits;
+mod publishing;
 mod triggers;
 
 use std::{sync::Arc, time::Duration};

@@ -11,13 +11,13 @@
 use std::time::Instant;
 
 use webrocket_wire::{
-    ChannelName, Data, Json, Reply, Rights, Status, Trigger, event::Delivery as Broadcast, trigger::Origin,
+    ChannelName, Data, Json, Publication, Reply, Rights, SharedPublication, Status, Trigger, trigger::Origin,
     wwfp::Reference,
 };
 
 use crate::{
     answers::{Answerer, Open},
-    message::{Answer, Frame, RequestRef, ShardMessage},
+    message::{Answer, RequestRef, ShardMessage},
     metrics::Figure,
 };
 
@@ -52,10 +52,11 @@ impl Shard {
         self.require_way_to_exchange(slot)?;
         let owner = self.config.directory.owner(self.vhost_of(slot)?, &channel);
         self.require_room(slot, owner)?;
-        let mut frame = Vec::new();
-        Broadcast::new(event, data, &channel, Some(self.sessions[slot].sid)).encode(&mut frame);
+        let session = &self.sessions[slot];
+        let publication = Publication::new(event, data, &channel, Some(session.sid));
+        let publication = publication.by(session.identity.name()).share();
         let trigger = self.make_trigger(slot, trigger, data, Some(&channel));
-        let open = Open::TriggeringBroadcast { channel, frame: frame.into(), bytes: trigger.bytes() };
+        let open = Open::TriggeringBroadcast { channel, publication, bytes: trigger.bytes() };
         self.send_trigger(slot, trigger, open, Answerer::Barrier, reference)
     }
 
@@ -107,7 +108,7 @@ impl Shard {
         now: Instant,
         request: RequestRef,
         channel: ChannelName,
-        frame: Frame,
+        publication: SharedPublication,
         answer: &Answer,
     ) {
         if *answer != Answer::Triggered {
@@ -122,8 +123,8 @@ impl Shard {
         let Ok(vhost) = self.vhost_of(slot) else { return };
         let owner = self.config.directory.owner(vhost, &channel);
         let (open, message) = if self.delivery.subscribed(&self.sessions[slot], channel.as_str()).is_some() {
-            let open = Open::Broadcast { channel: channel.clone(), bytes: frame.len() };
-            (open, ShardMessage::Publish { request, vhost, channel, frame })
+            let open = Open::Broadcast { channel: channel.clone(), bytes: publication.len() };
+            (open, ShardMessage::Publish { request, vhost, channel, publication })
         } else {
             (Open::Fail(Status::NotSubscribed), ShardMessage::Find { request, vhost, channel })
         };

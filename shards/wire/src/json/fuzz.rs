@@ -9,13 +9,13 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::*;
-use crate::{event, members};
+use crate::{members, publication};
 
 /// `input` is a text, which is also what an event says.
 pub fn json(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     serde_json_finds_the_same(text);
-    event::fuzz::members_are_spliced_as_they_stand(text);
+    publication::fuzz::members_are_spliced_as_they_stand(text);
 }
 
 /// Whether `text` is JSON, its text if it is a string, and its elements or members.

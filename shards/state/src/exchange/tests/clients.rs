@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use proptest::prelude::*;
-use webrocket_wire::{SingleAccessToken, Status};
+use webrocket_wire::{Member, MemberData, SharedPublication, SingleAccessToken, Status};
 
 use super::*;
 use crate::{
@@ -12,20 +12,25 @@ use crate::{
         message::{ClientAnswer, ClientQuestion},
     },
     link::OPEN_REQUESTS_MAX,
-    message::MemberInfo,
 };
 
 const SID: &str = "6d5f2f8e-5b8f-4c59-9b8f-3b1d5a0f6f4e";
 
+/// What a session receives.
+fn text(publication: &SharedPublication) -> String {
+    let mut frame = Vec::new();
+    publication.encode(&mut frame);
+    String::from_utf8(frame[2..].to_vec()).unwrap()
+}
+
 impl Bench {
-    /// The request that the exchange has sent to the channel's owner, and its frame's payload.
+    /// The request that the exchange has sent to the channel's owner, and what subscribers will receive.
     fn publication(&mut self, channel: &str) -> (ShardId, RequestRef, String, usize) {
         let owner = self.exchange.config.directory.owner(MOON, &channel.parse().unwrap());
         match self.exchange.next_message(self.now, owner) {
-            Some(ShardMessage::Publish { request, vhost, channel: of, frame }) => {
+            Some(ShardMessage::Publish { request, vhost, channel: of, publication }) => {
                 assert_eq!((vhost, of.as_str()), (MOON, channel));
-                let payload = String::from_utf8(frame[2..].to_vec()).unwrap();
-                (owner, request, payload, frame.len())
+                (owner, request, text(&publication), publication.len())
             }
             other => panic!("a broadcast goes to the owner, not {other:?}"),
         }
@@ -113,15 +118,15 @@ fn tokens_messages_and_lists_come_from_the_control_thread() {
     bench.say("c", &["DM", SID, "hello", r#"{"a":1}"#]);
     let (request, question) = bench.question();
     match question {
-        ClientQuestion::SendMessage { sid, frame } => {
+        ClientQuestion::SendMessage { sid, message } => {
             assert_eq!(sid.to_string(), SID);
-            assert_eq!(&frame[2..], br#"{"hello":{"a":1}}"#);
+            assert_eq!(text(&message), r#"{"hello":{"a":1}}"#);
         }
         other => panic!("{other:?}"),
     }
     assert_eq!(bench.answer_client(request, ClientAnswer::Done), ["c: OK"]);
 
-    let member = |uid: &str| MemberInfo { uid: uid.into(), entry: format!(r#"{{"uid":"{uid}"}}"#).into() };
+    let member = |uid: &str| Member { uid: uid.into(), data: MemberData::default() };
     for (members, list) in
         [(vec![], "[]"), (vec![member("joe"), member("eve")], r#"[{"uid":"joe"},{"uid":"eve"}]"#)]
     {
@@ -246,8 +251,8 @@ fn broadcasts_wait_for_room_on_the_way_to_their_owner() {
     // Whoever takes what there is until there is nothing, and then answers one, sees all of them.
     while answered < rounds * clients {
         while let Some(message) = bench.exchange.next_message(bench.now, owner) {
-            let ShardMessage::Publish { request, frame, .. } = message else { panic!("{message:?}") };
-            open.push_back((request, frame.len()));
+            let ShardMessage::Publish { request, publication, .. } = message else { panic!("{message:?}") };
+            open.push_back((request, publication.len()));
             assert!(open.len() <= OPEN_REQUESTS_MAX);
         }
         let (request, bytes) = open.pop_front().expect("while there is room somebody goes on");
@@ -310,12 +315,12 @@ proptest! {
                 }
                 Step::Owner(shard) => {
                     let from = ShardId(shard as u16);
-                    if let Some(ShardMessage::Publish { request, channel, frame, .. }) =
+                    if let Some(ShardMessage::Publish { request, channel, publication, .. }) =
                         bench.exchange.next_message(bench.now, from)
                     {
                         let answer =
                             if channel.as_str() == "d" { Answer::ChannelNotFound } else { Answer::Published };
-                        bench.answer(from, request, answer, frame.len());
+                        bench.answer(from, request, answer, publication.len());
                     }
                 }
                 Step::Control => {

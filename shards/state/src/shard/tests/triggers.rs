@@ -1,11 +1,11 @@
 //! Sessions that trigger. The test plays the exchange, and where there is one the other shard.
 
-use webrocket_wire::{ChannelName, Rights, Trigger, UserName};
+use webrocket_wire::{ChannelName, Rights, SharedPublication, Trigger, UserName};
 
 use super::*;
 use crate::{
     link::CONGESTED_MESSAGES,
-    message::{Answer, ChannelRef, Frame, Identity, RequestRef},
+    message::{Answer, ChannelRef, Identity, RequestRef},
     vhost::User,
 };
 
@@ -89,9 +89,9 @@ impl Bench {
     }
 
     /// The broadcast that has been sent to the other shard.
-    fn published(&mut self) -> (RequestRef, Frame) {
+    fn published(&mut self) -> (RequestRef, SharedPublication) {
         match self.shard.next_message(self.now, ShardId(1)) {
-            Some(ShardMessage::Publish { request, frame, .. }) => (request, frame),
+            Some(ShardMessage::Publish { request, publication, .. }) => (request, publication),
             other => panic!("{other:?}"),
         }
     }
@@ -179,8 +179,8 @@ fn a_trigger_waits_for_what_was_asked_before() {
     bench.send(session, &format!(r#"{{"broadcast":{{"event":"e","channel":"{channel}"}}}}"#));
     bench.send(session, WORK);
     assert_eq!(bench.triggers(), []);
-    let (request, frame) = bench.published();
-    bench.answer(ShardId(1), request, Answer::Published, frame.len());
+    let (request, publication) = bench.published();
+    bench.answer(ShardId(1), request, Answer::Published, publication.len());
     let placed = bench.trigger();
     bench.place(&placed);
     let told = [format!(r#"{{"broadcasted":"{channel}"}}"#), r#"{"triggered":"work"}"#.to_owned()];
@@ -231,10 +231,12 @@ fn a_triggering_broadcast_goes_on_to_another_shard() {
     let placed = bench.trigger();
     assert!(!bench.shard.has_message(ShardId(1)));
     bench.place(&placed);
-    let (request, frame) = bench.published();
+    let (request, publication) = bench.published();
+    let mut frame = Vec::new();
+    publication.encode(&mut frame);
     assert_eq!(texts(&frame), [bench.event(ann, "e", &channel)]);
     assert_eq!(bench.triggers(), [], "the second one waits until the first is done");
-    bench.answer(ShardId(1), request, Answer::ChannelNotFound, frame.len());
+    bench.answer(ShardId(1), request, Answer::ChannelNotFound, publication.len());
     let refused = bench.trigger();
     bench.fail(&refused);
     assert_eq!(bench.texts(ann), [error(454, "Channel not found").as_str(), FAILED]);

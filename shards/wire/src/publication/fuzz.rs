@@ -19,16 +19,18 @@ pub(crate) fn members_are_spliced_as_they_stand(text: &str) {
     expected.retain(|(key, _)| {
         !serde_json::from_str::<String>(key).is_ok_and(|key| key == "channel" || key == "sid")
     });
-    is_delivered(&Delivery::direct(event, Some(data)), &expected);
+    is_delivered(&Publication::direct(event, Some(data)), &expected);
     let sid = format!("\"{SID}\"");
     expected.extend([("\"channel\"", "\"world\""), ("\"sid\"", &sid)]);
-    is_delivered(&Delivery::new(event, Some(data), &channel, Some(SID)), &expected);
+    is_delivered(&Publication::new(event, Some(data), &channel, Some(SID)), &expected);
 }
 
 /// One frame holds the event `e` with these members.
-fn is_delivered(delivery: &Delivery<'_>, expected: &[(&str, &str)]) {
-    let mut frame = Vec::new();
-    delivery.encode(&mut frame);
+fn is_delivered(publication: &Publication<'_>, expected: &[(&str, &str)]) {
+    let (mut frame, mut shared) = (Vec::new(), Vec::new());
+    publication.encode(&mut frame);
+    publication.share().encode(&mut shared);
+    assert_eq!(shared, frame, "a copy says the same");
     let header = match frame[1] {
         126 => 4,
         127 => 10,

@@ -1,0 +1,70 @@
+//! Where broadcasts stand in their channel, and what another shard is told of them.
+
+use webrocket_wire::{Json, Position, Publication};
+
+use super::*;
+use crate::message::{ChannelEvent, RequestRef};
+
+impl Bench {
+    /// A session of the other shard subscribes a channel of this one.
+    fn subscribe_from_other(&mut self, channel: &ChannelName) {
+        let session = SessionRef { shard: OTHER, slot: 0, generation: 0 };
+        let request = RequestRef { session, number: 0 };
+        let (vhost, channel) = (VhostId(0), channel.clone());
+        let message = ShardMessage::Subscribe { request, vhost, channel, may_create: true, joining: None };
+        self.hear(OTHER, message);
+    }
+
+    /// What the other shard's subscribers are told of broadcasts.
+    fn delivered(&mut self) -> Vec<(Position, String)> {
+        let mut delivered = Vec::new();
+        while let Some(message) = self.shard.next_message(self.now, OTHER) {
+            if let ShardMessage::Deliver { event: ChannelEvent::Published(position, publication), .. } =
+                message
+            {
+                let mut frame = Vec::new();
+                publication.encode(&mut frame);
+                delivered.push((position, texts(&frame).concat()));
+            }
+        }
+        delivered
+    }
+}
+
+#[test]
+fn positions_count_all_broadcasts_of_one_life_of_a_channel() {
+    let mut bench = Bench::among(2, Settings::default());
+    let channel = bench.channels_of(ShardId(0), 1).remove(0);
+    let ann = bench.connect();
+    let broadcast = format!(r#"{{"broadcast":{{"event":"e","channel":"{channel}"}}}}"#);
+    bench.send(ann, &format!(r#"{{"subscribe":{{"channel":"{channel}"}}}}"#));
+    // While nobody else listens it goes straight to the log, and counts all the same.
+    bench.send(ann, &broadcast);
+    bench.subscribe_from_other(&channel);
+    assert_eq!(bench.delivered(), []);
+    bench.send(ann, &broadcast);
+    let publication = Publication::new(Json::parse("\"b\"").unwrap(), None, &channel, None).share();
+    let publish = |publication, channel: &ChannelName| Command::Publish {
+        ticket: Ticket(1),
+        vhost: VhostId(0),
+        channel: channel.clone(),
+        publication,
+    };
+    bench.shard.handle(bench.now, Input::Command(publish(publication.clone(), &channel)));
+    let first = bench.delivered();
+    let own = bench.texts(ann);
+    let events: Vec<_> = own.iter().filter(|text| text.starts_with(r#"{"e":"#)).collect();
+    assert_eq!(events.len(), 2);
+    assert_eq!(first[0].1, *events[1], "all subscribers receive the same");
+    assert_eq!(first.iter().map(|(position, _)| position.offset).collect::<Vec<_>>(), [2, 3]);
+    assert_eq!(first[0].0.epoch, first[1].0.epoch);
+
+    let (ticket, vhost) = (Ticket(2), VhostId(0));
+    let close = Command::CloseChannel { ticket, vhost, channel: channel.clone() };
+    bench.shard.handle(bench.now, Input::Command(close));
+    bench.subscribe_from_other(&channel);
+    bench.shard.handle(bench.now, Input::Command(publish(publication, &channel)));
+    let second = bench.delivered();
+    assert_eq!((second.len(), second[0].0.offset), (1, 1), "a new life begins at 1");
+    assert_ne!(second[0].0.epoch, first[0].0.epoch);
+}
