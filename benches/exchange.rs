@@ -49,8 +49,8 @@ impl Bench {
             channels: Arc::default(),
         });
         for command in [
-            ExchangeCommand::PutAccess { ticket: Ticket(0), vhost: VHOST, token, keys: Arc::default() },
-            ExchangeCommand::PutVhost { ticket: Ticket(0), vhost },
+            ExchangeCommand::PutAccess { ticket: Ticket::new(0), vhost: VHOST, token, keys: Arc::default() },
+            ExchangeCommand::PutVhost { ticket: Ticket::new(0), vhost },
             ExchangeCommand::Serve,
         ] {
             exchange.handle(now, ExchangeInput::Command(command));

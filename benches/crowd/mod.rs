@@ -55,7 +55,7 @@ impl Crowd {
             close_timeout: Duration::from_secs(5),
         });
         let mut crowd = Self { shard, now: Instant::now(), input: Vec::with_capacity(INPUT_BYTES) };
-        crowd.command(Command::PutVhost { ticket: Ticket(0), vhost });
+        crowd.command(Command::PutVhost { ticket: Ticket::new(0), vhost });
         crowd
     }
 
@@ -75,7 +75,7 @@ impl Crowd {
     /// Opens a channel, as a backend does.
     pub(crate) fn open(&mut self, channel: &str) {
         let channel = channel.parse().expect("a valid name");
-        self.command(Command::OpenChannel { ticket: Ticket(0), vhost: VHOST, channel });
+        self.command(Command::OpenChannel { ticket: Ticket::new(0), vhost: VHOST, channel });
     }
 
     fn command(&mut self, command: Command) {

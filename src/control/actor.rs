@@ -13,8 +13,8 @@ use tokio::{
 };
 use webrocket_state::{
     Command, Directory, Report, VhostId,
-    exchange::{ExchangeCommand, ExchangeReport},
-    message::{Identity, InvalidCredentials, Outcome, RequestRef, Ticket},
+    exchange::{ExchangeCommand, ExchangeReport, message::ExchangeReply},
+    message::{CommandReply, Identity, InvalidCredentials, NotOpened, Opened, RequestRef, Ticket},
 };
 use webrocket_wire::{ChannelName, UserName};
 
@@ -23,7 +23,7 @@ use super::{
     channels::{Asker, ChannelChange, ChannelsInFlight},
     figures::ControlFigures,
     front::Front,
-    link::{Link, Then},
+    link::{Link, Replied, nothing},
     refusal::Refusal,
     request::Request,
     sources::{Sources, Word},
@@ -68,7 +68,7 @@ pub(super) struct Actor {
     pub(super) vhosts: Vhosts,
     pub(super) tokens: TokenTable,
     pub(super) sources: Sources,
-    pub(super) link: Link,
+    pub(super) link: Link<Actor>,
     pub(super) directory: Directory,
     pub(super) channel_changes: Vec<ChannelChange>,
     pub(super) channels_in_flight: ChannelsInFlight,
@@ -115,11 +115,11 @@ impl Actor {
             let vhost = Arc::clone(&entry.vhost);
             let id = vhost.id;
             channels.extend(of_vhost.into_iter().map(|channel| (id, channel)));
-            link.ask_exchange(|ticket| entry.access(ticket), Then::Nothing);
+            link.ask_exchange(|ticket| entry.access(ticket), nothing());
             link.ask_everybody(
                 |ticket| Command::PutVhost { ticket, vhost: Arc::clone(&vhost) },
                 |ticket| ExchangeCommand::PutVhost { ticket, vhost: Arc::clone(&vhost) },
-                Then::Start,
+                Box::new(|actor: &mut Self, _, _| actor.told_at_start(&[])),
             );
             unreported += 1;
         }
@@ -248,7 +248,8 @@ impl Actor {
         while self.link.has_room() {
             let Some((vhost, channel)) = starting.channels.next() else { break };
             let owner = self.directory.owner(vhost, &channel);
-            self.link.ask(owner, |ticket| Command::OpenChannel { ticket, vhost, channel }, Then::Start);
+            let command = |ticket| Command::OpenChannel { ticket, vhost, channel };
+            self.link.ask(owner, command, Box::new(|actor, _, opened| actor.told_at_start(&opened)));
             starting.unreported += 1;
         }
         if starting.unreported > 0 || starting.channels.len() > 0 {
@@ -276,7 +277,7 @@ impl Actor {
     fn handle_shard(&mut self, message: FromShard<Report>) {
         match message {
             FromShard::HandOff(hand_off) => self.front.serve(hand_off),
-            FromShard::Report(_, Report::Applied { ticket, outcome }) => self.applied(ticket, outcome),
+            FromShard::Report(_, Report::Replied(reply)) => self.shard_replied(reply),
             FromShard::Report(_, Report::VerifySecret { request, vhost, user, secret, peer }) => {
                 let question = Question {
                     known: self.known(vhost, &user),
@@ -308,23 +309,39 @@ impl Actor {
         }
     }
 
-    /// Takes note that a command was carried out, and goes on where it was the last of its ticket.
-    pub(super) fn applied(&mut self, ticket: Ticket, outcome: Outcome) {
-        let Some((then, mut outcomes)) = self.link.applied(ticket, outcome) else { return };
-        match then {
-            Then::Tell(told) => drop(told.send(outcomes)),
-            Then::Channel(sent) => {
-                let outcome = outcomes.pop().expect("the owner reported");
-                self.channel_applied(sent, ticket, outcome);
-            }
-            Then::Client(request, answer) => self.answer_client(request, answer(outcomes)),
-            Then::Start => {
-                let starting = self.starting.as_mut().expect("it is not over before this report");
-                starting.unreported -= 1;
-                starting.refused += usize::from(outcomes.contains(&Outcome::ChannelLimit));
-            }
-            Then::Nothing => {}
+    fn shard_replied(&mut self, reply: CommandReply) {
+        match reply {
+            CommandReply::Applied(ticket) => self.replied(ticket, ()),
+            CommandReply::Opened(ticket, opened) => self.replied(ticket, opened),
+            CommandReply::Found(ticket, found) => self.replied(ticket, found),
+            CommandReply::Heard(ticket, heard) => self.replied(ticket, heard),
+            CommandReply::Listed(ticket, channels) => self.replied(ticket, channels),
+            CommandReply::Described(ticket, channel) => self.replied(ticket, channel),
         }
+    }
+
+    /// Takes a reply of the exchange.
+    pub(super) fn exchange_replied(&mut self, reply: ExchangeReply) {
+        match reply {
+            ExchangeReply::Applied(ticket) => self.replied(ticket, ()),
+            ExchangeReply::SourceOpened(ticket, opened) => self.replied(ticket, opened),
+            ExchangeReply::Workers(ticket, workers) => self.replied(ticket, workers),
+            ExchangeReply::Queue(ticket, queue) => self.replied(ticket, queue),
+        }
+    }
+
+    /// Goes on where a reply was the last of its ticket.
+    fn replied<R: Replied>(&mut self, ticket: Ticket<R>, reply: R) {
+        if let Some((then, replies)) = self.link.replied(ticket, reply) {
+            then(self, ticket, replies);
+        }
+    }
+
+    /// Something that is stored has been told, a vhost or a channel; of a channel, whether it was opened.
+    fn told_at_start(&mut self, opened: &[Opened]) {
+        let starting = self.starting.as_mut().expect("it is not over before this reply");
+        starting.unreported -= 1;
+        starting.refused += usize::from(opened.contains(&Err(NotOpened::ChannelLimit)));
     }
 
     /// What the user's secret is compared with now.

@@ -8,7 +8,7 @@ use webrocket_wire::{BackendKey, SingleAccessToken, UserName, VhostPath};
 
 use super::{
     actor::Actor,
-    link::Then,
+    link::{nothing, tell},
     random,
     refusal::Refusal,
     request::{Caller, NewUser, Reply, Request, Sent, SettingsChange, UserChange, VhostView},
@@ -75,7 +75,7 @@ impl Actor {
         tracing::info!(vhost = %stored.path, "vhost added");
         let entry = self.vhosts.insert(stored);
         let view = entry.view();
-        self.link.ask_exchange(|ticket| entry.access(ticket), Then::Nothing);
+        self.link.ask_exchange(|ticket| entry.access(ticket), nothing());
         self.figures.vhosts.set(self.vhosts.len());
         Ok(self.send_vhost(view.clone(), view))
     }
@@ -92,13 +92,13 @@ impl Actor {
         self.tokens.remove_vhost(vhost);
         self.figures.vhosts.set(self.vhosts.len());
         self.figures.tokens.set(self.tokens.len());
-        let (told, applied) = oneshot::channel();
+        let (told, replies) = oneshot::channel();
         self.link.ask_everybody(
             |ticket| Command::RemoveVhost { ticket, vhost },
             |ticket| ExchangeCommand::RemoveVhost { ticket, vhost },
-            Then::Tell(told),
+            tell(told),
         );
-        Ok(Sent { value: (), applied })
+        Ok(Sent { value: (), replies })
     }
 
     /// Shards know nothing of access tokens. Over HTTP the new one is in effect at once, over ZeroMQ
@@ -241,21 +241,21 @@ impl Actor {
     /// Sends to the exchange whom it lets in to the vhost.
     fn send_access<T>(&mut self, path: &VhostPath, value: T) -> Result<Sent<T>, Refusal> {
         let entry = self.vhosts.at(path)?;
-        let (told, applied) = oneshot::channel();
-        self.link.ask_exchange(|ticket| entry.access(ticket), Then::Tell(told));
-        Ok(Sent { value, applied })
+        let (told, replies) = oneshot::channel();
+        self.link.ask_exchange(|ticket| entry.access(ticket), tell(told));
+        Ok(Sent { value, replies })
     }
 
     /// Sends a vhost's new snapshot to all shards and the exchange.
     fn send_vhost<T>(&mut self, view: VhostView, value: T) -> Sent<T> {
-        let (told, applied) = oneshot::channel();
+        let (told, replies) = oneshot::channel();
         let vhost = view.vhost;
         self.link.ask_everybody(
             |ticket| Command::PutVhost { ticket, vhost: Arc::clone(&vhost) },
             |ticket| ExchangeCommand::PutVhost { ticket, vhost: Arc::clone(&vhost) },
-            Then::Tell(told),
+            tell(told),
         );
-        Sent { value, applied }
+        Sent { value, replies }
     }
 }
 

@@ -12,13 +12,13 @@ use uuid::Uuid;
 use webrocket_state::{
     Command, VhostId,
     exchange::ExchangeCommand,
-    message::{Outcome, RequestRef, Ticket},
+    message::{Changed, ChannelInfo, Described, Found, Heard, NotChanged, RequestRef},
 };
 use webrocket_wire::{ChannelName, SharedPublication, VhostPath};
 
 use super::{
     actor::Actor,
-    link::Then,
+    link::{Then, tell},
     refusal::Refusal,
     request::{Caller, Pass, Reply, Sent},
 };
@@ -45,7 +45,7 @@ pub(super) enum Asker {
 }
 
 /// A change that is stored and on its way to the owner.
-pub(super) struct SentChannel {
+struct SentChannel {
     change: ChannelChange,
     /// Whether the store changed.
     changed: bool,
@@ -58,21 +58,21 @@ pub(super) struct ChannelsInFlight(HashMap<ChannelKey, InFlight>);
 type ChannelKey = (VhostId, ChannelName);
 
 struct InFlight {
-    /// The latest change.
-    ticket: Ticket,
+    /// The number of the latest change's ticket.
+    ticket: u64,
     /// Whether the channel is in the store only because of changes on their way.
     fresh: bool,
 }
 
 impl ChannelsInFlight {
     /// Takes note of a change that was stored, and `changed` the store or did not.
-    fn sent(&mut self, key: ChannelKey, ticket: Ticket, open: bool, changed: bool) {
+    fn sent(&mut self, key: ChannelKey, ticket: u64, open: bool, changed: bool) {
         let fresh = open && (changed || self.0.get(&key).is_some_and(|earlier| earlier.fresh));
         self.0.insert(key, InFlight { ticket, fresh });
     }
 
     /// Takes note that a change is over. Returns whether the store holds the channel only for it.
-    fn over(&mut self, key: &ChannelKey, ticket: Ticket) -> bool {
+    fn over(&mut self, key: &ChannelKey, ticket: u64) -> bool {
         match self.0.get(key) {
             Some(latest) if latest.ticket == ticket => {
                 let fresh = latest.fresh;
@@ -102,11 +102,11 @@ impl Actor {
     }
 
     /// Asks all shards for their channels of a vhost.
-    pub(super) fn list_channels(&mut self, path: &VhostPath) -> Result<Sent<()>, Refusal> {
+    pub(super) fn list_channels(&mut self, path: &VhostPath) -> Result<Sent<(), Vec<ChannelInfo>>, Refusal> {
         let vhost = self.vhosts.at(path)?.vhost.id;
-        let (told, applied) = oneshot::channel();
-        self.link.ask_all(|ticket| Command::ListChannels { ticket, vhost }, Then::Tell(told));
-        Ok(Sent { value: (), applied })
+        let (told, replies) = oneshot::channel();
+        self.link.ask_all(|ticket| Command::ListChannels { ticket, vhost }, tell(told));
+        Ok(Sent { value: (), replies })
     }
 
     /// Asks a channel's owner for it.
@@ -114,13 +114,13 @@ impl Actor {
         &mut self,
         caller: &Caller,
         channel: ChannelName,
-    ) -> Result<Sent<()>, Refusal> {
+    ) -> Result<Sent<(), Described>, Refusal> {
         let vhost = self.vhosts.of_caller(caller)?.vhost.id;
-        let (told, applied) = oneshot::channel();
+        let (told, replies) = oneshot::channel();
         let owner = self.directory.owner(vhost, &channel);
         let command = |ticket| Command::DescribeChannel { ticket, vhost, channel };
-        self.link.ask(owner, command, Then::Tell(told));
-        Ok(Sent { value: (), applied })
+        self.link.ask(owner, command, tell(told));
+        Ok(Sent { value: (), replies })
     }
 
     /// Sends a backend's broadcasts to the channel's owner, in their order.
@@ -129,14 +129,14 @@ impl Actor {
         pass: &Pass,
         channel: &ChannelName,
         publications: Vec<SharedPublication>,
-    ) -> Result<Sent<()>, Refusal> {
+    ) -> Result<Sent<(), Found>, Refusal> {
         let vhost = self.vhosts.of_pass(pass)?.vhost.id;
-        let (told, applied) = oneshot::channel();
+        let (told, replies) = oneshot::channel();
         let owner = self.directory.owner(vhost, channel);
         let command =
             |ticket, publication| Command::Publish { ticket, vhost, channel: channel.clone(), publication };
-        self.link.ask_each(owner, publications, command, Then::Tell(told));
-        Ok(Sent { value: (), applied })
+        self.link.ask_each(owner, publications, command, tell(told));
+        Ok(Sent { value: (), replies })
     }
 
     /// Sends a backend's messages for one session to all shards: none but its own knows where it is.
@@ -145,17 +145,17 @@ impl Actor {
         pass: &Pass,
         sid: Uuid,
         messages: &[SharedPublication],
-    ) -> Result<Sent<()>, Refusal> {
+    ) -> Result<Sent<(), Heard>, Refusal> {
         let vhost = self.vhosts.of_pass(pass)?.vhost.id;
-        let (told, applied) = oneshot::channel();
+        let (told, replies) = oneshot::channel();
         let command = |ticket, message: &SharedPublication| Command::DirectMessage {
             ticket,
             vhost,
             sid,
             message: message.clone(),
         };
-        self.link.ask_all_each(messages, command, Then::Tell(told));
-        Ok(Sent { value: (), applied })
+        self.link.ask_all_each(messages, command, tell(told));
+        Ok(Sent { value: (), replies })
     }
 
     /// Stores the changes that have come in, and sends them to their channels' owners.
@@ -171,7 +171,7 @@ impl Actor {
                     writes.push(ChannelWrite { vhost, channel: change.channel.clone(), open: change.open });
                     changes.push(change);
                 }
-                None => self.answer_channel(change, false, Outcome::VhostNotFound),
+                None => self.answer_channel(change, false, Err(NotChanged::VhostNotFound)),
             }
         }
         match self.stored(move |store| store.write_channels(&writes)).await {
@@ -182,7 +182,7 @@ impl Actor {
             }
             Err(_) => {
                 for change in changes {
-                    self.answer_channel(change, false, Outcome::StoreFailed);
+                    self.answer_channel(change, false, Err(NotChanged::StoreFailed));
                 }
             }
         }
@@ -195,19 +195,22 @@ impl Actor {
         let (vhost, channel, open) = (change.vhost, change.channel.clone(), change.open);
         let owner = self.directory.owner(vhost, &channel);
         let key = (vhost, channel.clone());
-        let command = |ticket| match open {
-            true => Command::OpenChannel { ticket, vhost, channel },
-            false => Command::CloseChannel { ticket, vhost, channel },
+        let sent = SentChannel { change, changed };
+        let ticket = if open {
+            let command = |ticket| Command::OpenChannel { ticket, vhost, channel };
+            self.link.ask(owner, command, conclude(sent)).number()
+        } else {
+            let command = |ticket| Command::CloseChannel { ticket, vhost, channel };
+            self.link.ask(owner, command, conclude(sent)).number()
         };
-        let ticket = self.link.ask(owner, command, Then::Channel(SentChannel { change, changed }));
         self.channels_in_flight.sent(key, ticket, open, changed);
     }
 
-    /// Concludes a change that the channel's owner has reported.
-    pub(super) fn channel_applied(&mut self, sent: SentChannel, ticket: Ticket, outcome: Outcome) {
+    /// Concludes a change to which the channel's owner has replied.
+    fn channel_applied(&mut self, sent: SentChannel, ticket: u64, outcome: Changed) {
         let SentChannel { change, changed } = sent;
         let fresh = self.channels_in_flight.over(&(change.vhost, change.channel.clone()), ticket);
-        if change.open && outcome != Outcome::Done && fresh {
+        if change.open && outcome.is_err() && fresh {
             self.channel_changes.push(ChannelChange {
                 vhost: change.vhost,
                 channel: change.channel.clone(),
@@ -217,13 +220,13 @@ impl Actor {
         }
         // It was stored, but over the limit when the node started: closing it was not in vain.
         let outcome = match outcome {
-            Outcome::ChannelNotFound if !change.open && changed => Outcome::Done,
+            Err(NotChanged::ChannelNotFound) if !change.open && changed => Ok(()),
             other => other,
         };
         self.answer_channel(change, changed, outcome);
     }
 
-    fn answer_channel(&mut self, change: ChannelChange, changed: bool, outcome: Outcome) {
+    fn answer_channel(&mut self, change: ChannelChange, changed: bool, outcome: Changed) {
         match change.asker {
             Asker::Refused => {}
             Asker::Session(request) => {
@@ -234,25 +237,30 @@ impl Actor {
             }
             Asker::Http(reply) => {
                 let answer = match outcome {
-                    Outcome::Done if change.open && !changed => Err(Refusal::ChannelExists(change.channel)),
-                    Outcome::Done => Ok(()),
-                    Outcome::ChannelLimit => Err(Refusal::ChannelLimit),
-                    Outcome::ChannelNotFound | Outcome::VhostNotFound => {
+                    Ok(()) if change.open && !changed => Err(Refusal::ChannelExists(change.channel)),
+                    Ok(()) => Ok(()),
+                    Err(NotChanged::ChannelLimit) => Err(Refusal::ChannelLimit),
+                    Err(NotChanged::ChannelNotFound | NotChanged::VhostNotFound) => {
                         Err(Refusal::NoChannel(change.channel))
                     }
-                    Outcome::StoreFailed => Err(Refusal::StoreFailed),
-                    Outcome::SessionNotFound
-                    | Outcome::Channel(_)
-                    | Outcome::Channels(_)
-                    | Outcome::Workers(_)
-                    | Outcome::Queue(_) => {
-                        unreachable!("a channel was opened or closed")
-                    }
+                    Err(NotChanged::StoreFailed) => Err(Refusal::StoreFailed),
                 };
                 let _ = reply.send(answer);
             }
         }
     }
+}
+
+/// What follows when a channel's owner has opened or closed it, or has not.
+fn conclude<E>(sent: SentChannel) -> Then<Actor, Result<(), E>>
+where
+    NotChanged: From<E>,
+{
+    Box::new(move |actor, ticket, replies| {
+        if let Some(reply) = replies.into_iter().next() {
+            actor.channel_applied(sent, ticket.number(), reply.map_err(NotChanged::from));
+        }
+    })
 }
 
 #[cfg(test)]
@@ -266,22 +274,22 @@ mod tests {
     #[test]
     fn a_refused_channel_is_forgotten_once_nothing_follows() {
         let mut in_flight = ChannelsInFlight::default();
-        in_flight.sent(key(), Ticket(1), true, true);
-        in_flight.sent(key(), Ticket(2), true, false);
-        assert!(!in_flight.over(&key(), Ticket(1)), "a later opening decides");
-        assert!(in_flight.over(&key(), Ticket(2)), "it is in the store because of the first one");
+        in_flight.sent(key(), 1, true, true);
+        in_flight.sent(key(), 2, true, false);
+        assert!(!in_flight.over(&key(), 1), "a later opening decides");
+        assert!(in_flight.over(&key(), 2), "it is in the store because of the first one");
         assert!(in_flight.0.is_empty());
     }
 
     #[test]
     fn what_was_stored_before_stays_stored() {
         let mut in_flight = ChannelsInFlight::default();
-        in_flight.sent(key(), Ticket(1), true, false);
-        assert!(!in_flight.over(&key(), Ticket(1)));
-        in_flight.sent(key(), Ticket(2), true, true);
-        in_flight.sent(key(), Ticket(3), false, true);
-        assert!(!in_flight.over(&key(), Ticket(2)));
-        assert!(!in_flight.over(&key(), Ticket(3)), "closing removed it already");
+        in_flight.sent(key(), 1, true, false);
+        assert!(!in_flight.over(&key(), 1));
+        in_flight.sent(key(), 2, true, true);
+        in_flight.sent(key(), 3, false, true);
+        assert!(!in_flight.over(&key(), 2));
+        assert!(!in_flight.over(&key(), 3), "closing removed it already");
         assert!(in_flight.0.is_empty());
     }
 }

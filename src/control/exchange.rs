@@ -7,10 +7,10 @@ use tokio::sync::oneshot;
 use webrocket_state::{
     Command,
     exchange::{
-        ExchangeCommand, ExchangeReport,
-        message::{ClientAnswer, ClientQuestion},
+        ExchangeCommand, ExchangeReport, WorkerInfo,
+        message::{ClientAnswer, ClientQuestion, QueueShown},
     },
-    message::{Outcome, RequestRef},
+    message::{ChannelNotFound, Described, RequestRef},
     vhost::VhostId,
 };
 use webrocket_wire::{Status, VhostPath};
@@ -18,7 +18,7 @@ use webrocket_wire::{Status, VhostPath};
 use super::{
     actor::Actor,
     channels::{Asker, ChannelChange},
-    link::Then,
+    link::tell,
     refusal::Refusal,
     request::Sent,
     tokens::{TokenError, TokenRequest},
@@ -28,7 +28,7 @@ impl Actor {
     /// Takes a report of the exchange.
     pub(super) fn handle_exchange(&mut self, report: ExchangeReport) {
         match report {
-            ExchangeReport::Applied { ticket, outcome } => self.applied(ticket, outcome),
+            ExchangeReport::Replied(reply) => self.exchange_replied(reply),
             ExchangeReport::OpenChannel { request, vhost, channel } => {
                 let asker = Asker::Client(request);
                 self.channel_changes.push(ChannelChange { vhost, channel, open: true, asker });
@@ -56,21 +56,25 @@ impl Actor {
             }
             ClientQuestion::SendMessage { sid, message } => self.link.ask_all(
                 |ticket| Command::DirectMessage { ticket, vhost, sid, message: message.clone() },
-                Then::Client(request, |outcomes| match outcomes.contains(&Outcome::Done) {
-                    true => ClientAnswer::Done,
-                    false => ClientAnswer::Refused(Status::SessionNotFound),
+                Box::new(move |actor: &mut Self, _, heard| {
+                    let answer = match heard.contains(&Ok(())) {
+                        true => ClientAnswer::Done,
+                        false => ClientAnswer::Refused(Status::SessionNotFound),
+                    };
+                    actor.answer_client(request, answer);
                 }),
             ),
             ClientQuestion::ListMembers { channel } => {
                 let owner = self.directory.owner(vhost, &channel);
                 let command = |ticket| Command::DescribeChannel { ticket, vhost, channel };
-                let then = |outcomes: Vec<Outcome>| match outcomes.into_iter().next() {
-                    Some(Outcome::Channel(channel)) => {
-                        ClientAnswer::Present(channel.members.unwrap_or_default())
-                    }
-                    _ => ClientAnswer::Refused(Status::ChannelNotFound),
-                };
-                self.link.ask(owner, command, Then::Client(request, then));
+                let then = Box::new(move |actor: &mut Self, _, described: Vec<Described>| {
+                    let answer = match described.into_iter().next() {
+                        Some(Ok(channel)) => ClientAnswer::Present(channel.members.unwrap_or_default()),
+                        Some(Err(ChannelNotFound)) | None => ClientAnswer::Refused(Status::ChannelNotFound),
+                    };
+                    actor.answer_client(request, answer);
+                });
+                self.link.ask(owner, command, then);
             }
         }
     }
@@ -96,19 +100,19 @@ impl Actor {
     }
 
     /// Asks the exchange for a vhost's workers.
-    pub(super) fn list_workers(&mut self, path: &VhostPath) -> Result<Sent<()>, Refusal> {
+    pub(super) fn list_workers(&mut self, path: &VhostPath) -> Result<Sent<(), Vec<WorkerInfo>>, Refusal> {
         let vhost = self.vhosts.at(path)?.vhost.id;
-        let (told, applied) = oneshot::channel();
-        self.link.ask_exchange(|ticket| ExchangeCommand::ListWorkers { ticket, vhost }, Then::Tell(told));
-        Ok(Sent { value: (), applied })
+        let (told, replies) = oneshot::channel();
+        self.link.ask_exchange(|ticket| ExchangeCommand::ListWorkers { ticket, vhost }, tell(told));
+        Ok(Sent { value: (), replies })
     }
 
     /// Asks the exchange for what waits for a vhost's workers.
-    pub(super) fn show_queue(&mut self, path: &VhostPath) -> Result<Sent<()>, Refusal> {
+    pub(super) fn show_queue(&mut self, path: &VhostPath) -> Result<Sent<(), QueueShown>, Refusal> {
         let vhost = self.vhosts.at(path)?.vhost.id;
-        let (told, applied) = oneshot::channel();
-        self.link.ask_exchange(|ticket| ExchangeCommand::ShowQueue { ticket, vhost }, Then::Tell(told));
-        Ok(Sent { value: (), applied })
+        let (told, replies) = oneshot::channel();
+        self.link.ask_exchange(|ticket| ExchangeCommand::ShowQueue { ticket, vhost }, tell(told));
+        Ok(Sent { value: (), replies })
     }
 }
 
@@ -119,7 +123,7 @@ mod tests {
     use webrocket_state::{
         SessionRef, ShardId,
         exchange::{ExchangeReport, message::ClientQuestion},
-        message::RequestRef,
+        message::{NotChanged, RequestRef},
     };
     use webrocket_wire::{AccessToken, Json, Publication};
 
@@ -158,12 +162,12 @@ mod tests {
         let (node, vhost) = moon(store.clone()).await;
         node.ask("PATCH", "/vhosts/%2Fmoon/settings", &json!({"channels_max": 1})).await;
         let steps = [
-            (true, "a", Outcome::Done),
-            (true, "a", Outcome::Done),
-            (true, "b", Outcome::ChannelLimit),
-            (false, "b", Outcome::ChannelNotFound),
-            (false, "a", Outcome::Done),
-            (true, "c", Outcome::Done),
+            (true, "a", Ok(())),
+            (true, "a", Ok(())),
+            (true, "b", Err(NotChanged::ChannelLimit)),
+            (false, "b", Err(NotChanged::ChannelNotFound)),
+            (false, "a", Ok(())),
+            (true, "c", Ok(())),
         ];
         for (number, (open, name, expected)) in (0..).zip(steps) {
             let (request, channel) = (request(number), name.parse().unwrap());

@@ -11,9 +11,9 @@ use webrocket_state::{
     VhostId,
     exchange::{
         ExchangeCommand, ExchangeReport, QueueInfo, Transport, TriggerId, WorkerInfo, WorkerRef,
-        message::{ClientAnswer, SourceId, SourceMode},
+        message::{ClientAnswer, ExchangeReply, SourceId, SourceMode},
     },
-    message::{Outcome, RequestRef, Ticket},
+    message::{Changed, RequestRef, VhostNotFound},
 };
 use webrocket_wire::{AccessToken, BackendKey};
 
@@ -35,7 +35,7 @@ pub(super) struct ExchangeWorld {
     /// What clients were told.
     pub(super) answers: Vec<(RequestRef, ClientAnswer)>,
     /// What clients were told of channels.
-    pub(super) changed: Vec<(RequestRef, Outcome)>,
+    pub(super) changed: Vec<(RequestRef, Changed)>,
     pub(super) is_serving: bool,
 }
 
@@ -76,7 +76,7 @@ pub(super) async fn fake_exchange(
 
 impl ExchangeWorld {
     fn carry_out(&mut self, command: ExchangeCommand, said: &mut Vec<ExchangeReport>) {
-        let (ticket, outcome): (Ticket, Outcome) = match command {
+        let reply = match command {
             ExchangeCommand::PutAccess { ticket, vhost, token, keys } => {
                 let before = (self.access.insert(vhost, token), self.keys.insert(vhost, Arc::clone(&keys)));
                 if let (Some(old), Some(old_keys)) = before
@@ -84,30 +84,31 @@ impl ExchangeWorld {
                 {
                     self.close_sources(vhost, said);
                 }
-                (ticket, Outcome::Done)
+                ExchangeReply::Applied(ticket)
             }
             ExchangeCommand::PutVhost { ticket, vhost } => {
                 assert!(self.access.contains_key(&vhost.id), "the token comes first");
                 self.vhosts.push(vhost.id);
-                (ticket, Outcome::Done)
+                ExchangeReply::Applied(ticket)
             }
             ExchangeCommand::RemoveVhost { ticket, vhost } => {
                 self.access.remove(&vhost);
                 self.keys.remove(&vhost);
                 self.vhosts.retain(|known| *known != vhost);
                 self.close_sources(vhost, said);
-                (ticket, Outcome::Done)
+                ExchangeReply::Applied(ticket)
             }
             ExchangeCommand::OpenSource { ticket, source, vhost, filter, mode } => {
                 let known = self.access.contains_key(&vhost);
                 if known {
                     self.sources.insert(source, (vhost, filter.as_str().to_owned(), mode));
                 }
-                (ticket, if known { Outcome::Done } else { Outcome::VhostNotFound })
+                ExchangeReply::SourceOpened(ticket, known.then_some(()).ok_or(VhostNotFound))
             }
-            ExchangeCommand::ListWorkers { ticket, .. } => (ticket, Outcome::Workers(vec![worker()])),
+            ExchangeCommand::ListWorkers { ticket, .. } => ExchangeReply::Workers(ticket, vec![worker()]),
             ExchangeCommand::ShowQueue { ticket, .. } => {
-                (ticket, Outcome::Queue(QueueInfo { waiting: 7, workers: 1, ..QueueInfo::default() }))
+                let queue = QueueInfo { waiting: 7, workers: 1, ..QueueInfo::default() };
+                ExchangeReply::Queue(ticket, Ok(queue))
             }
             ExchangeCommand::SourceTook { source, id } => return self.taken.push((source, id)),
             ExchangeCommand::CloseSource { source } => {
@@ -123,7 +124,7 @@ impl ExchangeWorld {
             ExchangeCommand::Serve => return self.is_serving = true,
             ExchangeCommand::Shutdown => unreachable!("it was shut down already"),
         };
-        said.push(ExchangeReport::Applied { ticket, outcome });
+        said.push(ExchangeReport::Replied(reply));
     }
 
     fn close_sources(&mut self, vhost: VhostId, said: &mut Vec<ExchangeReport>) {

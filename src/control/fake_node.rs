@@ -26,7 +26,10 @@ use uuid::Uuid;
 use webrocket_state::{
     Command, Directory, Report, ShardId, Vhost, VhostId,
     exchange::ExchangeReport,
-    message::{ChannelInfo, Identity, InvalidCredentials, Outcome, RequestRef},
+    message::{
+        Changed, ChannelInfo, ChannelNotFound, CommandReply, Identity, InvalidCredentials, NotOpened,
+        RequestRef, SessionNotFound,
+    },
 };
 use webrocket_wire::{ChannelName, Member, MemberData, SharedPublication};
 
@@ -61,7 +64,7 @@ pub(super) struct World {
     pub(super) vhosts: BTreeMap<VhostId, Arc<Vhost>>,
     pub(super) channels: BTreeMap<(VhostId, ChannelName), ShardId>,
     pub(super) answers: Vec<(RequestRef, Answered)>,
-    pub(super) changed: Vec<(RequestRef, Outcome)>,
+    pub(super) changed: Vec<(RequestRef, Changed)>,
     /// Broadcasts in order, as JSON.
     pub(super) published: Vec<(ChannelName, String)>,
     /// The sessions that there are, and what each was sent, as JSON.
@@ -142,70 +145,70 @@ async fn fake_shard(
 ) {
     loop {
         let command = inbox.next().await;
-        let applied = {
+        let reply = {
             let mut world = world.lock().unwrap();
             // A waiter looks at the world only once it is unlocked.
             world.changes.notify_waiters();
             match command {
                 Command::PutVhost { ticket, vhost } => {
                     world.vhosts.insert(vhost.id, vhost);
-                    Some((ticket, Outcome::Done))
+                    Some(CommandReply::Applied(ticket))
                 }
                 Command::RemoveVhost { ticket, vhost } => {
                     world.vhosts.remove(&vhost);
                     world.channels.retain(|(of, _), _| *of != vhost);
-                    Some((ticket, Outcome::Done))
+                    Some(CommandReply::Applied(ticket))
                 }
                 Command::OpenChannel { ticket, vhost, channel } => {
-                    let outcome = match world.vhosts.get(&vhost) {
-                        None => Outcome::VhostNotFound,
+                    let opened = match world.vhosts.get(&vhost) {
+                        None => Err(NotOpened::VhostNotFound),
                         Some(of)
                             if !world.channels.contains_key(&(vhost, channel.clone()))
                                 && !of.channels.reserve(of.settings.channels_max) =>
                         {
-                            Outcome::ChannelLimit
+                            Err(NotOpened::ChannelLimit)
                         }
                         Some(_) => {
                             world.channels.insert((vhost, channel), shard);
-                            Outcome::Done
+                            Ok(())
                         }
                     };
-                    Some((ticket, outcome))
+                    Some(CommandReply::Opened(ticket, opened))
                 }
                 Command::CloseChannel { ticket, vhost, channel } => {
                     let closed = world.channels.remove(&(vhost, channel)).is_some();
                     if closed {
                         world.vhosts[&vhost].channels.release();
                     }
-                    Some((ticket, if closed { Outcome::Done } else { Outcome::ChannelNotFound }))
+                    Some(CommandReply::Found(ticket, closed.then_some(()).ok_or(ChannelNotFound)))
                 }
                 Command::Publish { ticket, vhost, channel, publication } => {
                     let known = world.channels.contains_key(&(vhost, channel.clone()));
                     if known {
                         world.published.push((channel, payload(&publication)));
                     }
-                    Some((ticket, if known { Outcome::Done } else { Outcome::ChannelNotFound }))
+                    Some(CommandReply::Found(ticket, known.then_some(()).ok_or(ChannelNotFound)))
                 }
                 Command::DirectMessage { ticket, sid, message, .. } => {
-                    let outcome = match world.sessions.get_mut(&sid) {
+                    let heard = match world.sessions.get_mut(&sid) {
                         Some((of, messages)) if *of == shard => {
                             messages.push(payload(&message));
-                            Outcome::Done
+                            Ok(())
                         }
-                        Some(_) | None => Outcome::SessionNotFound,
+                        Some(_) | None => Err(SessionNotFound),
                     };
-                    Some((ticket, outcome))
+                    Some(CommandReply::Heard(ticket, heard))
                 }
                 Command::ListChannels { ticket, vhost } => {
                     let channels = world.channels.iter();
                     let of_shard = channels.filter(|((of, _), owner)| *of == vhost && **owner == shard);
                     let channels = of_shard.map(|((_, name), _)| info(name)).collect();
-                    Some((ticket, Outcome::Channels(channels)))
+                    Some(CommandReply::Listed(ticket, channels))
                 }
                 Command::DescribeChannel { ticket, vhost, channel } => {
                     let known = world.channels.contains_key(&(vhost, channel.clone()));
-                    let found = Outcome::Channel(info(&channel));
-                    Some((ticket, if known { found } else { Outcome::ChannelNotFound }))
+                    let described = known.then(|| info(&channel)).ok_or(ChannelNotFound);
+                    Some(CommandReply::Described(ticket, described))
                 }
                 Command::Authenticated { request, identity } => {
                     world.answers.push((request, identity.map(|identity: Identity| identity.uid())));
@@ -219,8 +222,8 @@ async fn fake_shard(
                 Command::Shutdown => return,
             }
         };
-        if let Some((ticket, outcome)) = applied {
-            let _ = reports.send(FromShard::Report(shard, Report::Applied { ticket, outcome })).await;
+        if let Some(reply) = reply {
+            let _ = reports.send(FromShard::Report(shard, Report::Replied(reply))).await;
         }
     }
 }

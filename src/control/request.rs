@@ -4,7 +4,14 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
-use webrocket_state::{Settings, Vhost, VhostId, message::Outcome};
+use webrocket_state::{
+    Settings, Vhost, VhostId,
+    exchange::{
+        WorkerInfo,
+        message::{QueueShown, SourceOpened},
+    },
+    message::{ChannelInfo, Described, Found, Heard},
+};
 use webrocket_wire::{
     AccessToken, BackendKey, ChannelName, Rights, SharedPublication, SingleAccessToken, UserName, VhostPath,
 };
@@ -36,8 +43,8 @@ pub(super) enum Request {
     ChangeUser(VhostPath, UserName, UserChange, Reply<Sent<VhostView>>),
     RemoveUser(VhostPath, UserName, Reply<Sent<()>>),
     ChangeSettings(VhostPath, SettingsChange, Reply<Sent<Settings>>),
-    ListChannels(VhostPath, Reply<Sent<()>>),
-    DescribeChannel(Caller, ChannelName, Reply<Sent<()>>),
+    ListChannels(VhostPath, Reply<Sent<(), Vec<ChannelInfo>>>),
+    DescribeChannel(Caller, ChannelName, Reply<Sent<(), Described>>),
     ChangeChannel {
         caller: Caller,
         channel: ChannelName,
@@ -45,14 +52,14 @@ pub(super) enum Request {
         reply: Reply<()>,
     },
     IssueToken(Caller, TokenRequest, Reply<SingleAccessToken>),
-    /// Broadcasts on a channel, one after the other, at least one. Its owner's outcome for each.
-    Publish(Pass, ChannelName, Vec<SharedPublication>, Reply<Sent<()>>),
-    /// Direct messages to one session, at least one. Every shard's outcome for each.
-    SendMessages(Pass, Uuid, Vec<SharedPublication>, Reply<Sent<()>>),
-    /// Takes a vhost's events. The exchange's outcome.
-    OpenSource(Pass, SourceRequest, Reply<Sent<Source>>),
-    ListWorkers(VhostPath, Reply<Sent<()>>),
-    ShowQueue(VhostPath, Reply<Sent<()>>),
+    /// Broadcasts on a channel, one after the other, at least one. Its owner's reply to each.
+    Publish(Pass, ChannelName, Vec<SharedPublication>, Reply<Sent<(), Found>>),
+    /// Direct messages to one session, at least one. Every shard's reply to each.
+    SendMessages(Pass, Uuid, Vec<SharedPublication>, Reply<Sent<(), Heard>>),
+    /// Takes a vhost's events. The exchange's reply.
+    OpenSource(Pass, SourceRequest, Reply<Sent<Source, SourceOpened>>),
+    ListWorkers(VhostPath, Reply<Sent<(), Vec<WorkerInfo>>>),
+    ShowQueue(VhostPath, Reply<Sent<(), QueueShown>>),
 }
 
 impl Request {
@@ -149,12 +156,27 @@ pub(super) struct UserChange {
 /// Settings by name with their new values; the others stay.
 pub(super) type SettingsChange = serde_json::Map<String, serde_json::Value>;
 
-/// Something that is stored and was sent to shards and the exchange, but perhaps not carried out
+/// Something that was sent to shards or the exchange, stored before if it is a change, but perhaps not carried out
 /// there yet.
-pub(super) struct Sent<T> {
+pub(super) struct Sent<T, R = ()> {
     pub(super) value: T,
-    /// The outcomes of all who were told, once all have reported.
-    pub(super) applied: oneshot::Receiver<Vec<Outcome>>,
+    /// What all who were told reply, once all have.
+    pub(super) replies: oneshot::Receiver<Vec<R>>,
+}
+
+impl<T, R> Sent<T, R> {
+    /// Waits for what all reply.
+    pub(super) async fn replies(self) -> Result<(T, Vec<R>), Refusal> {
+        let replies = self.replies.await.map_err(|_| Refusal::Stopping)?;
+        Ok((self.value, replies))
+    }
+
+    /// Waits for the one reply.
+    pub(super) async fn reply(self) -> Result<(T, R), Refusal> {
+        let (value, replies) = self.replies().await?;
+        let reply = replies.into_iter().next().ok_or(Refusal::Stopping)?;
+        Ok((value, reply))
+    }
 }
 
 /// The handlers' way to the state's task.
@@ -178,17 +200,25 @@ impl Control {
         &self,
         request: impl FnOnce(Reply<Sent<T>>) -> Request,
     ) -> Result<T, Refusal> {
-        let sent = self.ask(request).await?;
-        sent.applied.await.map_err(|_| Refusal::Stopping)?;
-        Ok(sent.value)
+        let (value, _) = self.ask(request).await?.replies().await?;
+        Ok(value)
     }
 
-    /// Asks shards or the exchange, and waits for what they say.
-    pub(super) async fn ask_shards(
+    /// Asks shards, and waits for what all of them reply.
+    pub(super) async fn ask_shards<R>(
         &self,
-        request: impl FnOnce(Reply<Sent<()>>) -> Request,
-    ) -> Result<Vec<Outcome>, Refusal> {
-        let sent = self.ask(request).await?;
-        sent.applied.await.map_err(|_| Refusal::Stopping)
+        request: impl FnOnce(Reply<Sent<(), R>>) -> Request,
+    ) -> Result<Vec<R>, Refusal> {
+        let ((), replies) = self.ask(request).await?.replies().await?;
+        Ok(replies)
+    }
+
+    /// Asks a channel's owner or the exchange, and waits for the reply.
+    pub(super) async fn ask_one<R>(
+        &self,
+        request: impl FnOnce(Reply<Sent<(), R>>) -> Request,
+    ) -> Result<R, Refusal> {
+        let ((), reply) = self.ask(request).await?.reply().await?;
+        Ok(reply)
     }
 }

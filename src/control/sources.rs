@@ -24,9 +24,8 @@ use tokio::sync::{mpsc, oneshot};
 use webrocket_state::{
     exchange::{
         ExchangeCommand, Filter, TriggerId,
-        message::{SourceId, SourceMode},
+        message::{SourceId, SourceMode, SourceOpened},
     },
-    message::Outcome,
     pattern::Patterns,
 };
 use webrocket_wire::Trigger;
@@ -36,7 +35,7 @@ use super::{
     figures::ControlFigures,
     front,
     line::Line,
-    link::Then,
+    link::tell,
     refusal::Refusal,
     request::{Pass, Sent},
 };
@@ -183,12 +182,12 @@ impl Sources {
 }
 
 impl Actor {
-    /// Makes a source for a backend and tells the exchange. [`Outcome::Done`] once it is given events.
+    /// Makes a source for a backend and tells the exchange. Replied once it is given events.
     pub(super) fn open_source(
         &mut self,
         pass: &Pass,
         request: SourceRequest,
-    ) -> Result<Sent<Source>, Refusal> {
+    ) -> Result<Sent<Source, SourceOpened>, Refusal> {
         let vhost = self.vhosts.of_pass(pass)?.vhost.id;
         let mode = match request.is_worker {
             true => SourceMode::Worker { window: WINDOW },
@@ -196,10 +195,10 @@ impl Actor {
         };
         let (filter, opened) = self.sources.open(request)?;
         let source = opened.id;
-        let (told, applied) = oneshot::channel::<Vec<Outcome>>();
+        let (told, replies) = oneshot::channel();
         let command = |ticket| ExchangeCommand::OpenSource { ticket, source, vhost, filter, mode };
-        self.link.ask_exchange(command, Then::Tell(told));
-        Ok(Sent { value: opened, applied })
+        self.link.ask_exchange(command, tell(told));
+        Ok(Sent { value: opened, replies })
     }
 
     /// Takes a source's word.

@@ -173,7 +173,7 @@ impl Entry {
     }
 
     /// The command that tells the exchange whom to let in.
-    pub(super) fn access(&self, ticket: Ticket) -> ExchangeCommand {
+    pub(super) fn access(&self, ticket: Ticket<()>) -> ExchangeCommand {
         let keys = Arc::clone(&self.keys);
         ExchangeCommand::PutAccess { ticket, vhost: self.vhost.id, token: self.token, keys }
     }

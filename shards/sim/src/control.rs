@@ -13,7 +13,9 @@ use std::{
 use webrocket_state::{
     Command, Directory, Report, Settings, User, Vhost, VhostId,
     exchange::ExchangeCommand,
-    message::{ChannelInfo, Identity, InvalidCredentials, Outcome, RequestRef, Ticket},
+    message::{
+        Changed, ChannelInfo, CommandReply, Identity, InvalidCredentials, NotChanged, RequestRef, Ticket,
+    },
     vhost::ChannelCount,
 };
 use webrocket_wire::{ChannelName, Rights, UserName};
@@ -61,7 +63,8 @@ pub struct Control {
     next_id: u32,
     next_generation: u64,
     next_ticket: u64,
-    asks: HashMap<Ticket, Ask>,
+    /// By their tickets' numbers.
+    asks: HashMap<u64, Ask>,
     due: Micros,
     /// The counters of vhosts that are gone.
     gone: Vec<Arc<ChannelCount>>,
@@ -126,7 +129,7 @@ impl Control {
             }
         }
         while let Some(report) = net.exchange_reports.pop(net.now) {
-            self.exchange_reports(net, chance, ledger, report);
+            self.exchange_reports(net, chance, report);
         }
         let takes = self.turn_sources(net, chance, scenario, changes);
         let speaks = changes.then(|| self.speak(net, chance, scenario, ledger)).flatten();
@@ -145,11 +148,15 @@ impl Control {
         [reports, asked, takes, speaks, may_change.then_some(self.due)].into_iter().flatten().min()
     }
 
-    fn ticket(&mut self, ask: Ask) -> Ticket {
+    fn ticket<R>(&mut self, ask: Ask) -> Ticket<R> {
         self.next_ticket += 1;
-        let ticket = Ticket(self.next_ticket);
-        self.asks.insert(ticket, ask);
-        ticket
+        self.asks.insert(self.next_ticket, ask);
+        Ticket::new(self.next_ticket)
+    }
+
+    /// What a reply is to.
+    fn asked<R>(&mut self, ticket: Ticket<R>) -> Ask {
+        self.asks.remove(&ticket.number()).expect("a reply names a command that was sent")
     }
 
     fn send(&self, net: &mut Net, shard: usize, delay: Micros, command: Command) {
@@ -163,12 +170,11 @@ impl Control {
         };
         let (vhost, channel) = (*vhost, channel.clone());
         let opens = matches!(ask, Ask::Open(..));
-        let ticket = self.ticket(ask);
         let owner = self.directory.owner(vhost, &channel).index();
         let command = if opens {
-            Command::OpenChannel { ticket, vhost, channel }
+            Command::OpenChannel { ticket: self.ticket(ask), vhost, channel }
         } else {
-            Command::CloseChannel { ticket, vhost, channel }
+            Command::CloseChannel { ticket: self.ticket(ask), vhost, channel }
         };
         self.send(net, owner, delay, command);
     }
@@ -176,7 +182,7 @@ impl Control {
     fn report(&mut self, net: &mut Net, chance: &mut Chance, ledger: &mut Ledger, report: Report) {
         let delay = chance.small(3_000);
         match report {
-            Report::Applied { ticket, outcome } => self.applied(net, ledger, delay, ticket, outcome),
+            Report::Replied(reply) => self.replied(net, ledger, delay, reply),
             Report::VerifySecret { request, vhost, user, secret, .. } => {
                 let plan = USERS.iter().find(|plan| plan.name == user.as_str());
                 let right =
@@ -214,37 +220,45 @@ impl Control {
         self.known.iter().position(|known| known.snapshot.as_ref().is_some_and(|vhost| vhost.id == id))
     }
 
-    fn applied(
-        &mut self,
-        net: &mut Net,
-        ledger: &mut Ledger,
-        delay: Micros,
-        ticket: Ticket,
-        outcome: Outcome,
-    ) {
-        let ask = self.asks.remove(&ticket).expect("a report names a command that was sent");
-        let done = outcome == Outcome::Done;
-        let request = match ask {
-            Ask::Vhost | Ask::Source => None,
-            Ask::Publish(number) => return self.published(net.now, ledger, number, &outcome),
-            Ask::Message(number) => return backend::messaged(ledger, number, &outcome),
-            Ask::List(vhost) => return self.listed(net, vhost, outcome),
-            Ask::Describe(vhost) => return self.described(vhost, outcome),
-            Ask::Open(vhost, channel, request) => {
-                if let Some(known) = self.by_id(vhost).filter(|_| done) {
+    fn replied(&mut self, net: &mut Net, ledger: &mut Ledger, delay: Micros, reply: CommandReply) {
+        let (request, changed): (_, Changed) = match reply {
+            CommandReply::Applied(ticket) => return drop(self.asked(ticket)),
+            CommandReply::Opened(ticket, opened) => {
+                let Ask::Open(vhost, channel, request) = self.asked(ticket) else {
+                    unreachable!("a channel was opened")
+                };
+                if let Some(known) = self.by_id(vhost).filter(|_| opened.is_ok()) {
                     known.opened.insert(channel);
                 }
-                request
+                (request, opened.map_err(NotChanged::from))
             }
-            Ask::Close(vhost, channel, request) => {
-                if let Some(known) = self.by_id(vhost).filter(|_| done) {
-                    known.opened.remove(&channel);
+            CommandReply::Found(ticket, found) => match self.asked(ticket) {
+                Ask::Publish(number) => return self.published(net.now, ledger, number, found),
+                Ask::Close(vhost, channel, request) => {
+                    if let Some(known) = self.by_id(vhost).filter(|_| found.is_ok()) {
+                        known.opened.remove(&channel);
+                    }
+                    (request, found.map_err(NotChanged::from))
                 }
-                request
+                _ => unreachable!("a channel was closed, or broadcast on"),
+            },
+            CommandReply::Heard(ticket, heard) => {
+                let Ask::Message(number) = self.asked(ticket) else { unreachable!("a session was told") };
+                return backend::messaged(ledger, number, heard);
+            }
+            CommandReply::Listed(ticket, channels) => {
+                let Ask::List(vhost) = self.asked(ticket) else { unreachable!("channels were listed") };
+                return self.listed(net, vhost, channels);
+            }
+            CommandReply::Described(ticket, described) => {
+                let Ask::Describe(vhost) = self.asked(ticket) else {
+                    unreachable!("a channel was described")
+                };
+                return self.described(vhost, described);
             }
         };
         if let Some(request) = request {
-            self.channel_changed(net, delay, request, outcome);
+            self.channel_changed(net, delay, request, changed);
         }
     }
 

@@ -45,7 +45,7 @@ fn a_connection_refused_after_it_was_counted_is_counted_no_more() {
     });
     for shard in &mut shards {
         let vhost = Arc::clone(&vhost);
-        shard.handle(now, Input::Command(Command::PutVhost { ticket: Ticket(1), vhost }));
+        shard.handle(now, Input::Command(Command::PutVhost { ticket: Ticket::new(1), vhost }));
     }
     let [here, there] = &mut shards;
     let mut addresses = (0..=255).map(|last| IpAddr::from([10, 0, 0, last]));
@@ -55,7 +55,7 @@ fn a_connection_refused_after_it_was_counted_is_counted_no_more() {
     frames::handshake(&mut head, "/a");
     here.handle(now, Input::Received { session, bytes: &mut head });
     assert!(pass(now, here, there, [0, 1]).is_some_and(|message| message.starts_with("Admit")));
-    here.handle(now, Input::Command(Command::RemoveVhost { ticket: Ticket(2), vhost: id }));
+    here.handle(now, Input::Command(Command::RemoveVhost { ticket: Ticket::new(2), vhost: id }));
     pass(now, there, here, [1, 0]);
     let dismissed = here.next_message(now, ShardId(1));
     assert!(matches!(dismissed, Some(ShardMessage::Dismiss { vhost, .. }) if vhost == id), "{dismissed:?}");

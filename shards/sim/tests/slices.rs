@@ -9,7 +9,7 @@ use webrocket_sim::{
 use webrocket_state::{
     Command, Directory, Input, Machine, Party, SessionRef, Settings, Shard, ShardConfig, ShardId, User,
     Vhost, VhostId,
-    message::{ChannelInfo, Outcome, Ticket},
+    message::{ChannelInfo, CommandReply, Ticket},
     settings::Anonymous,
 };
 use webrocket_wire::Rights;
@@ -60,7 +60,7 @@ impl Bench {
             users: users.collect(),
             channels: Arc::default(),
         });
-        self.command(Command::PutVhost { ticket: Ticket(0), vhost });
+        self.command(Command::PutVhost { ticket: Ticket::new(0), vhost });
     }
 
     fn command(&mut self, command: Command) {
@@ -101,9 +101,9 @@ impl Bench {
     fn channel(&mut self) -> Option<ChannelInfo> {
         while self.shard.next_report().is_some() {}
         let channel = "c".parse().unwrap();
-        self.command(Command::DescribeChannel { ticket: Ticket(9), vhost: VhostId(0), channel });
+        self.command(Command::DescribeChannel { ticket: Ticket::new(9), vhost: VhostId(0), channel });
         match self.shard.next_report() {
-            Some(webrocket_state::Report::Applied { outcome: Outcome::Channel(info), .. }) => Some(info),
+            Some(webrocket_state::Report::Replied(CommandReply::Described(_, described))) => described.ok(),
             _ => None,
         }
     }
@@ -118,7 +118,7 @@ fn a_new_subscription_comes_after_the_end_of_the_old_one() {
         bench.ask(who, r#"{"subscribe":{"channel":"c"}}"#);
     }
     let channel = "c".parse().unwrap();
-    bench.command(Command::CloseChannel { ticket: Ticket(1), vhost: VhostId(0), channel });
+    bench.command(Command::CloseChannel { ticket: Ticket::new(1), vhost: VhostId(0), channel });
     let told: Vec<_> = (0..SESSIONS).map(|who| bench.texts(who).len()).collect();
     let late = told.iter().position(|count| *count == 1).expect("one slice does not reach everybody");
     bench.ask(late, r#"{"subscribe":{"channel":"c"}}"#);
@@ -137,7 +137,7 @@ fn who_unsubscribes_what_is_closed_hears_of_one_end() {
         bench.ask(who, r#"{"subscribe":{"channel":"c"}}"#);
     }
     let channel = "c".parse().unwrap();
-    bench.command(Command::CloseChannel { ticket: Ticket(1), vhost: VhostId(0), channel });
+    bench.command(Command::CloseChannel { ticket: Ticket::new(1), vhost: VhostId(0), channel });
     let told: Vec<_> = (0..SESSIONS).map(|who| bench.texts(who).len()).collect();
     let late = told.iter().position(|count| *count == 1).expect("one slice does not reach everybody");
     bench.ask(late, r#"{"unsubscribe":{"channel":"c"}}"#);

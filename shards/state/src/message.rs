@@ -1,6 +1,12 @@
 //! What shards say to each other and to the control thread.
 
-use std::{fmt, net::IpAddr, sync::Arc};
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+    marker::PhantomData,
+    net::IpAddr,
+    sync::Arc,
+};
 
 use uuid::Uuid;
 use webrocket_wire::{
@@ -8,10 +14,7 @@ use webrocket_wire::{
     Trigger, UserName, presence::PresenceChange,
 };
 
-use crate::{
-    exchange::{QueueInfo, WorkerInfo},
-    vhost::{Vhost, VhostId},
-};
+use crate::vhost::{Vhost, VhostId};
 
 /// One shard of this process, counted from 0. The exchange takes part in what shards say to each
 /// other under the number after the last one; see [`Directory::exchange`](crate::Directory::exchange).
@@ -60,44 +63,43 @@ pub struct ChannelRef {
 /// A command of the control thread to one shard.
 #[derive(Debug)]
 pub enum Command {
-    /// A vhost was added or changed. Acts at once on live sessions. Result: [`Outcome::Done`].
+    /// A vhost was added or changed. Acts at once on live sessions; replied when all of it has taken effect.
     PutVhost {
-        /// Names this command in its [`Report::Applied`].
-        ticket: Ticket,
+        /// Names this command in its reply.
+        ticket: Ticket<()>,
         /// The new snapshot.
         vhost: Arc<Vhost>,
     },
-    /// A vhost is gone: its sessions are closed with 4004, its channels removed. [`Outcome::Done`].
+    /// A vhost is gone: its sessions are closed with 4004, its channels removed.
     RemoveVhost {
-        /// Names this command in its [`Report::Applied`].
-        ticket: Ticket,
+        /// Names this command in its reply.
+        ticket: Ticket<()>,
         /// Which one.
         vhost: VhostId,
     },
-    /// Opens a channel; sent to its owner only. [`Outcome::Done`] (also when it was open),
-    /// [`Outcome::ChannelLimit`] or [`Outcome::VhostNotFound`].
+    /// Opens a channel, which may be open already; sent to its owner only.
     OpenChannel {
-        /// Names this command in its [`Report::Applied`].
-        ticket: Ticket,
+        /// Names this command in its reply.
+        ticket: Ticket<Opened>,
         /// The channel's vhost.
         vhost: VhostId,
         /// Its name.
         channel: ChannelName,
     },
-    /// Closes a channel; sent to its owner only. [`Outcome::Done`] or [`Outcome::ChannelNotFound`].
+    /// Closes a channel; sent to its owner only.
     CloseChannel {
-        /// Names this command in its [`Report::Applied`].
-        ticket: Ticket,
+        /// Names this command in its reply.
+        ticket: Ticket<Found>,
         /// The channel's vhost.
         vhost: VhostId,
         /// Its name.
         channel: ChannelName,
     },
-    /// A backend broadcasts; sent to the channel's owner only. [`Outcome::Done`] once the broadcast has
-    /// its place in the channel's order, or [`Outcome::ChannelNotFound`].
+    /// A backend broadcasts; sent to the channel's owner only. Replied once the broadcast has its place in the
+    /// channel's order.
     Publish {
-        /// Names this command in its [`Report::Applied`].
-        ticket: Ticket,
+        /// Names this command in its reply.
+        ticket: Ticket<Found>,
         /// The channel's vhost.
         vhost: VhostId,
         /// Its name.
@@ -106,10 +108,9 @@ pub enum Command {
         publication: SharedPublication,
     },
     /// A backend speaks to one session; sent to all shards, because none but its own knows where it is.
-    /// [`Outcome::Done`] or [`Outcome::SessionNotFound`].
     DirectMessage {
-        /// Names this command in its [`Report::Applied`].
-        ticket: Ticket,
+        /// Names this command in its reply.
+        ticket: Ticket<Heard>,
         /// The session's vhost.
         vhost: VhostId,
         /// The session.
@@ -117,17 +118,17 @@ pub enum Command {
         /// What it receives.
         message: SharedPublication,
     },
-    /// Asks for all channels of a vhost that this shard owns, without members. [`Outcome::Channels`], by name.
+    /// Asks for all channels of a vhost that this shard owns, by name, without members.
     ListChannels {
-        /// Names this command in its [`Report::Applied`].
-        ticket: Ticket,
+        /// Names this command in its reply.
+        ticket: Ticket<Vec<ChannelInfo>>,
         /// The vhost.
         vhost: VhostId,
     },
-    /// Asks for one channel; sent to its owner only. [`Outcome::Channel`] or [`Outcome::ChannelNotFound`].
+    /// Asks for one channel, with its members; sent to its owner only.
     DescribeChannel {
-        /// Names this command in its [`Report::Applied`].
-        ticket: Ticket,
+        /// Names this command in its reply.
+        ticket: Ticket<Described>,
         /// The channel's vhost.
         vhost: VhostId,
         /// Its name.
@@ -145,45 +146,146 @@ pub enum Command {
         /// The request that asked.
         request: RequestRef,
         /// What came of it.
-        outcome: Outcome,
+        outcome: Changed,
     },
-    /// The shard knows all that is stored: it may accept connections. Not reported as applied.
+    /// The shard knows all that is stored: it may accept connections. Not replied.
     Serve,
-    /// Close all sessions with 1012, accept no more, then stop. Not reported as applied.
+    /// Close all sessions with 1012, accept no more, then stop. Not replied.
     Shutdown,
 }
 
-/// Names a command, so that its report can be told from others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Ticket(pub u64);
+/// Names a command, so that its reply can be told from others. `R` is what is replied.
+pub struct Ticket<R> {
+    number: u64,
+    replied: PhantomData<fn() -> R>,
+}
+
+impl<R> Ticket<R> {
+    /// The ticket of that number.
+    #[must_use]
+    pub const fn new(number: u64) -> Self {
+        Self { number, replied: PhantomData }
+    }
+
+    /// Its number. Whoever gives tickets gives none twice, whatever is replied.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        self.number
+    }
+}
+
+// Derived, these would ask the same of the reply.
+impl<R> Clone for Ticket<R> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<R> Copy for Ticket<R> {}
+
+impl<R> PartialEq for Ticket<R> {
+    fn eq(&self, other: &Self) -> bool {
+        self.number == other.number
+    }
+}
+
+impl<R> Eq for Ticket<R> {}
+
+impl<R> Hash for Ticket<R> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.number.hash(state);
+    }
+}
+
+impl<R> fmt::Debug for Ticket<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Ticket({})", self.number)
+    }
+}
 
 /// The credentials are wrong, for whatever reason: the peer is not told which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InvalidCredentials;
 
-/// What came of a command.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// It was done.
-    Done,
+/// There is no such vhost (any more).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VhostNotFound;
+
+/// There is no such channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChannelNotFound;
+
+/// There is no such session on this shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionNotFound;
+
+/// Why a channel cannot be opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotOpened {
+    /// There is no such vhost (any more).
+    VhostNotFound,
+    /// The vhost has as many channels as its settings allow.
+    ChannelLimit,
+}
+
+/// Why a channel was not opened or closed for somebody who asked the control thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotChanged {
     /// There is no such vhost (any more).
     VhostNotFound,
     /// There is no such channel.
     ChannelNotFound,
-    /// There is no such session on this shard.
-    SessionNotFound,
     /// The vhost has as many channels as its settings allow.
     ChannelLimit,
     /// The change could not be stored; nothing changed.
     StoreFailed,
-    /// One channel.
-    Channel(ChannelInfo),
-    /// Channels, by name.
-    Channels(Vec<ChannelInfo>),
-    /// The workers of a vhost, in the order in which they came.
-    Workers(Vec<WorkerInfo>),
-    /// What waits for a vhost's workers.
-    Queue(QueueInfo),
+}
+
+impl From<NotOpened> for NotChanged {
+    fn from(why: NotOpened) -> Self {
+        match why {
+            NotOpened::VhostNotFound => Self::VhostNotFound,
+            NotOpened::ChannelLimit => Self::ChannelLimit,
+        }
+    }
+}
+
+impl From<ChannelNotFound> for NotChanged {
+    fn from(ChannelNotFound: ChannelNotFound) -> Self {
+        Self::ChannelNotFound
+    }
+}
+
+/// Replied to [`Command::OpenChannel`].
+pub type Opened = Result<(), NotOpened>;
+
+/// Replied to [`Command::CloseChannel`] and [`Command::Publish`].
+pub type Found = Result<(), ChannelNotFound>;
+
+/// Replied to [`Command::DirectMessage`].
+pub type Heard = Result<(), SessionNotFound>;
+
+/// Replied to [`Command::DescribeChannel`].
+pub type Described = Result<ChannelInfo, ChannelNotFound>;
+
+/// What came of a change of a channel that somebody asked the control thread for.
+pub type Changed = Result<(), NotChanged>;
+
+/// A shard's reply to a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CommandReply {
+    /// To [`Command::PutVhost`] or [`Command::RemoveVhost`]: it is in effect.
+    Applied(Ticket<()>),
+    /// To [`Command::OpenChannel`].
+    Opened(Ticket<Opened>, Opened),
+    /// To [`Command::CloseChannel`] or [`Command::Publish`].
+    Found(Ticket<Found>, Found),
+    /// To [`Command::DirectMessage`].
+    Heard(Ticket<Heard>, Heard),
+    /// To [`Command::ListChannels`].
+    Listed(Ticket<Vec<ChannelInfo>>, Vec<ChannelInfo>),
+    /// To [`Command::DescribeChannel`].
+    Described(Ticket<Described>, Described),
 }
 
 /// A channel as operators see it.
@@ -305,12 +407,7 @@ impl fmt::Debug for Secret {
 #[derive(Debug)]
 pub enum Report {
     /// A command was carried out.
-    Applied {
-        /// Which one.
-        ticket: Ticket,
-        /// What came of it.
-        outcome: Outcome,
-    },
+    Replied(CommandReply),
     /// Is this the user's secret? Answered by [`Command::Authenticated`].
     VerifySecret {
         /// The request that asks.
@@ -478,7 +575,7 @@ pub enum Waiter {
     /// A request of a session.
     Request(RequestRef),
     /// A command of the control thread.
-    Command(Ticket),
+    Command(Ticket<()>),
 }
 
 /// An owner's answer.
@@ -549,7 +646,7 @@ pub enum Publisher {
     /// A session.
     Session(RequestRef),
     /// A backend, through the control thread.
-    Backend(Ticket),
+    Backend(Ticket<Found>),
 }
 
 /// What an identity may do on a channel, given the vhost's anonymous rights.

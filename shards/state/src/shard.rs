@@ -99,7 +99,7 @@ pub struct Shard {
     jobs: VecDeque<Job>,
     /// Changes of vhosts that wait for other shards. There are no more than the control thread has under way. When
     /// another shard stops, what waits for it is never reported: the node stops.
-    fences: hashbrown::HashMap<Ticket, leaving::Fence, ahash::RandomState>,
+    fences: hashbrown::HashMap<Ticket<()>, leaving::Fence, ahash::RandomState>,
     /// How many leaves at other shards changes of vhosts have caused, or may cause by an answer that is awaited.
     leaves_caused: u64,
     /// So many of them have been taken for certain.
@@ -130,9 +130,9 @@ enum Job {
     /// Tell the subscribers of a closed channel.
     CloseView { view: u32, generation: u32 },
     /// Apply a vhost's snapshot, whichever it is by then, to its sessions, from this slot on.
-    SweepVhost { ticket: Ticket, vhost: VhostId, next: u32 },
+    SweepVhost { ticket: Ticket<()>, vhost: VhostId, next: u32 },
     /// Close a vhost's sessions, from this slot on.
-    CloseVhost { ticket: Ticket, vhost: VhostId, next: u32 },
+    CloseVhost { ticket: Ticket<()>, vhost: VhostId, next: u32 },
     /// Close all sessions, from this slot on.
     Shutdown { next: u32 },
 }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use webrocket_state::{
     exchange::{QueueInfo, Transport, WorkerInfo},
-    message::Outcome,
+    message::VhostNotFound,
 };
 
 use super::{Shared, vhosts};
@@ -24,14 +24,9 @@ pub(super) async fn workers(
     Path(vhost): Path<String>,
 ) -> Result<impl IntoResponse, Refusal> {
     let path = vhosts::path(&vhost)?;
-    match api.control.ask_shards(|reply| Request::ListWorkers(path, reply)).await?.pop() {
-        Some(Outcome::Workers(workers)) => {
-            let workers: Vec<_> = workers.iter().map(worker).collect();
-            Ok(Json(json!({ "workers": workers })))
-        }
-        Some(Outcome::VhostNotFound) => Err(Refusal::NoResource),
-        other => unreachable!("workers were asked for, not {other:?}"),
-    }
+    let workers = api.control.ask_one(|reply| Request::ListWorkers(path, reply)).await?;
+    let workers: Vec<_> = workers.iter().map(worker).collect();
+    Ok(Json(json!({ "workers": workers })))
 }
 
 /// `GET …/queue`: `{"waiting", "waiting_bytes", "outstanding", "workers", "streams", "placed",
@@ -41,10 +36,9 @@ pub(super) async fn queue(
     Path(vhost): Path<String>,
 ) -> Result<impl IntoResponse, Refusal> {
     let path = vhosts::path(&vhost)?;
-    match api.control.ask_shards(|reply| Request::ShowQueue(path, reply)).await?.pop() {
-        Some(Outcome::Queue(queue)) => Ok(Json(description(&queue))),
-        Some(Outcome::VhostNotFound) => Err(Refusal::NoResource),
-        other => unreachable!("a queue was asked for, not {other:?}"),
+    match api.control.ask_one(|reply| Request::ShowQueue(path, reply)).await? {
+        Ok(queue) => Ok(Json(description(&queue))),
+        Err(VhostNotFound) => Err(Refusal::NoResource),
     }
 }
 

@@ -8,7 +8,7 @@ use axum::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
-use webrocket_state::message::{ChannelInfo, Outcome};
+use webrocket_state::message::{ChannelInfo, ChannelNotFound};
 use webrocket_wire::ChannelName;
 
 use super::{Shared, body::Body, created, name, vhosts};
@@ -28,14 +28,8 @@ pub(super) async fn list(
     Path(vhost): Path<String>,
 ) -> Result<impl IntoResponse, Refusal> {
     let path = vhosts::path(&vhost)?;
-    let mut channels = Vec::new();
-    for outcome in api.control.ask_shards(|reply| Request::ListChannels(path, reply)).await? {
-        match outcome {
-            Outcome::Channels(of_shard) => channels.extend(of_shard),
-            Outcome::VhostNotFound => return Err(Refusal::NoResource),
-            other => unreachable!("a list of channels was asked for, not {other:?}"),
-        }
-    }
+    let of_shards = api.control.ask_shards(|reply| Request::ListChannels(path, reply)).await?;
+    let mut channels = of_shards.concat();
     channels.sort_unstable_by(|one, other| one.name.cmp(&other.name));
     let channels: Vec<_> = channels.iter().map(description).collect();
     Ok(Json(json!({ "channels": channels })))
@@ -63,11 +57,10 @@ pub(super) async fn show(
 ) -> Result<impl IntoResponse, Refusal> {
     let caller = vhosts::path(&vhost)?.into();
     let name = channel_name(&name)?;
-    let asked = api.control.ask_shards(|reply| Request::DescribeChannel(caller, name.clone(), reply));
-    match asked.await?.pop() {
-        Some(Outcome::Channel(channel)) => Ok(Json(description(&channel))),
-        Some(Outcome::ChannelNotFound | Outcome::VhostNotFound) => Err(Refusal::NoChannel(name)),
-        other => unreachable!("a channel was asked for, not {other:?}"),
+    let asked = api.control.ask_one(|reply| Request::DescribeChannel(caller, name.clone(), reply));
+    match asked.await? {
+        Ok(channel) => Ok(Json(description(&channel))),
+        Err(ChannelNotFound) => Err(Refusal::NoChannel(name)),
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 use webrocket_state::{
     Report, SessionRef, ShardId, VhostId,
-    message::{InvalidCredentials, Outcome, RequestRef, Secret},
+    message::{InvalidCredentials, NotChanged, RequestRef, Secret},
 };
 use webrocket_wire::{ChannelName, Rights, VhostPath};
 
@@ -164,23 +164,22 @@ async fn sessions_open_and_close_channels() {
     let close =
         |number, name| Report::CloseChannel { request: request_ref(number), vhost, channel: channel(name) };
     let reports = [
-        (open(0, "a"), Outcome::Done),
-        (open(1, "b"), Outcome::ChannelLimit),
-        (open(2, "a"), Outcome::Done),
-        (close(3, "b"), Outcome::ChannelNotFound),
-        (close(4, "a"), Outcome::Done),
-        (open(5, "c"), Outcome::Done),
+        (open(0, "a"), Ok(())),
+        (open(1, "b"), Err(NotChanged::ChannelLimit)),
+        (open(2, "a"), Ok(())),
+        (close(3, "b"), Err(NotChanged::ChannelNotFound)),
+        (close(4, "a"), Ok(())),
+        (open(5, "c"), Ok(())),
     ];
     for (number, (report, expected)) in reports.into_iter().enumerate() {
         node.report(report).await;
-        let outcome =
-            node.eventually(|world| world.changed.get(number).map(|(_, outcome)| outcome.clone())).await;
+        let outcome = node.eventually(|world| world.changed.get(number).map(|(_, outcome)| *outcome)).await;
         assert_eq!(outcome, expected, "report {number}");
     }
     let gone = Report::OpenChannel { request: request_ref(6), vhost: VhostId(999), channel: channel("a") };
     node.report(gone).await;
-    let outcome = node.eventually(|world| world.changed.get(6).map(|(_, outcome)| outcome.clone())).await;
-    assert_eq!(outcome, Outcome::VhostNotFound);
+    let outcome = node.eventually(|world| world.changed.get(6).map(|(_, outcome)| *outcome)).await;
+    assert_eq!(outcome, Err(NotChanged::VhostNotFound));
     node.stop().await;
     let moon: VhostPath = "/moon".parse().unwrap();
     assert_eq!(store.channels(&moon).unwrap(), [channel("c")]);

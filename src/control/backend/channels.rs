@@ -6,7 +6,7 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use webrocket_state::message::{ChannelInfo, Outcome};
+use webrocket_state::message::{ChannelInfo, ChannelNotFound};
 use webrocket_wire::{ChannelKind, ChannelName, Publication, VhostPath, presence};
 
 use super::{
@@ -47,10 +47,9 @@ pub(super) async fn close(backend: &Backend, pass: Pass, name: &str) -> Result<R
 pub(super) async fn show(backend: &Backend, pass: Pass, name: &str) -> Result<Response, Refusal> {
     let channel = known(name)?;
     let request = |reply| Request::DescribeChannel(pass.into(), channel.clone(), reply);
-    match backend.control.ask_shards(request).await?.pop() {
-        Some(Outcome::Channel(channel)) => Ok(json(StatusCode::OK, description(&channel))),
-        Some(Outcome::ChannelNotFound | Outcome::VhostNotFound) => Err(Refusal::NoChannel(channel)),
-        other => unreachable!("a channel was asked for, not {other:?}"),
+    match backend.control.ask_one(request).await? {
+        Ok(channel) => Ok(json(StatusCode::OK, description(&channel))),
+        Err(ChannelNotFound) => Err(Refusal::NoChannel(channel)),
     }
 }
 
@@ -74,8 +73,8 @@ pub(super) async fn broadcast(
             |event: &Event<'_>| Publication::new(event.name, event.data, &channel, None).share();
         let publications = window.iter().map(publication).collect();
         let published = |reply| Request::Publish(pass, channel.clone(), publications, reply);
-        let outcomes = backend.control.ask_shards(published).await?;
-        if outcomes.iter().any(|outcome| *outcome != Outcome::Done) {
+        let replies = backend.control.ask_shards(published).await?;
+        if replies.contains(&Err(ChannelNotFound)) {
             return Err(Refusal::NoChannel(channel));
         }
     }

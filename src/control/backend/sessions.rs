@@ -2,7 +2,6 @@
 
 use axum::response::Response;
 use uuid::Uuid;
-use webrocket_state::message::Outcome;
 use webrocket_wire::Publication;
 
 use super::{Backend, WINDOW, accepted, events};
@@ -21,8 +20,8 @@ pub(super) async fn send(backend: &Backend, pass: Pass, sid: &str, body: &[u8]) 
         let messages =
             window.iter().map(|event| Publication::direct(event.name, event.data).share()).collect();
         let sent = |reply| Request::SendMessages(pass, session, messages, reply);
-        let outcomes = backend.control.ask_shards(sent).await?;
-        let received = outcomes.iter().filter(|outcome| **outcome == Outcome::Done).count();
+        let replies = backend.control.ask_shards(sent).await?;
+        let received = replies.iter().filter(|reply| reply.is_ok()).count();
         if received < window.len() {
             return Err(missing());
         }

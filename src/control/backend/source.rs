@@ -16,7 +16,7 @@ use axum::{
 };
 use hyper::body::Frame;
 use tokio::time::{Instant, Sleep, sleep};
-use webrocket_state::message::Outcome;
+use webrocket_state::message::VhostNotFound;
 
 use super::{Backend, query};
 use crate::control::{
@@ -48,17 +48,15 @@ pub(super) async fn open(
     let line = extensions.get::<Line>().cloned().unwrap_or_default();
     let request = SourceRequest { filter, is_worker, line: line.clone() };
     let sent = backend.control.ask(|reply| Request::OpenSource(pass, request, reply)).await?;
-    let outcomes = sent.applied.await.map_err(|_| Refusal::Stopping)?;
-    if outcomes != [Outcome::Done] {
-        return Err(Refusal::NoResource);
-    }
+    let (source, opened) = sent.reply().await?;
+    opened.map_err(|VhostNotFound| Refusal::NoResource)?;
     line.make_stream();
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream"),
         (header::CACHE_CONTROL, "no-store"),
         (header::CONNECTION, "close"),
     ];
-    Ok((headers, Body::new(EventStream::new(sent.value))).into_response())
+    Ok((headers, Body::new(EventStream::new(source))).into_response())
 }
 
 /// The body of an answer: what a source yields, as lines of text.

@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 use regex::Regex;
 use webrocket_state::{
     Command,
-    message::{Outcome, TokenGrant},
+    message::{Found, Heard, TokenGrant},
 };
 use webrocket_wire::{ChannelName, Data, Json, Publication, SingleAccessToken};
 
@@ -73,10 +73,9 @@ impl Control {
     }
 
     /// The owner has ordered a broadcast, or refused it.
-    pub(super) fn published(&mut self, now: Micros, ledger: &mut Ledger, number: usize, outcome: &Outcome) {
+    pub(super) fn published(&mut self, now: Micros, ledger: &mut Ledger, number: usize, found: Found) {
         self.backend.open -= 1;
-        ledger.broadcasts[number].fate =
-            if *outcome == Outcome::Done { Fate::Acknowledged(now) } else { Fate::Refused };
+        ledger.broadcasts[number].fate = if found.is_ok() { Fate::Acknowledged(now) } else { Fate::Refused };
     }
 
     /// Speaks to a session that it has heard of, now and then in the wrong vhost.
@@ -102,10 +101,10 @@ impl Control {
 }
 
 /// A shard has delivered a direct message, or does not know the session.
-pub(super) fn messaged(ledger: &mut Ledger, number: usize, outcome: &Outcome) {
+pub(super) fn messaged(ledger: &mut Ledger, number: usize, heard: Heard) {
     let message = &mut ledger.messages[number];
     message.unanswered -= 1;
-    message.found += usize::from(*outcome == Outcome::Done);
+    message.found += usize::from(heard.is_ok());
 }
 
 /// Issues a token.

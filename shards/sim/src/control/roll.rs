@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use webrocket_state::{
     Command, VhostId,
-    message::{ChannelInfo, Outcome},
+    message::{ChannelInfo, Described},
 };
 use webrocket_wire::{ChannelKind, presence};
 
@@ -89,8 +89,7 @@ impl Control {
     }
 
     /// A shard lists its channels; of presence channels their members are asked for.
-    pub(super) fn listed(&mut self, net: &mut Net, vhost: VhostId, outcome: Outcome) {
-        let Outcome::Channels(channels) = outcome else { panic!("a list was asked for: {outcome:?}") };
+    pub(super) fn listed(&mut self, net: &mut Net, vhost: VhostId, channels: Vec<ChannelInfo>) {
         for info in channels {
             if info.kind() == ChannelKind::Presence {
                 let ticket = self.ticket(Ask::Describe(vhost));
@@ -102,8 +101,8 @@ impl Control {
     }
 
     /// A shard describes a channel.
-    pub(super) fn described(&mut self, vhost: VhostId, outcome: Outcome) {
-        if let Outcome::Channel(info) = outcome {
+    pub(super) fn described(&mut self, vhost: VhostId, described: Described) {
+        if let Ok(info) = described {
             self.listed.insert((vhost, info.name.clone()), info);
         }
     }

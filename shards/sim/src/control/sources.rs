@@ -7,9 +7,9 @@ use webrocket_state::{
     VhostId,
     exchange::{
         ExchangeCommand, ExchangeReport, Filter, TriggerId,
-        message::{ClientAnswer, ClientQuestion, SourceId, SourceMode},
+        message::{ClientAnswer, ClientQuestion, ExchangeReply, SourceId, SourceMode},
     },
-    message::{Outcome, RequestRef},
+    message::{Changed, RequestRef},
     pattern,
 };
 use webrocket_wire::{AccessToken, SingleAccessToken, Status};
@@ -18,7 +18,7 @@ use super::{Ask, Control};
 use crate::{
     chance::Chance,
     net::{Actor, Micros, Net},
-    oracles::{Ledger, triggers::FILTERS},
+    oracles::triggers::FILTERS,
     peers::token_for,
     scenario::{Scenario, VHOSTS},
 };
@@ -60,7 +60,7 @@ impl Control {
         net: &mut Net,
         delay: Micros,
         request: RequestRef,
-        outcome: Outcome,
+        outcome: Changed,
     ) {
         if request.session.shard == self.directory.exchange() {
             self.tell_exchange(net, delay, ExchangeCommand::ChannelChanged { request, outcome });
@@ -70,16 +70,10 @@ impl Control {
         }
     }
 
-    pub(super) fn exchange_reports(
-        &mut self,
-        net: &mut Net,
-        chance: &mut Chance,
-        ledger: &mut Ledger,
-        report: ExchangeReport,
-    ) {
+    pub(super) fn exchange_reports(&mut self, net: &mut Net, chance: &mut Chance, report: ExchangeReport) {
         let delay = chance.small(3_000);
         match report {
-            ExchangeReport::Applied { ticket, outcome } => self.applied(net, ledger, delay, ticket, outcome),
+            ExchangeReport::Replied(reply) => self.exchange_replied(&reply),
             ExchangeReport::OpenChannel { request, vhost, channel } => {
                 self.send_owner(net, delay, Ask::Open(vhost, channel, Some(request)));
             }
@@ -101,6 +95,16 @@ impl Control {
                 source.into_iter().for_each(|source| source.waiting.push_back(id));
             }
             ExchangeReport::SourceClosed { source } => self.sources.all.retain(|known| known.id != source),
+        }
+    }
+
+    /// Only that it came counts: nobody asks for workers or for what waits.
+    fn exchange_replied(&mut self, reply: &ExchangeReply) {
+        match reply {
+            ExchangeReply::Applied(ticket) => drop(self.asked(*ticket)),
+            ExchangeReply::SourceOpened(ticket, _) => drop(self.asked(*ticket)),
+            ExchangeReply::Workers(ticket, _) => drop(self.asked(*ticket)),
+            ExchangeReply::Queue(ticket, _) => drop(self.asked(*ticket)),
         }
     }
 

@@ -11,7 +11,7 @@ use super::{
     message::{ClientAnswer, ClientQuestion},
 };
 use crate::{
-    message::{Answer, Outcome, RequestRef, SessionRef, ShardId, ShardMessage},
+    message::{Answer, Changed, NotChanged, RequestRef, SessionRef, ShardId, ShardMessage},
     vhost::VhostId,
 };
 
@@ -154,14 +154,13 @@ impl Exchange {
     }
 
     /// The control thread has opened or closed a channel, or has not.
-    pub(super) fn channel_changed(&mut self, request: RequestRef, outcome: &Outcome) {
+    pub(super) fn channel_changed(&mut self, request: RequestRef, outcome: Changed) {
         let message = match outcome {
-            Outcome::Done => PeerMessage::Done,
-            Outcome::ChannelNotFound => PeerMessage::Error(Status::ChannelNotFound),
-            Outcome::ChannelLimit => PeerMessage::Error(Status::ChannelLimit),
-            Outcome::VhostNotFound => PeerMessage::Error(Status::InvalidCredentials),
-            Outcome::StoreFailed => PeerMessage::Error(Status::Internal),
-            other => unreachable!("a channel was to be changed, not {other:?}"),
+            Ok(()) => PeerMessage::Done,
+            Err(NotChanged::ChannelNotFound) => PeerMessage::Error(Status::ChannelNotFound),
+            Err(NotChanged::ChannelLimit) => PeerMessage::Error(Status::ChannelLimit),
+            Err(NotChanged::VhostNotFound) => PeerMessage::Error(Status::InvalidCredentials),
+            Err(NotChanged::StoreFailed) => PeerMessage::Error(Status::Internal),
         };
         self.complete(request, message);
     }

@@ -6,9 +6,10 @@ use webrocket_wire::{AccessToken, BackendKey};
 
 use super::{
     Exchange, ExchangeCommand, ExchangeFigure, ExchangeOrder, ExchangeReport, QueueInfo, QueueLimits, Queued,
+    message::{ExchangeReply, QueueShown},
 };
 use crate::{
-    message::{Outcome, Ticket},
+    message::{Ticket, VhostNotFound},
     vhost::{Vhost, VhostId},
 };
 
@@ -21,14 +22,15 @@ impl Exchange {
                 self.put_access(ticket, vhost, token, keys);
             }
             ExchangeCommand::ClientAnswered { request, answer } => self.client_answered(request, answer),
-            ExchangeCommand::ChannelChanged { request, outcome } => self.channel_changed(request, &outcome),
+            ExchangeCommand::ChannelChanged { request, outcome } => self.channel_changed(request, outcome),
             ExchangeCommand::OpenSource { ticket, source, vhost, filter, mode } => {
                 self.open_source(now, ticket, source, vhost, (filter, mode));
             }
             ExchangeCommand::SourceTook { source, id } => self.source_took(now, source, id),
             ExchangeCommand::CloseSource { source } => self.close_source(source),
             ExchangeCommand::ListWorkers { ticket, vhost } => {
-                self.applied(ticket, Outcome::Workers(self.desks.workers(vhost)));
+                let workers = self.desks.workers(vhost);
+                self.command_reply(ExchangeReply::Workers(ticket, workers));
             }
             ExchangeCommand::ShowQueue { ticket, vhost } => self.show_queue(ticket, vhost),
             ExchangeCommand::Serve => self.is_serving = true,
@@ -36,19 +38,19 @@ impl Exchange {
         }
     }
 
-    pub(super) fn applied(&mut self, ticket: Ticket, outcome: Outcome) {
-        self.reports.push_back(ExchangeReport::Applied { ticket, outcome });
+    pub(super) fn command_reply(&mut self, reply: ExchangeReply) {
+        self.reports.push_back(ExchangeReport::Replied(reply));
     }
 
-    fn put_vhost(&mut self, ticket: Ticket, vhost: Arc<Vhost>) {
+    fn put_vhost(&mut self, ticket: Ticket<()>, vhost: Arc<Vhost>) {
         self.desks.put_vhost(vhost.id, QueueLimits::from(&vhost.settings));
         self.vhosts.put(vhost);
-        self.applied(ticket, Outcome::Done);
+        self.command_reply(ExchangeReply::Applied(ticket));
     }
 
     fn put_access(
         &mut self,
-        ticket: Ticket,
+        ticket: Ticket<()>,
         vhost: VhostId,
         token: AccessToken,
         keys: Arc<BTreeSet<BackendKey>>,
@@ -56,16 +58,16 @@ impl Exchange {
         if self.vhosts.put_access(vhost, token, keys) {
             self.cut_off(vhost);
         }
-        self.applied(ticket, Outcome::Done);
+        self.command_reply(ExchangeReply::Applied(ticket));
     }
 
-    fn remove_vhost(&mut self, ticket: Ticket, vhost: VhostId) {
+    fn remove_vhost(&mut self, ticket: Ticket<()>, vhost: VhostId) {
         // First the desk with all that is there: nothing goes from one worker to the next any more.
         let dropped = self.desks.remove_vhost(vhost);
         self.figures.add(ExchangeFigure::Dropped, dropped);
         self.cut_off(vhost);
         self.vhosts.remove(vhost);
-        self.applied(ticket, Outcome::Done);
+        self.command_reply(ExchangeReply::Applied(ticket));
     }
 
     /// Cuts off everybody who was let in to a vhost: workers and sources are told, streams are cut; clients
@@ -82,14 +84,13 @@ impl Exchange {
         self.orders.push_back(Queued::Order(ExchangeOrder::CutStreams { vhost }));
     }
 
-    fn show_queue(&mut self, ticket: Ticket, vhost: VhostId) {
+    fn show_queue(&mut self, ticket: Ticket<QueueShown>, vhost: VhostId) {
         let entry = self.vhosts.entry(vhost);
         let counts = entry.zip(self.desks.counts(vhost)).map(|(entry, counts)| {
             let streams = entry.streams.len() + self.sources.count_streams(&entry.sources);
-            Outcome::Queue(QueueInfo { streams, ..counts })
+            QueueInfo { streams, ..counts }
         });
-        let outcome = counts.unwrap_or(Outcome::VhostNotFound);
-        self.applied(ticket, outcome);
+        self.command_reply(ExchangeReply::Queue(ticket, counts.ok_or(VhostNotFound)));
     }
 
     /// Tells all workers to go.

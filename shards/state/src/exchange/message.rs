@@ -7,35 +7,35 @@ use webrocket_wire::{
     AccessToken, BackendKey, ChannelName, Member, SharedPublication, SingleAccessToken, Status, Trigger,
 };
 
-use super::{Filter, TriggerId};
+use super::{Filter, QueueInfo, TriggerId, WorkerInfo};
 use crate::{
-    message::{Outcome, RequestRef, Ticket},
+    message::{Changed, RequestRef, Ticket, VhostNotFound},
     vhost::{Vhost, VhostId},
 };
 
 /// A command of the control thread to the exchange.
 #[derive(Debug)]
 pub enum ExchangeCommand {
-    /// A vhost was added or changed. [`Outcome::Done`].
+    /// A vhost was added or changed.
     PutVhost {
-        /// Names this command in its [`ExchangeReport::Applied`].
-        ticket: Ticket,
+        /// Names this command in its reply.
+        ticket: Ticket<()>,
         /// The new snapshot.
         vhost: Arc<Vhost>,
     },
-    /// A vhost is gone: its backends are cut off, what waits for its workers is dropped. [`Outcome::Done`].
+    /// A vhost is gone: its backends are cut off, what waits for its workers is dropped.
     RemoveVhost {
-        /// Names this command in its [`ExchangeReport::Applied`].
-        ticket: Ticket,
+        /// Names this command in its reply.
+        ticket: Ticket<()>,
         /// Which one.
         vhost: VhostId,
     },
     /// The vhost's backends present this token, or one of these keys, from now on. If they could present
     /// something else before, all of them are cut off. Comes before the vhost's first
-    /// [`ExchangeCommand::PutVhost`]. [`Outcome::Done`].
+    /// [`ExchangeCommand::PutVhost`].
     PutAccess {
-        /// Names this command in its [`ExchangeReport::Applied`].
-        ticket: Ticket,
+        /// Names this command in its reply.
+        ticket: Ticket<()>,
         /// The vhost.
         vhost: VhostId,
         /// The token.
@@ -50,10 +50,10 @@ pub enum ExchangeCommand {
         /// What came of it.
         answer: ClientAnswer,
     },
-    /// Somebody takes events over HTTP. [`Outcome::Done`] or [`Outcome::VhostNotFound`].
+    /// Somebody takes events over HTTP.
     OpenSource {
-        /// Names this command in its [`ExchangeReport::Applied`].
-        ticket: Ticket,
+        /// Names this command in its reply.
+        ticket: Ticket<SourceOpened>,
         /// What the control thread calls it; never given twice.
         source: SourceId,
         /// The vhost.
@@ -63,29 +63,29 @@ pub enum ExchangeCommand {
         /// Whether it is a worker, and for how many events there is room on its way.
         mode: SourceMode,
     },
-    /// An event of [`ExchangeReport::SourceEvent`] has left for its peer. Not reported.
+    /// An event of [`ExchangeReport::SourceEvent`] has left for its peer. Not replied.
     SourceTook {
         /// Who took it.
         source: SourceId,
         /// Which one.
         id: TriggerId,
     },
-    /// Nobody takes these events any more. Not reported.
+    /// Nobody takes these events any more. Not replied.
     CloseSource {
         /// Who.
         source: SourceId,
     },
-    /// Asks for a vhost's workers. [`Outcome::Workers`].
+    /// Asks for a vhost's workers, in the order in which they came.
     ListWorkers {
-        /// Names this command in its [`ExchangeReport::Applied`].
-        ticket: Ticket,
+        /// Names this command in its reply.
+        ticket: Ticket<Vec<WorkerInfo>>,
         /// The vhost.
         vhost: VhostId,
     },
-    /// Asks for what waits for a vhost's workers. [`Outcome::Queue`] or [`Outcome::VhostNotFound`].
+    /// Asks for what waits for a vhost's workers.
     ShowQueue {
-        /// Names this command in its [`ExchangeReport::Applied`].
-        ticket: Ticket,
+        /// Names this command in its reply.
+        ticket: Ticket<QueueShown>,
         /// The vhost.
         vhost: VhostId,
     },
@@ -94,24 +94,39 @@ pub enum ExchangeCommand {
         /// The request that asked.
         request: RequestRef,
         /// What came of it.
-        outcome: Outcome,
+        outcome: Changed,
     },
-    /// Everything stored is in effect: backends may connect. Not reported.
+    /// Everything stored is in effect: backends may connect. Not replied.
     Serve,
-    /// Tell all workers to go, then stop. Not reported.
+    /// Tell all workers to go, then stop. Not replied.
     Shutdown,
+}
+
+/// Replied to [`ExchangeCommand::OpenSource`], once it is given events.
+pub type SourceOpened = Result<(), VhostNotFound>;
+
+/// Replied to [`ExchangeCommand::ShowQueue`].
+pub type QueueShown = Result<QueueInfo, VhostNotFound>;
+
+/// The exchange's reply to a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExchangeReply {
+    /// To [`ExchangeCommand::PutVhost`], [`ExchangeCommand::RemoveVhost`] or [`ExchangeCommand::PutAccess`]: it is in
+    /// effect.
+    Applied(Ticket<()>),
+    /// To [`ExchangeCommand::OpenSource`].
+    SourceOpened(Ticket<SourceOpened>, SourceOpened),
+    /// To [`ExchangeCommand::ListWorkers`].
+    Workers(Ticket<Vec<WorkerInfo>>, Vec<WorkerInfo>),
+    /// To [`ExchangeCommand::ShowQueue`].
+    Queue(Ticket<QueueShown>, QueueShown),
 }
 
 /// The exchange's word to the control thread.
 #[derive(Debug)]
 pub enum ExchangeReport {
     /// A command was carried out.
-    Applied {
-        /// Which one.
-        ticket: Ticket,
-        /// What came of it.
-        outcome: Outcome,
-    },
+    Replied(ExchangeReply),
     /// A client opens a channel. Answered by [`ExchangeCommand::ChannelChanged`].
     OpenChannel {
         /// The request that asks.

@@ -14,13 +14,13 @@ use webrocket_wire::Trigger;
 
 use super::{
     Exchange, ExchangeFigure, ExchangeReport, Filter, TriggerId, WorkerRef,
-    message::{SourceId, SourceMode},
+    message::{ExchangeReply, SourceId, SourceMode, SourceOpened},
     worker::{Application, Transport},
     working::Taker,
 };
 use crate::{
     deadlines::Deadlines,
-    message::{Outcome, Ticket},
+    message::{Ticket, VhostNotFound},
     vhost::VhostId,
 };
 
@@ -83,13 +83,13 @@ impl Exchange {
     pub(super) fn open_source(
         &mut self,
         now: Instant,
-        ticket: Ticket,
+        ticket: Ticket<SourceOpened>,
         source: SourceId,
         vhost: VhostId,
         (filter, mode): (Filter, SourceMode),
     ) {
         if self.vhosts.entry(vhost).is_none() || self.is_stopping {
-            return self.applied(ticket, Outcome::VhostNotFound);
+            return self.command_reply(ExchangeReply::SourceOpened(ticket, Err(VhostNotFound)));
         }
         let kind = match mode {
             SourceMode::Stream { window } => {
@@ -106,7 +106,7 @@ impl Exchange {
         };
         self.sources.entries.insert(source, Source { vhost, kind, on_way: 0 });
         self.vhosts.entry_mut(vhost).expect("looked at before").sources.push(source);
-        self.applied(ticket, Outcome::Done);
+        self.command_reply(ExchangeReply::SourceOpened(ticket, Ok(())));
     }
 
     /// A worker's event is handed over to the control thread.

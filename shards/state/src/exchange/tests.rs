@@ -17,12 +17,13 @@ use webrocket_wire::{AccessToken, BackendKey, Data, Json, Trigger, trigger::Orig
 
 use super::{
     Exchange, ExchangeCommand, ExchangeConfig, ExchangeInput, ExchangeOrder, ExchangeReport, Filter, Pass,
-    PeerMessage,
+    PeerMessage, WorkerInfo,
+    message::{ExchangeReply, QueueShown, SourceOpened},
 };
 use crate::{
     Directory, Settings, Vhost,
     machine::Party,
-    message::{Answer, Outcome, RequestRef, SessionRef, ShardId, ShardMessage, Ticket},
+    message::{Answer, RequestRef, SessionRef, ShardId, ShardMessage, Ticket, VhostNotFound},
     pattern,
     vhost::VhostId,
 };
@@ -39,6 +40,35 @@ struct Bench {
     /// Triggers so far.
     triggered: usize,
     tickets: u64,
+}
+
+/// What a command is replied.
+trait Replied: Sized {
+    fn of(reply: ExchangeReply) -> Option<(Ticket<Self>, Self)>;
+}
+
+impl Replied for () {
+    fn of(reply: ExchangeReply) -> Option<(Ticket<Self>, Self)> {
+        if let ExchangeReply::Applied(ticket) = reply { Some((ticket, ())) } else { None }
+    }
+}
+
+impl Replied for SourceOpened {
+    fn of(reply: ExchangeReply) -> Option<(Ticket<Self>, Self)> {
+        if let ExchangeReply::SourceOpened(ticket, opened) = reply { Some((ticket, opened)) } else { None }
+    }
+}
+
+impl Replied for Vec<WorkerInfo> {
+    fn of(reply: ExchangeReply) -> Option<(Ticket<Self>, Self)> {
+        if let ExchangeReply::Workers(ticket, workers) = reply { Some((ticket, workers)) } else { None }
+    }
+}
+
+impl Replied for QueueShown {
+    fn of(reply: ExchangeReply) -> Option<(Ticket<Self>, Self)> {
+        if let ExchangeReply::Queue(ticket, queue) = reply { Some((ticket, queue)) } else { None }
+    }
 }
 
 impl Bench {
@@ -59,23 +89,21 @@ impl Bench {
         bench
     }
 
-    fn ticket(&mut self) -> Ticket {
-        self.tickets += 1;
-        Ticket(self.tickets)
-    }
-
     fn command(&mut self, command: ExchangeCommand) {
         self.exchange.handle(self.now, ExchangeInput::Command(command));
     }
 
-    /// Carries out a command that is reported; what came of it.
-    fn apply(&mut self, command: impl FnOnce(Ticket) -> ExchangeCommand) -> Outcome {
-        let ticket = self.ticket();
+    /// Carries out a command; what is replied.
+    fn apply<R: Replied>(&mut self, command: impl FnOnce(Ticket<R>) -> ExchangeCommand) -> R {
+        self.tickets += 1;
+        let ticket = Ticket::new(self.tickets);
         self.command(command(ticket));
-        match self.exchange.reports.pop_back() {
-            Some(ExchangeReport::Applied { ticket: of, outcome }) if of == ticket => outcome,
-            other => panic!("a command is reported, not {other:?}"),
-        }
+        let Some(ExchangeReport::Replied(reply)) = self.exchange.reports.pop_back() else {
+            panic!("a command is replied")
+        };
+        let (of, replied) = R::of(reply).expect("the reply of this command");
+        assert_eq!(of, ticket);
+        replied
     }
 
     fn put_access(&mut self, vhost: VhostId, byte: u8) {
@@ -86,14 +114,13 @@ impl Bench {
     fn put_keys(&mut self, vhost: VhostId, token: AccessToken, keys: &[u8]) {
         let keys: BTreeSet<_> = keys.iter().map(|byte| BackendKey::from_bytes([*byte; 32])).collect();
         let keys = Arc::new(keys);
-        let put = self.apply(|ticket| ExchangeCommand::PutAccess { ticket, vhost, token, keys });
-        assert_eq!(put, Outcome::Done);
+        self.apply(|ticket| ExchangeCommand::PutAccess { ticket, vhost, token, keys });
     }
 
     fn put_vhost(&mut self, id: VhostId, path: &str, settings: Settings) {
         let (users, channels) = Default::default();
         let vhost = Arc::new(Vhost { id, path: path.parse().unwrap(), settings, users, channels });
-        assert_eq!(self.apply(|ticket| ExchangeCommand::PutVhost { ticket, vhost }), Outcome::Done);
+        self.apply(|ticket| ExchangeCommand::PutVhost { ticket, vhost });
     }
 
     /// What the vhost's present token lets in with.

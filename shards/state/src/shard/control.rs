@@ -8,8 +8,10 @@ use webrocket_wire::{CloseCode, MemberData, Reply, Rights, SharedPublication, St
 
 use crate::{
     answers::{Completion, Open},
+    channels::ChannelLimit,
     message::{
-        Command, Identity, InvalidCredentials, Outcome, Publisher, Report, RequestRef, Ticket, rights_on,
+        Changed, ChannelNotFound, Command, CommandReply, Heard, Identity, InvalidCredentials, NotChanged,
+        NotOpened, Opened, Publisher, Report, RequestRef, SessionNotFound, Ticket, rights_on,
     },
     metrics::Figure,
     rate::Rate,
@@ -25,25 +27,20 @@ impl Shard {
             Command::PutVhost { ticket, vhost } => self.put_vhost(now, ticket, vhost),
             Command::RemoveVhost { ticket, vhost } => self.remove_vhost(now, ticket, vhost),
             Command::OpenChannel { ticket, vhost, channel } => {
-                let outcome = self.open_channel(vhost, channel);
-                self.applied(ticket, outcome);
+                let opened = self.open_channel(vhost, channel);
+                self.command_reply(CommandReply::Opened(ticket, opened));
             }
             Command::CloseChannel { ticket, vhost, channel } => {
-                let outcome = match self.channels.find(&(vhost, channel)) {
-                    Some(channel) => {
-                        self.owner_close(channel);
-                        Outcome::Done
-                    }
-                    None => Outcome::ChannelNotFound,
-                };
-                self.applied(ticket, outcome);
+                let found = self.channels.find(&(vhost, channel)).ok_or(ChannelNotFound);
+                let closed = found.map(|channel| self.owner_close(channel));
+                self.command_reply(CommandReply::Found(ticket, closed));
             }
             Command::Publish { ticket, vhost, channel, publication } => {
                 self.owner_publish(now, Publisher::Backend(ticket), &(vhost, channel), publication);
             }
             Command::DirectMessage { ticket, vhost, sid, message } => {
-                let outcome = self.direct_message(vhost, sid, &message);
-                self.applied(ticket, outcome);
+                let heard = self.direct_message(vhost, sid, &message);
+                self.command_reply(CommandReply::Heard(ticket, heard));
             }
             Command::ListChannels { ticket, vhost } => {
                 let channels = self.channels.of_vhost(vhost);
@@ -51,15 +48,15 @@ impl Shard {
                     .into_iter()
                     .filter_map(|(_, channel)| self.channels.entry(channel).map(|entry| entry.summary()))
                     .collect();
-                self.applied(ticket, Outcome::Channels(channels));
+                self.command_reply(CommandReply::Listed(ticket, channels));
             }
             Command::DescribeChannel { ticket, vhost, channel } => {
                 let found = self.channels.find(&(vhost, channel));
                 let info = found.and_then(|channel| self.channels.entry(channel)).map(|entry| entry.info());
-                self.applied(ticket, info.map_or(Outcome::ChannelNotFound, Outcome::Channel));
+                self.command_reply(CommandReply::Described(ticket, info.ok_or(ChannelNotFound)));
             }
             Command::Authenticated { request, identity } => self.authenticated(now, request, identity),
-            Command::ChannelChanged { request, outcome } => self.channel_changed(request, &outcome),
+            Command::ChannelChanged { request, outcome } => self.channel_changed(request, outcome),
             Command::Serve => self.is_complete = true,
             Command::Shutdown => {
                 self.life = Life::Stopping;
@@ -69,11 +66,11 @@ impl Shard {
         }
     }
 
-    pub(super) fn applied(&mut self, ticket: Ticket, outcome: Outcome) {
-        self.reports.push_back(Report::Applied { ticket, outcome });
+    pub(super) fn command_reply(&mut self, reply: CommandReply) {
+        self.reports.push_back(Report::Replied(reply));
     }
 
-    fn put_vhost(&mut self, now: Instant, ticket: Ticket, vhost: Arc<Vhost>) {
+    fn put_vhost(&mut self, now: Instant, ticket: Ticket<()>, vhost: Arc<Vhost>) {
         let index = vhost.id.0 as usize;
         if self.vhosts.len() <= index {
             self.vhosts.resize(index + 1, None);
@@ -83,11 +80,11 @@ impl Shard {
             self.run_sweep_vhost(now, ticket, id, 0);
         } else {
             self.paths.insert(path, id);
-            self.applied(ticket, Outcome::Done);
+            self.command_reply(CommandReply::Applied(ticket));
         }
     }
 
-    fn remove_vhost(&mut self, now: Instant, ticket: Ticket, id: VhostId) {
+    fn remove_vhost(&mut self, now: Instant, ticket: Ticket<()>, id: VhostId) {
         if let Some(vhost) = self.vhosts.get_mut(id.0 as usize).and_then(Option::take)
             && self.paths.get(&vhost.path) == Some(&id)
         {
@@ -100,33 +97,33 @@ impl Shard {
         self.run_close_vhost(now, ticket, id, 0);
     }
 
-    fn open_channel(&mut self, vhost: VhostId, channel: webrocket_wire::ChannelName) -> Outcome {
+    fn open_channel(&mut self, vhost: VhostId, channel: webrocket_wire::ChannelName) -> Opened {
         let Some(snapshot) = self.vhost(vhost).cloned() else {
-            return Outcome::VhostNotFound;
+            return Err(NotOpened::VhostNotFound);
         };
         let key = (vhost, channel);
         if let Some(found) = self.channels.find(&key) {
             self.channels.entry(found).expect("just found").opened = true;
-            return Outcome::Done;
+            return Ok(());
         }
         let epoch = self.random.random();
         match self.channels.create(&snapshot, key.1, epoch, true) {
-            Ok(_) => Outcome::Done,
-            Err(_) => Outcome::ChannelLimit,
+            Ok(_) => Ok(()),
+            Err(ChannelLimit) => Err(NotOpened::ChannelLimit),
         }
     }
 
-    fn direct_message(&mut self, vhost: VhostId, sid: Uuid, message: &SharedPublication) -> Outcome {
-        let Some(slot) = self.sids.find(&self.sessions, sid) else { return Outcome::SessionNotFound };
+    fn direct_message(&mut self, vhost: VhostId, sid: Uuid, message: &SharedPublication) -> Heard {
+        let Some(slot) = self.sids.find(&self.sessions, sid) else { return Err(SessionNotFound) };
         let session = &mut self.sessions[slot];
         let is_there =
             session.connection.is_open() && session.vhost.as_ref().is_some_and(|of| of.id == vhost);
         if !is_there {
-            return Outcome::SessionNotFound;
+            return Err(SessionNotFound);
         }
         message.encode(self.delivery.frames(session, slot));
         self.figures.add(Figure::DirectMessages, 1);
-        Outcome::Done
+        Ok(())
     }
 
     /// Whether a session of the vhost stands in the slot.
@@ -137,7 +134,7 @@ impl Shard {
 
     /// Applies the vhost's snapshot to its sessions: always the newest, for sessions that came
     /// after a newer one know it already.
-    pub(super) fn run_sweep_vhost(&mut self, now: Instant, ticket: Ticket, id: VhostId, next: u32) {
+    pub(super) fn run_sweep_vhost(&mut self, now: Instant, ticket: Ticket<()>, id: VhostId, next: u32) {
         let vhost = self.vhost(id).cloned();
         let rest = vhost.and_then(|vhost| {
             self.slice(next, |shard, slot| {
@@ -195,7 +192,7 @@ impl Shard {
         self.schedule(slot);
     }
 
-    pub(super) fn run_close_vhost(&mut self, now: Instant, ticket: Ticket, vhost: VhostId, next: u32) {
+    pub(super) fn run_close_vhost(&mut self, now: Instant, ticket: Ticket<()>, vhost: VhostId, next: u32) {
         let rest = self.slice(next, |shard, slot| {
             if shard.is_of(slot, vhost) {
                 shard.close_session(now, slot, CloseCode::VhostClosed, &MemberData::default());
@@ -203,7 +200,7 @@ impl Shard {
         });
         match rest {
             Some(next) => self.jobs.push_back(Job::CloseVhost { ticket, vhost, next }),
-            None => self.applied(ticket, Outcome::Done),
+            None => self.command_reply(CommandReply::Applied(ticket)),
         }
     }
 
@@ -260,7 +257,7 @@ impl Shard {
         self.complete_behind(now, request, &owners, Completion::Authenticated(who));
     }
 
-    fn channel_changed(&mut self, request: RequestRef, outcome: &Outcome) {
+    fn channel_changed(&mut self, request: RequestRef, outcome: Changed) {
         let session = request.session;
         let Some(entry) = self.sessions.entry(session.slot, session.generation) else { return };
         let Some(answers) = &mut entry.answers else { return };
@@ -281,16 +278,13 @@ impl Shard {
             | None => return,
         };
         let reply = match outcome {
-            Outcome::Done if opened => Reply::ChannelOpened(&name),
-            Outcome::Done => Reply::ChannelClosed(&name),
-            Outcome::ChannelLimit => Reply::Error(Status::ChannelLimit),
-            Outcome::ChannelNotFound | Outcome::VhostNotFound => Reply::Error(Status::ChannelNotFound),
-            Outcome::SessionNotFound
-            | Outcome::StoreFailed
-            | Outcome::Channel(_)
-            | Outcome::Channels(_)
-            | Outcome::Workers(_)
-            | Outcome::Queue(_) => Reply::Error(Status::Internal),
+            Ok(()) if opened => Reply::ChannelOpened(&name),
+            Ok(()) => Reply::ChannelClosed(&name),
+            Err(NotChanged::ChannelLimit) => Reply::Error(Status::ChannelLimit),
+            Err(NotChanged::ChannelNotFound | NotChanged::VhostNotFound) => {
+                Reply::Error(Status::ChannelNotFound)
+            }
+            Err(NotChanged::StoreFailed) => Reply::Error(Status::Internal),
         };
         self.complete(request, &reply);
     }

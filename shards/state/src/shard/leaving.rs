@@ -13,7 +13,7 @@ use webrocket_wire::{CloseCode, MemberData, Reply, classic, wwfp, wwfp::Referenc
 
 use crate::{
     answers::{Answerer, Completion, Open},
-    message::{ChannelRef, Outcome, RequestRef, SessionRef, ShardId, ShardMessage, Ticket, Waiter},
+    message::{ChannelRef, CommandReply, RequestRef, SessionRef, ShardId, ShardMessage, Ticket, Waiter},
     metrics::Figure,
 };
 
@@ -106,23 +106,23 @@ impl Shard {
 
     /// A vhost's change has reached all sessions: reports it, as soon as all other shards have taken the leaves that
     /// this and other changes have caused.
-    pub(super) fn swept(&mut self, ticket: Ticket) {
+    pub(super) fn swept(&mut self, ticket: Ticket<()>) {
         if self.leaves_caused > self.leaves_taken {
             self.apply_behind_all(ticket);
         } else {
-            self.applied(ticket, Outcome::Done);
+            self.command_reply(CommandReply::Applied(ticket));
         }
     }
 
     /// Reports a command as carried out when all other shards have taken what this one said to them.
-    fn apply_behind_all(&mut self, ticket: Ticket) {
+    fn apply_behind_all(&mut self, ticket: Ticket<()>) {
         let shards = (0..self.config.directory.shards()).map(ShardId);
         let others: Owners = shards.filter(|shard| *shard != self.config.id).collect();
         for shard in &others {
             self.links[shard.index()].push(ShardMessage::Fence(Waiter::Command(ticket)));
         }
         if others.is_empty() {
-            return self.applied(ticket, Outcome::Done);
+            return self.command_reply(CommandReply::Applied(ticket));
         }
         self.fences.insert(ticket, Fence { shards: others.len(), leaves: self.leaves_caused });
     }

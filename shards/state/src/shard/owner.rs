@@ -14,8 +14,8 @@ use crate::{
     link::Deferred,
     machine::Machine as _,
     message::{
-        Answer, ChannelEvent, ChannelRef, Joining, Outcome, Present, Publisher, RequestRef, SessionRef,
-        ShardId, ShardMessage,
+        Answer, ChannelEvent, ChannelNotFound, ChannelRef, CommandReply, Joining, Present, Publisher,
+        RequestRef, SessionRef, ShardId, ShardMessage,
     },
     metrics::Figure,
     vhost::VhostId,
@@ -254,7 +254,8 @@ impl Shard {
             Publisher::Session(request) => self.answer(now, request, answer, bytes),
             Publisher::Backend(ticket) => {
                 let is_published = answer == Answer::Published;
-                self.applied(ticket, if is_published { Outcome::Done } else { Outcome::ChannelNotFound });
+                let found = is_published.then_some(()).ok_or(ChannelNotFound);
+                self.command_reply(CommandReply::Found(ticket, found));
             }
         }
     }

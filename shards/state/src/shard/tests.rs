@@ -11,7 +11,7 @@ use webrocket_wire::{ChannelName, frame, handshake::example_head};
 
 use super::*;
 use crate::{
-    message::Outcome,
+    message::CommandReply,
     settings::Anonymous,
     vhost::{ChannelCount, Vhost, VhostId},
 };
@@ -47,8 +47,8 @@ impl Bench {
             users: Default::default(),
             channels: Arc::new(ChannelCount::default()),
         });
-        shard.handle(now, Input::Command(Command::PutVhost { ticket: Ticket(0), vhost }));
-        assert_eq!(applied(&mut shard), Some(Outcome::Done));
+        shard.handle(now, Input::Command(Command::PutVhost { ticket: Ticket::new(0), vhost }));
+        assert_eq!(applied(&mut shard), Some(true));
         Self { shard, now }
     }
 
@@ -127,9 +127,12 @@ fn texts(mut frames: &[u8]) -> Vec<String> {
     texts
 }
 
-fn applied(shard: &mut Shard) -> Option<Outcome> {
+/// Whether the next command that is replied was carried out.
+fn applied(shard: &mut Shard) -> Option<bool> {
     match shard.next_report()? {
-        Report::Applied { outcome, .. } => Some(outcome),
+        Report::Replied(CommandReply::Applied(_)) => Some(true),
+        Report::Replied(CommandReply::Opened(_, opened)) => Some(opened.is_ok()),
+        Report::Replied(CommandReply::Found(_, found)) => Some(found.is_ok()),
         other => panic!("{other:?}"),
     }
 }
@@ -142,7 +145,8 @@ fn the_end_of_a_closed_channel_is_told_before_its_namesake_begins() {
         bench.send(*session, r#"{"subscribe":{"channel":"c"}}"#);
     }
     bench.flush(usize::MAX);
-    let close = Command::CloseChannel { ticket: Ticket(1), vhost: VhostId(0), channel: "c".parse().unwrap() };
+    let close =
+        Command::CloseChannel { ticket: Ticket::new(1), vhost: VhostId(0), channel: "c".parse().unwrap() };
     bench.shard.handle(bench.now, Input::Command(close));
     let told: Vec<_> = bench.flush(usize::MAX).into_iter().map(|(session, _)| session).collect();
     let untold = *sessions.iter().find(|session| !told.contains(session)).expect("a second slice is left");
@@ -169,7 +173,7 @@ fn a_sweep_applies_the_newest_snapshot() {
     let user = crate::vhost::User { rights: webrocket_wire::Rights::ALL, has_secret: false, generation: 1 };
     newer.users.insert(ann, user);
     for (ticket, vhost) in [(1, older), (2, Arc::new(newer))] {
-        let put = Command::PutVhost { ticket: Ticket(ticket), vhost };
+        let put = Command::PutVhost { ticket: Ticket::new(ticket), vhost };
         bench.shard.handle(bench.now, Input::Command(put));
     }
     // Both sweeps have slots left, and one of them will be hers.
@@ -403,7 +407,7 @@ fn sessions_lose_many_subscriptions_in_slices() {
         }
         let settings = Settings { anonymous: Anonymous::None, ..vhost.settings };
         let vhost = Arc::new(Vhost { settings, ..Vhost::clone(vhost) });
-        bench.shard.handle(bench.now, Input::Command(Command::PutVhost { ticket: Ticket(1), vhost }));
+        bench.shard.handle(bench.now, Input::Command(Command::PutVhost { ticket: Ticket::new(1), vhost }));
     };
     let fall_silent = |bench: &mut Bench| {
         bench.now += Duration::from_secs(3600);

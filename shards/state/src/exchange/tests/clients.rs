@@ -12,6 +12,7 @@ use crate::{
         message::{ClientAnswer, ClientQuestion},
     },
     link::OPEN_REQUESTS_MAX,
+    message::NotChanged,
 };
 
 const SID: &str = "6d5f2f8e-5b8f-4c59-9b8f-3b1d5a0f6f4e";
@@ -79,12 +80,12 @@ fn a_broadcast_is_acknowledged_once_its_owner_has_it() {
 fn channels_are_opened_and_closed_by_the_control_thread() {
     let mut bench = Bench::new();
     for (command, outcome, reply) in [
-        ("OC", Outcome::Done, "c: OK"),
-        ("OC", Outcome::ChannelLimit, "c: ER 403 Forbidden"),
-        ("OC", Outcome::StoreFailed, "c: ER 597 Internal error"),
-        ("OC", Outcome::VhostNotFound, "c: ER 402 Unauthorized"),
-        ("CC", Outcome::Done, "c: OK"),
-        ("CC", Outcome::ChannelNotFound, "c: ER 454 Channel not found"),
+        ("OC", Ok(()), "c: OK"),
+        ("OC", Err(NotChanged::ChannelLimit), "c: ER 403 Forbidden"),
+        ("OC", Err(NotChanged::StoreFailed), "c: ER 597 Internal error"),
+        ("OC", Err(NotChanged::VhostNotFound), "c: ER 402 Unauthorized"),
+        ("CC", Ok(()), "c: OK"),
+        ("CC", Err(NotChanged::ChannelNotFound), "c: ER 454 Channel not found"),
     ] {
         assert_eq!(bench.hear("c", &[command, "news"]), [""; 0]);
         let request = match (command, bench.report()) {

@@ -7,7 +7,7 @@ use crate::exchange::{
 };
 
 impl Bench {
-    fn open(&mut self, source: u64, text: &str, mode: SourceMode) -> Outcome {
+    fn open(&mut self, source: u64, text: &str, mode: SourceMode) -> SourceOpened {
         let (source, filter) = (SourceId(source), filter(text));
         self.apply(|ticket| ExchangeCommand::OpenSource { ticket, source, vhost: MOON, filter, mode })
     }
@@ -34,7 +34,7 @@ const STREAM: SourceMode = SourceMode::Stream { window: 2 };
 #[test]
 fn sources_share_the_work_with_other_workers() {
     let mut bench = Bench::new();
-    assert_eq!(bench.open(1, "job", WORKER), Outcome::Done);
+    assert_eq!(bench.open(1, "job", WORKER), Ok(()));
     bench.say("w", &["RD", "job", "2"]);
     for _ in 0..5 {
         assert_eq!(bench.trigger(MOON, "job"), Answer::Triggered);
@@ -50,25 +50,21 @@ fn sources_share_the_work_with_other_workers() {
     assert_eq!(bench.sent(), ["w: TR 0 #1", "w: TR 4 #5"], "what it did not take goes to others, in order");
     bench.took(1, 1);
     assert_eq!(bench.events(), []);
-    let Outcome::Workers(workers) =
-        bench.apply(|ticket| ExchangeCommand::ListWorkers { ticket, vhost: MOON })
-    else {
-        panic!("workers were asked for")
-    };
+    let workers = bench.apply(|ticket| ExchangeCommand::ListWorkers { ticket, vhost: MOON });
     assert_eq!(workers.iter().map(|info| info.transport).collect::<Vec<_>>(), [Transport::ZeroMq]);
 }
 
 #[test]
 fn a_source_is_open_on_a_vhost() {
     let mut bench = Bench::new();
-    assert_eq!(bench.apply(|ticket| ExchangeCommand::RemoveVhost { ticket, vhost: MOON }), Outcome::Done);
-    assert_eq!(bench.open(1, "job", WORKER), Outcome::VhostNotFound);
+    bench.apply(|ticket| ExchangeCommand::RemoveVhost { ticket, vhost: MOON });
+    assert_eq!(bench.open(1, "job", WORKER), Err(VhostNotFound));
 }
 
 #[test]
 fn who_takes_nothing_is_cut() {
     let mut bench = Bench::new();
-    bench.open(1, "job", WORKER);
+    bench.open(1, "job", WORKER).unwrap();
     let limit: u64 = TAKING_MAX.as_millis().try_into().unwrap();
     bench.pass_time(10 * limit);
     assert_eq!((bench.events(), bench.exchange.next_deadline()), (vec![], None), "nothing waits for it");
@@ -89,8 +85,8 @@ fn who_takes_nothing_is_cut() {
 #[test]
 fn streams_get_copies_while_they_have_room() {
     let mut bench = Bench::new();
-    bench.open(1, "job", STREAM);
-    bench.open(2, ".*", STREAM);
+    bench.open(1, "job", STREAM).unwrap();
+    bench.open(2, ".*", STREAM).unwrap();
     assert_eq!(bench.trigger(MOON, "other"), Answer::Triggered, "without workers a stream is enough");
     assert_eq!(bench.trigger(MOON, "job"), Answer::Triggered);
     assert_eq!(bench.events(), [(2, 1, 0), (1, 2, 1), (2, 2, 1)]);

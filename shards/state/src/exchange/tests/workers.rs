@@ -1,9 +1,8 @@
 //! What workers over ZeroMQ say, and what they are given.
 
 use super::*;
-use crate::{
-    exchange::{CONGESTION_PAUSE, ExchangeFigure, FILTERS_MAX, HEARTBEAT_INTERVAL, SILENCE_MAX, Transport},
-    message::Outcome,
+use crate::exchange::{
+    CONGESTION_PAUSE, ExchangeFigure, FILTERS_MAX, HEARTBEAT_INTERVAL, SILENCE_MAX, Transport,
 };
 
 const NOTHING: [&str; 0] = [];
@@ -18,10 +17,7 @@ impl Bench {
     }
 
     fn queue(&mut self, vhost: VhostId) -> crate::exchange::QueueInfo {
-        match self.apply(|ticket| ExchangeCommand::ShowQueue { ticket, vhost }) {
-            Outcome::Queue(queue) => queue,
-            other => panic!("{other:?}"),
-        }
+        self.apply(|ticket| ExchangeCommand::ShowQueue { ticket, vhost }).expect("a vhost")
     }
 }
 
@@ -116,11 +112,7 @@ fn a_worker_that_is_ready_again_begins_anew() {
     }
     assert_eq!(bench.sent(), ["w: TR 0 #1"]);
     assert_eq!(bench.hear("w", &["RD", "a", "5"]), ["w: TR 0 #1", "w: TR 1 #2"]);
-    let Outcome::Workers(workers) =
-        bench.apply(|ticket| ExchangeCommand::ListWorkers { ticket, vhost: MOON })
-    else {
-        panic!("workers were asked for")
-    };
+    let workers = bench.apply(|ticket| ExchangeCommand::ListWorkers { ticket, vhost: MOON });
     let shown: Vec<_> =
         workers.iter().map(|info| (info.transport, &*info.filter, info.window, info.outstanding)).collect();
     assert_eq!(shown, [(Transport::ZeroMq, "a", Some(5), 2)]);
@@ -239,7 +231,7 @@ fn a_worker_may_ask_too() {
     };
     bench.trigger(MOON, "job");
     bench.say("w", &["QT"]);
-    bench.command(ExchangeCommand::ChannelChanged { request, outcome: Outcome::Done });
+    bench.command(ExchangeCommand::ChannelChanged { request, outcome: Ok(()) });
     assert_eq!(bench.sent(), ["w: OK"]);
     assert_eq!(bench.exchange.peers.find(b"w"), None);
 }

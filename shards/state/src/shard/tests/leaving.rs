@@ -15,13 +15,13 @@ fn bench() -> Bench {
     let user = User { rights: Rights::READ_WRITE, has_secret: false, generation: 1 };
     vhost.users.insert("ann".parse::<UserName>().unwrap(), user);
     bench.put(1, vhost);
-    assert_eq!(applied(&mut bench.shard), Some(Outcome::Done));
+    assert_eq!(applied(&mut bench.shard), Some(true));
     bench
 }
 
 impl Bench {
     fn put(&mut self, ticket: u64, vhost: Vhost) {
-        let put = Command::PutVhost { ticket: Ticket(ticket), vhost: Arc::new(vhost) };
+        let put = Command::PutVhost { ticket: Ticket::new(ticket), vhost: Arc::new(vhost) };
         self.shard.handle(self.now, Input::Command(put));
     }
 
@@ -138,10 +138,10 @@ fn a_changed_vhost_is_applied_when_other_shards_have_taken_who_left() {
     assert!(bench.shard.next_report().is_none());
     let Some(ShardMessage::Fence(waiter)) = bench.next(ShardId(2)) else { panic!("no fence") };
     bench.hear(ShardId(2), ShardMessage::FencePassed(waiter));
-    assert_eq!(applied(&mut bench.shard), Some(Outcome::Done));
+    assert_eq!(applied(&mut bench.shard), Some(true));
     // Where nobody loses anything, nobody is waited for.
     bench.put(3, vhost);
-    assert_eq!(applied(&mut bench.shard), Some(Outcome::Done));
+    assert_eq!(applied(&mut bench.shard), Some(true));
 }
 
 impl Bench {
@@ -198,5 +198,5 @@ fn a_change_waits_for_subscriptions_that_it_refuses_too_late() {
     assert_eq!(bench.pass_fences(true), 2);
     assert!(bench.shard.next_report().is_none());
     assert_eq!(bench.pass_fences(true), 2);
-    assert_eq!(applied(&mut bench.shard), Some(Outcome::Done));
+    assert_eq!(applied(&mut bench.shard), Some(true));
 }

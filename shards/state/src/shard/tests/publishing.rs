@@ -45,7 +45,7 @@ fn positions_count_all_broadcasts_of_one_life_of_a_channel() {
     bench.send(ann, &broadcast);
     let publication = Publication::new(Json::parse("\"b\"").unwrap(), None, &channel, None).share();
     let publish = |publication, channel: &ChannelName| Command::Publish {
-        ticket: Ticket(1),
+        ticket: Ticket::new(1),
         vhost: VhostId(0),
         channel: channel.clone(),
         publication,
@@ -59,7 +59,7 @@ fn positions_count_all_broadcasts_of_one_life_of_a_channel() {
     assert_eq!(first.iter().map(|(position, _)| position.offset).collect::<Vec<_>>(), [2, 3]);
     assert_eq!(first[0].0.epoch, first[1].0.epoch);
 
-    let (ticket, vhost) = (Ticket(2), VhostId(0));
+    let (ticket, vhost) = (Ticket::new(2), VhostId(0));
     let close = Command::CloseChannel { ticket, vhost, channel: channel.clone() };
     bench.shard.handle(bench.now, Input::Command(close));
     bench.subscribe_from_other(&channel);

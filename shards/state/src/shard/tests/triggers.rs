@@ -27,7 +27,7 @@ fn error(code: u16, status: &str) -> String {
 impl Bench {
     fn command(&mut self, command: Command) {
         self.shard.handle(self.now, Input::Command(command));
-        assert_eq!(applied(&mut self.shard), Some(Outcome::Done));
+        assert_eq!(applied(&mut self.shard), Some(true));
     }
 
     /// The vhost's only user has these rights now.
@@ -35,7 +35,7 @@ impl Bench {
         let mut vhost = Vhost::clone(self.shard.vhosts[0].as_ref().unwrap());
         let user = User { rights, has_secret: false, generation: 1 };
         vhost.users.insert("ann".parse::<UserName>().unwrap(), user);
-        self.command(Command::PutVhost { ticket: Ticket(0), vhost: Arc::new(vhost) });
+        self.command(Command::PutVhost { ticket: Ticket::new(0), vhost: Arc::new(vhost) });
     }
 
     /// A WWFP session of ann, who may do everything.
@@ -50,13 +50,17 @@ impl Bench {
     /// Opens `c`, which this shard owns.
     fn open_channel(&mut self) -> ChannelName {
         let channel: ChannelName = "c".parse().unwrap();
-        self.command(Command::OpenChannel { ticket: Ticket(0), vhost: VhostId(0), channel: channel.clone() });
+        self.command(Command::OpenChannel {
+            ticket: Ticket::new(0),
+            vhost: VhostId(0),
+            channel: channel.clone(),
+        });
         channel
     }
 
     fn close_channel(&mut self, channel: &ChannelName) {
         self.command(Command::CloseChannel {
-            ticket: Ticket(0),
+            ticket: Ticket::new(0),
             vhost: VhostId(0),
             channel: channel.clone(),
         });
@@ -326,7 +330,7 @@ fn an_answer_that_comes_after_the_vhost_is_gone_reaches_nobody() {
     bench.send(ann, &triggering(&channel, "never"));
     bench.send(ben, WORK);
     let open = bench.triggers();
-    bench.command(Command::RemoveVhost { ticket: Ticket(1), vhost: VhostId(0) });
+    bench.command(Command::RemoveVhost { ticket: Ticket::new(1), vhost: VhostId(0) });
     assert_eq!(bench.flush(usize::MAX).len(), 2, "both are closed");
     bench.shard.handle(bench.now, Input::Disconnected { session: ann });
     let newcomer = bench.shard.accept(bench.now, "127.0.0.1:1".parse().unwrap());
