@@ -14,9 +14,12 @@ use std::{
 use criterion::{Criterion, criterion_group, criterion_main};
 use webrocket_state::{
     Directory, Exchange, Settings, ShardId, ShardMessage, Vhost, VhostId,
+    command::Ticket,
     exchange::{ExchangeCommand, ExchangeConfig, ExchangeInput, ExchangeOrder, Pass, PeerMessage, TriggerId},
+    ids::{RequestRef, SessionRef},
     machine::Party,
-    message::{Answer, RequestRef, SessionRef, Ticket},
+    message::{Answer, OwnerRequest},
+    slots::SessionSlot,
 };
 use webrocket_wire::{AccessToken, Data, Json, Trigger, trigger::Origin};
 
@@ -68,8 +71,15 @@ impl Bench {
     }
 
     fn trigger(&mut self) {
-        let request = RequestRef { session: SessionRef { shard: SHARD, slot: 0, generation: 0 }, number: 0 };
-        let message = ShardMessage::Trigger { request, vhost: VHOST, trigger: self.trigger.clone() };
+        let request = RequestRef {
+            session: SessionRef { shard: SHARD, slot: SessionSlot(0), generation: 0 },
+            number: 0,
+        };
+        let message = ShardMessage::Request(OwnerRequest::Trigger {
+            request,
+            vhost: VHOST,
+            trigger: self.trigger.clone(),
+        });
         self.exchange.handle(self.now, ExchangeInput::Message { from: SHARD, message });
         black_box(self.exchange.next_message(self.now, SHARD));
     }
@@ -127,7 +137,7 @@ fn broadcasts(criterion: &mut Criterion) {
             bench.say(b"client", &[b"", b"BC", b"news", b"message", data.as_bytes()]);
         };
         let answer = |bench: &mut Bench| {
-            let Some(ShardMessage::Publish { request, publication, .. }) =
+            let Some(ShardMessage::Request(OwnerRequest::Publish { request, publication, .. })) =
                 bench.exchange.next_message(bench.now, SHARD)
             else {
                 panic!("a broadcast goes to its owner")

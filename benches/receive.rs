@@ -29,7 +29,7 @@ use rustix::{
     net::{RecvFlags, recv},
 };
 use webrocket::driver::{self, DriverOptions, IoMode, affinity};
-use webrocket_state::{Action, Input, Machine, Party, SessionRef, ShardId};
+use webrocket_state::{Action, Input, Machine, Party, SessionRef, ShardId, slots::SessionSlot};
 
 const CONNECTIONS: usize = 1000;
 const FRAME_BYTES: usize = 66;
@@ -141,7 +141,7 @@ impl Party for Counter {
 impl Machine for Counter {
     fn accept(&mut self, _: Instant, _: SocketAddr) -> SessionRef {
         self.accepted += 1;
-        SessionRef { shard: ShardId(0), slot: self.accepted - 1, generation: 0 }
+        SessionRef { shard: ShardId(0), slot: SessionSlot(self.accepted - 1), generation: 0 }
     }
 
     fn handle(&mut self, _: Instant, input: Input<'_, (), ()>) {

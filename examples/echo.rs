@@ -12,8 +12,8 @@ use std::{
 use webrocket::driver::{self, DriverOptions};
 use webrocket_state::{
     Action, Input, Machine, Party, SessionRef, ShardId,
-    connection::{Connection, Due, Event, Timeouts},
-    slots::Slots,
+    connection::{Connection, Due, Event, Limits, Timeouts},
+    slots::{SessionSlot, Slots},
 };
 use webrocket_wire::frame::{self, Message, Opcode};
 
@@ -21,14 +21,15 @@ use webrocket_wire::frame::{self, Message, Opcode};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The longest message that is echoed.
-const MESSAGE_BYTES_MAX: usize = 64 << 20;
+const MESSAGE_BYTES_MAX: u32 = 64 << 20;
 
-const TIMEOUTS: Timeouts = Timeouts {
-    handshake: Duration::from_secs(10),
-    close: Duration::from_secs(5),
-    ping: Duration::from_secs(30),
-    idle: Duration::from_secs(90),
-    stall: Duration::from_secs(30),
+const TIMEOUTS: Timeouts = Timeouts { handshake: Duration::from_secs(10), close: Duration::from_secs(5) };
+
+const LIMITS: Limits = Limits {
+    message_bytes_max: MESSAGE_BYTES_MAX,
+    ping_interval_ms: 30_000,
+    idle_timeout_ms: 90_000,
+    stall_timeout_ms: 30_000,
 };
 
 fn main() -> anyhow::Result<()> {
@@ -42,7 +43,7 @@ fn main() -> anyhow::Result<()> {
 /// A shard that knows nobody and echoes everything.
 struct Echo {
     id: ShardId,
-    connections: Slots<Connection>,
+    connections: Slots<SessionSlot, Connection>,
     actions: VecDeque<Action>,
     /// Sessions with bytes to send.
     flush: VecDeque<SessionRef>,
@@ -63,9 +64,9 @@ impl Echo {
     fn receive(&mut self, now: Instant, session: SessionRef, bytes: &mut [u8]) {
         let Some(connection) = self.connections.entry(session.slot, session.generation) else { return };
         let mut input = bytes;
-        while let Some(event) = connection.receive(now, &mut input, MESSAGE_BYTES_MAX, &TIMEOUTS) {
+        while let Some(event) = connection.receive(now, &mut input, &TIMEOUTS) {
             match event {
-                Event::Upgrade(upgrade) => connection.open(now, &upgrade),
+                Event::Upgrade(upgrade) => connection.open(now, &upgrade, LIMITS),
                 Event::Message(Message::Text(text)) => {
                     frame::encode(connection.out.frames(), Opcode::Text, text.as_bytes());
                 }
@@ -96,7 +97,7 @@ impl Echo {
         if connection.take_shutdown() {
             self.actions.push_back(Action::ShutdownWrite(session));
         }
-        if connection.out.pending().len() <= MESSAGE_BYTES_MAX {
+        if connection.out.pending().len() <= MESSAGE_BYTES_MAX as usize {
             self.actions.push_back(Action::Resume(session));
         }
     }
@@ -167,7 +168,7 @@ impl Machine for Echo {
     fn wants_input(&self, session: SessionRef) -> bool {
         self.connections
             .peek(session.slot, session.generation)
-            .is_some_and(|connection| connection.out.pending().len() <= MESSAGE_BYTES_MAX)
+            .is_some_and(|connection| connection.out.pending().len() <= MESSAGE_BYTES_MAX as usize)
     }
 
     fn next_action(&mut self) -> Option<Action> {
@@ -175,7 +176,7 @@ impl Machine for Echo {
     }
 
     fn next_flush(&mut self, _: Instant) -> Option<SessionRef> {
-        let waits = |connections: &Slots<Connection>, session: SessionRef| {
+        let waits = |connections: &Slots<SessionSlot, Connection>, session: SessionRef| {
             connections
                 .peek(session.slot, session.generation)
                 .is_some_and(|connection| !connection.out.is_empty() && !connection.is_stalled())

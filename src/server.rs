@@ -10,7 +10,9 @@ use std::{
     time::Duration,
 };
 
-use webrocket_state::{Directory, Shard, ShardConfig, ShardId, exchange::ExchangeConfig};
+use webrocket_state::{
+    Directory, Shard, ShardConfig, ShardId, encoding::Encodings, exchange::ExchangeConfig,
+};
 
 use crate::{
     config::{Config, ConfigError},
@@ -319,6 +321,7 @@ fn start_shards(
     let shard = ShardConfig {
         id: ShardId(0),
         directory: directory.clone(),
+        encodings: Encodings::default(),
         seed,
         handshake_timeout: Duration::from_millis(u64::from(config.handshake_timeout_ms)),
         close_timeout: Duration::from_millis(u64::from(config.close_timeout_ms)),

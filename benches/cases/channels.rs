@@ -3,7 +3,8 @@
 use std::hint::black_box;
 
 use webrocket_state::{
-    Directory, SessionRef, ShardId, VhostId, channels::ChannelKey, delivery::Delivery, message::ChannelRef,
+    Directory, SessionRef, ShardId, VhostId, channels::ChannelKey, encoding::Encoding, ids::ChannelRef,
+    slots::ChannelSlot, views::Views,
 };
 
 use super::{Case, Subject};
@@ -27,10 +28,10 @@ fn look_up(shards: usize, channels: usize) -> Box<dyn Subject> {
     let directory = Directory::new(4, 1);
     let key = |index: usize| (VhostId(0), format!("room-{index}").parse().expect("a valid name"));
     let keys: Vec<ChannelKey> = (0..channels).map(key).collect();
-    let mut deliveries: Vec<Delivery> = (0..shards).map(|_| Delivery::default()).collect();
-    for delivery in &mut deliveries {
-        for (key, slot) in keys.iter().zip(0..) {
-            delivery.find_or_create(key, ShardId(0), ChannelRef { slot, generation: 0 });
+    let mut views: Vec<Views> = (0..shards).map(|_| Views::default()).collect();
+    for views in &mut views {
+        for (key, slot) in keys.iter().zip((0..).map(ChannelSlot)) {
+            views.find_or_create(key, ShardId(0), ChannelRef { slot, generation: 0 }, Encoding::PLAIN);
         }
     }
     let (mut next_key, mut next_shard) = (0, 0);
@@ -40,7 +41,7 @@ fn look_up(shards: usize, channels: usize) -> Box<dyn Subject> {
             next_shard = (next_shard + 1) % shards;
             let key = black_box(&keys[next_key]);
             black_box(directory.owner(key.0, &key.1));
-            black_box(deliveries[next_shard].find(key)).expect("it has a view");
+            black_box(views[next_shard].find(key, Encoding::PLAIN)).expect("it has a view");
         }
     })
 }

@@ -12,7 +12,11 @@ use std::{
 use webrocket::driver::{self, DriverOptions, IoMode, Port, Running};
 use webrocket_state::{
     Command, Directory, Party, Shard, ShardConfig, ShardId, ShardMessage,
-    message::{ChannelEvent, ChannelRef},
+    encoding::{Encodings, Made},
+    event::ChannelEvent,
+    ids::ChannelRef,
+    message::OwnerEvent,
+    slots::ChannelSlot,
 };
 use webrocket_wire::{Data, Json, Position, Publication};
 
@@ -50,8 +54,12 @@ impl Sender {
     /// Passes on as many messages as make a batch.
     pub(crate) fn send_batch(&mut self, port: &Port<ShardMessage>) {
         for _ in 0..BATCH {
-            let channel = ChannelRef { slot: 0, generation: 0 };
-            self.waiting.push_back(ShardMessage::Deliver { channel, event: self.event.clone() });
+            let channel = ChannelRef { slot: ChannelSlot(0), generation: 0 };
+            self.waiting.push_back(ShardMessage::Event(OwnerEvent::Deliver {
+                channel,
+                event: self.event.clone(),
+                made: Made::default(),
+            }));
         }
         while !self.waiting.is_empty() {
             port.send_from(self.now, self);
@@ -94,6 +102,7 @@ impl Parties {
                 id,
                 // Its links must go as far as the parties do, the last of which it takes for the exchange.
                 directory: Directory::new(2, 1),
+                encodings: Encodings::default(),
                 seed: [7; 32],
                 handshake_timeout: Duration::from_secs(10),
                 close_timeout: Duration::from_secs(5),

@@ -11,7 +11,7 @@ use std::{
 
 use webrocket_state::{
     Command, Directory, Input, Machine, Party, SessionRef, Settings, Shard, ShardConfig, ShardId, User,
-    Vhost, VhostId, message::Ticket, settings::Anonymous,
+    Vhost, VhostId, command::Ticket, encoding::Encodings, settings::Anonymous,
 };
 use webrocket_wire::{Rights, handshake::example_head};
 
@@ -50,6 +50,7 @@ impl Crowd {
         let shard = Shard::new(ShardConfig {
             id: ShardId(0),
             directory: Directory::new(1, 1),
+            encodings: Encodings::default(),
             seed: [7; 32],
             handshake_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(5),

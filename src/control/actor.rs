@@ -13,8 +13,10 @@ use tokio::{
 };
 use webrocket_state::{
     Command, Directory, Report, VhostId,
+    command::{CommandReply, NotOpened, Opened, Ticket},
     exchange::{ExchangeCommand, ExchangeReport, message::ExchangeReply},
-    message::{CommandReply, Identity, InvalidCredentials, NotOpened, Opened, RequestRef, Ticket},
+    identity::{Identity, InvalidCredentials},
+    ids::RequestRef,
 };
 use webrocket_wire::{ChannelName, UserName};
 

@@ -11,8 +11,9 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 use webrocket_state::{
     Command, VhostId,
+    command::{Changed, ChannelInfo, Described, Found, Heard, NotChanged},
     exchange::ExchangeCommand,
-    message::{Changed, ChannelInfo, Described, Found, Heard, NotChanged, RequestRef},
+    ids::RequestRef,
 };
 use webrocket_wire::{ChannelName, SharedPublication, VhostPath};
 

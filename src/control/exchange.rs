@@ -6,11 +6,12 @@
 use tokio::sync::oneshot;
 use webrocket_state::{
     Command,
+    command::{ChannelNotFound, Described},
     exchange::{
         ExchangeCommand, ExchangeReport, WorkerInfo,
         message::{ClientAnswer, ClientQuestion, QueueShown},
     },
-    message::{ChannelNotFound, Described, RequestRef},
+    ids::RequestRef,
     vhost::VhostId,
 };
 use webrocket_wire::{Status, VhostPath};
@@ -122,8 +123,10 @@ mod tests {
     use uuid::Uuid;
     use webrocket_state::{
         SessionRef, ShardId,
+        command::NotChanged,
         exchange::{ExchangeReport, message::ClientQuestion},
-        message::{NotChanged, RequestRef},
+        ids::RequestRef,
+        slots::SessionSlot,
     };
     use webrocket_wire::{AccessToken, Json, Publication};
 
@@ -135,7 +138,7 @@ mod tests {
 
     /// The number of a client's request.
     fn request(number: u32) -> RequestRef {
-        RequestRef { session: SessionRef { shard: ShardId(2), slot: 1, generation: 1 }, number }
+        RequestRef { session: SessionRef { shard: ShardId(2), slot: SessionSlot(1), generation: 1 }, number }
     }
 
     async fn moon(store: Store) -> (Node, VhostId) {
@@ -197,8 +200,10 @@ mod tests {
         let ClientAnswer::Token(token) = answer(&node, vhost, 3, ask("joe", "private-.*")).await else {
             panic!("a token was asked for");
         };
-        let session =
-            RequestRef { session: SessionRef { shard: ShardId(1), slot: 5, generation: 6 }, number: 0 };
+        let session = RequestRef {
+            session: SessionRef { shard: ShardId(1), slot: SessionSlot(5), generation: 6 },
+            number: 0,
+        };
         let consumed = webrocket_state::Report::ConsumeToken { request: session, vhost, token: *token };
         node.report(consumed).await;
         let told = |world: &World| world.answers.first().cloned();

@@ -9,11 +9,13 @@ use std::{
 use tokio::sync::mpsc;
 use webrocket_state::{
     VhostId,
+    command::{Changed, VhostNotFound},
     exchange::{
         ExchangeCommand, ExchangeReport, QueueInfo, Transport, TriggerId, WorkerInfo, WorkerRef,
         message::{ClientAnswer, ExchangeReply, SourceId, SourceMode},
     },
-    message::{Changed, RequestRef, VhostNotFound},
+    ids::RequestRef,
+    slots::WorkerSlot,
 };
 use webrocket_wire::{AccessToken, BackendKey};
 
@@ -42,7 +44,7 @@ pub(super) struct ExchangeWorld {
 /// The one worker that each vhost has.
 pub(super) fn worker() -> WorkerInfo {
     WorkerInfo {
-        worker: WorkerRef { slot: 3, generation: 1 },
+        worker: WorkerRef { slot: WorkerSlot(3), generation: 1 },
         transport: Transport::ZeroMq,
         filter: "job.*".into(),
         window: None,

@@ -25,11 +25,10 @@ use tower::ServiceExt;
 use uuid::Uuid;
 use webrocket_state::{
     Command, Directory, Report, ShardId, Vhost, VhostId,
+    command::{Changed, ChannelInfo, ChannelNotFound, CommandReply, NotOpened, SessionNotFound},
     exchange::ExchangeReport,
-    message::{
-        Changed, ChannelInfo, ChannelNotFound, CommandReply, Identity, InvalidCredentials, NotOpened,
-        RequestRef, SessionNotFound,
-    },
+    identity::{Identity, InvalidCredentials},
+    ids::RequestRef,
 };
 use webrocket_wire::{ChannelName, Member, MemberData, SharedPublication};
 
@@ -231,7 +230,7 @@ async fn fake_shard(
 /// What a session receives.
 fn payload(publication: &SharedPublication) -> String {
     let mut frame = Vec::new();
-    publication.encode(&mut frame);
+    publication.parts().encode(&mut frame);
     let header = if frame[1] < 126 { 2 } else { 4 };
     String::from_utf8(frame[header..].to_vec()).unwrap()
 }

@@ -9,11 +9,11 @@ use std::{
 use tokio::sync::oneshot;
 use webrocket_state::{
     Command, ShardId,
+    command::{ChannelInfo, Described, Found, Heard, Opened, Ticket},
     exchange::{
         ExchangeCommand, WorkerInfo,
         message::{QueueShown, SourceOpened},
     },
-    message::{ChannelInfo, Described, Found, Heard, Opened, Ticket},
 };
 
 use super::figures::ControlFigures;
@@ -301,7 +301,7 @@ mod tests {
     use super::*;
     use crate::driver::wake::Wake;
     use crossbeam::queue::ArrayQueue;
-    use webrocket_state::{VhostId, message::NotOpened};
+    use webrocket_state::{VhostId, command::NotOpened};
     use webrocket_wire::ChannelName;
 
     type Queue<C> = Arc<ArrayQueue<C>>;

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use webrocket_state::{VhostId, message::Secret};
+use webrocket_state::{VhostId, identity::Secret};
 use webrocket_wire::UserName;
 
 use super::random;

@@ -6,11 +6,11 @@ use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 use webrocket_state::{
     Settings, Vhost, VhostId,
+    command::{ChannelInfo, Described, Found, Heard},
     exchange::{
         WorkerInfo,
         message::{QueueShown, SourceOpened},
     },
-    message::{ChannelInfo, Described, Found, Heard},
 };
 use webrocket_wire::{
     AccessToken, BackendKey, ChannelName, Rights, SharedPublication, SingleAccessToken, UserName, VhostPath,

@@ -1,6 +1,6 @@
 //! What a server started with `--dev` holds from the beginning.
 
-use webrocket_state::{Settings, message::Secret, settings::Anonymous};
+use webrocket_state::{Settings, identity::Secret, settings::Anonymous};
 use webrocket_wire::{ChannelName, Rights, UserName, VhostPath};
 
 use super::random;

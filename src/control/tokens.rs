@@ -8,7 +8,7 @@ use std::{
 
 use webrocket_state::{
     VhostId,
-    message::TokenGrant,
+    identity::TokenGrant,
     pattern::{PATTERN_BYTES_MAX, PatternError, Patterns},
 };
 use webrocket_wire::SingleAccessToken;

@@ -13,10 +13,7 @@ use std::{
 };
 
 use tokio::{sync::Semaphore, task::JoinSet, time};
-use webrocket_state::{
-    VhostId,
-    message::{RequestRef, Secret},
-};
+use webrocket_state::{VhostId, identity::Secret, ids::RequestRef};
 use webrocket_wire::UserName;
 
 use super::{
@@ -199,7 +196,7 @@ mod tests {
     use super::*;
     use crate::control::fake_node::within;
     use std::time::Duration;
-    use webrocket_state::{SessionRef, ShardId};
+    use webrocket_state::{SessionRef, ShardId, slots::SessionSlot};
 
     /// Longer than any test waits.
     const FOR_EVER: Duration = Duration::from_secs(86_400);
@@ -217,7 +214,7 @@ mod tests {
     fn question(known: Option<&Known>, secret: &str, peer: &str) -> Question {
         Question {
             request: RequestRef {
-                session: SessionRef { shard: ShardId(0), slot: 0, generation: 0 },
+                session: SessionRef { shard: ShardId(0), slot: SessionSlot(0), generation: 0 },
                 number: 0,
             },
             vhost: VhostId(1),

@@ -6,7 +6,7 @@ use std::{
 };
 
 use webrocket_state::{
-    User, Vhost, VhostId, exchange::ExchangeCommand, message::Ticket, vhost::ChannelCount,
+    User, Vhost, VhostId, command::Ticket, exchange::ExchangeCommand, vhost::ChannelCount,
 };
 use webrocket_wire::{AccessToken, BackendKey, UserName, VhostPath};
 

@@ -87,17 +87,17 @@ impl Connections {
 }
 
 fn index(session: SessionRef) -> usize {
-    usize::try_from(session.slot).expect("at least 32 bits")
+    session.slot.index()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use webrocket_state::ShardId;
+    use webrocket_state::{ShardId, slots::SessionSlot};
 
     #[test]
     fn a_stale_generation_finds_nothing() {
-        let session = |generation| SessionRef { shard: ShardId(0), slot: 5, generation };
+        let session = |generation| SessionRef { shard: ShardId(0), slot: SessionSlot(5), generation };
         let null = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
         let mut connections = Connections::default();
         connections.insert(session(1), null());

@@ -16,7 +16,7 @@ use std::{
 
 use crossbeam::queue::ArrayQueue;
 use rustix::io::{self, Errno};
-use webrocket_state::{Action, Input, Machine, SessionRef, ShardId};
+use webrocket_state::{Action, Input, Machine, SessionRef, ShardId, slots::SessionSlot};
 
 use super::{
     connections::Connections,
@@ -159,7 +159,7 @@ impl<M: Machine> Driver<M> {
             let event = self.events.at(index);
             match event.token {
                 Token::Session { slot, generation } => {
-                    let session = SessionRef { shard: self.parts.id, slot, generation };
+                    let session = SessionRef { shard: self.parts.id, slot: SessionSlot(slot), generation };
                     self.take_event(now, session, event);
                 }
                 Token::Listener => self.parts.listener.note_waiting(),
@@ -304,7 +304,7 @@ impl<M: Machine> Driver<M> {
         while let Some((socket, peer)) = self.parts.listener.accept(now, &self.parts.accept_pauses) {
             let session = self.machine.accept(now, peer);
             debug_assert_eq!(session.shard, self.parts.id, "a machine names its own sessions");
-            let token = Token::Session { slot: session.slot, generation: session.generation };
+            let token = Token::Session { slot: session.slot.0, generation: session.generation };
             let connection = self.connections.insert(session, socket);
             if self.parts.poller.add(connection.socket(), token).is_err() {
                 // The system's limit of watched descriptors: without events there is no session.

@@ -5,7 +5,7 @@ use std::fmt;
 use argon2::{
     Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version, password_hash::phc::PasswordHash,
 };
-use webrocket_state::message::Secret;
+use webrocket_state::identity::Secret;
 
 /// Memory of one hashing, in KiB.
 const MEMORY_KIB: u32 = 19_456;

@@ -1,5 +1,5 @@
 use super::*;
-use webrocket_state::{Settings, message::Secret, settings::Anonymous};
+use webrocket_state::{Settings, identity::Secret, settings::Anonymous};
 use webrocket_wire::AccessToken;
 
 fn path(text: &str) -> VhostPath {

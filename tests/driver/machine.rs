@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use webrocket_state::{Action, Input, Machine, Party, SessionRef, ShardId};
+use webrocket_state::{Action, Input, Machine, Party, SessionRef, ShardId, slots::SessionSlot};
 
 /// How a machine treats its sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +95,7 @@ impl Shower {
     }
 
     fn session(&mut self, session: SessionRef) -> Option<&mut Session> {
-        let state = &mut self.sessions[session.slot as usize];
+        let state = &mut self.sessions[session.slot.index()];
         (state.is_open && state.generation == session.generation).then_some(state)
     }
 
@@ -156,7 +156,7 @@ impl Shower {
         let state = self.session(session).expect("open");
         state.is_open = false;
         state.out.clear();
-        self.free.push(session.slot);
+        self.free.push(session.slot.0);
         self.flushes.retain(|&waiting| waiting != session);
     }
 
@@ -177,7 +177,7 @@ impl Shower {
                     let Session { generation, is_open, .. } = self.sessions[slot];
                     if is_open {
                         let slot = u32::try_from(slot).unwrap();
-                        self.close(SessionRef { shard: self.id, slot, generation });
+                        self.close(SessionRef { shard: self.id, slot: SessionSlot(slot), generation });
                     }
                 }
                 self.actions.push_back(Action::Stop);
@@ -228,7 +228,7 @@ impl Machine for Shower {
         let state = &mut self.sessions[slot as usize];
         state.generation += 1;
         (state.is_open, state.is_paused, state.is_at_end, state.is_full) = (true, false, false, false);
-        let session = SessionRef { shard: self.id, slot, generation: state.generation };
+        let session = SessionRef { shard: self.id, slot: SessionSlot(slot), generation: state.generation };
         self.reports.push_back(Report::Accepted(session, peer));
         session
     }
@@ -267,7 +267,7 @@ impl Machine for Shower {
     }
 
     fn wants_input(&self, session: SessionRef) -> bool {
-        let state = &self.sessions[session.slot as usize];
+        let state = &self.sessions[session.slot.index()];
         state.is_open && state.generation == session.generation && !state.is_paused
     }
 
@@ -280,7 +280,7 @@ impl Machine for Shower {
     }
 
     fn pending(&self, session: SessionRef) -> &[u8] {
-        self.sessions[session.slot as usize].out.as_slices().0
+        self.sessions[session.slot.index()].out.as_slices().0
     }
 
     fn has_work(&self) -> bool {

@@ -21,6 +21,7 @@ use rights::Who;
 
 use crate::{
     chance::Chance,
+    encodings::Receives,
     frames::{self, Item, ServerStream},
     net::{Micros, Net},
     oracles::{Asked, Guarantee, Ledger},
@@ -74,6 +75,7 @@ pub struct Browser {
     vhost: usize,
     kind: Kind,
     dialect: Dialect,
+    receives: Receives,
     /// Whether it shows itself to nobody.
     is_shy: bool,
     /// Whether it does nothing but broadcast once it subscribes enough.
@@ -143,8 +145,13 @@ impl Browser {
         ledger.arrive(vhost);
         let mut head = Vec::new();
         let dialect = if chance.percent(scenario.wwfp_percent) { Dialect::Wwfp } else { Dialect::Classic };
+        let receives = match chance.between(0, 3) {
+            0 => Receives::Enveloped,
+            1 => Receives::Sealed,
+            _ => Receives::Plain,
+        };
         match kind {
-            Kind::Browser => Self::shake_hands(&mut head, chance, VHOSTS[vhost].0, dialect),
+            Kind::Browser => Self::shake_hands(&mut head, chance, VHOSTS[vhost].0, dialect, receives),
             Kind::Lost => frames::handshake(&mut head, "/nowhere"),
             Kind::Http => head.extend_from_slice(b"GET / HTTP/1.1\r\nHost: sim\r\n\r\n"),
         }
@@ -154,6 +161,7 @@ impl Browser {
             vhost,
             kind,
             dialect,
+            receives,
             is_shy: dialect == Dialect::Wwfp && chance.percent(10),
             is_resident: chance.percent(scenario.resident_percent),
             sid: None,
@@ -180,17 +188,27 @@ impl Browser {
         }
     }
 
-    /// Asks for the dialect in one of the ways that there are.
-    fn shake_hands(head: &mut Vec<u8>, chance: &mut Chance, path: &str, dialect: Dialect) {
+    /// Asks for the dialect in one of the ways that there are, and for the encoding.
+    fn shake_hands(
+        head: &mut Vec<u8>,
+        chance: &mut Chance,
+        path: &str,
+        dialect: Dialect,
+        receives: Receives,
+    ) {
+        let target = |protocol: Option<&str>| {
+            let query: Vec<&str> = [protocol, receives.query()].into_iter().flatten().collect();
+            if query.is_empty() { path.to_owned() } else { format!("{path}?{}", query.join("&")) }
+        };
         match (dialect, chance.between(0, 3)) {
-            (Dialect::Classic, 0) => frames::handshake_offering(head, path, "webrocket, wwfp"),
-            (Dialect::Classic, 1) => frames::handshake_offering(head, path, "mqtt"),
-            (Dialect::Classic, _) => frames::handshake(head, path),
-            (Dialect::Wwfp, 0) => frames::handshake(head, &format!("{path}?protocol=wwfp")),
+            (Dialect::Classic, 0) => frames::handshake_offering(head, &target(None), "webrocket, wwfp"),
+            (Dialect::Classic, 1) => frames::handshake_offering(head, &target(None), "mqtt"),
+            (Dialect::Classic, _) => frames::handshake(head, &target(None)),
+            (Dialect::Wwfp, 0) => frames::handshake(head, &target(Some("protocol=wwfp"))),
             (Dialect::Wwfp, 1) => {
-                frames::handshake_offering(head, &format!("{path}?protocol=webrocket"), "mqtt, wwfp");
+                frames::handshake_offering(head, &target(Some("protocol=webrocket")), "mqtt, wwfp");
             }
-            (Dialect::Wwfp, _) => frames::handshake_offering(head, path, "wwfp"),
+            (Dialect::Wwfp, _) => frames::handshake_offering(head, &target(None), "wwfp"),
         }
     }
 

@@ -12,10 +12,10 @@ use std::{
 
 use webrocket_state::{
     Command, Directory, Report, Settings, User, Vhost, VhostId,
+    command::{Changed, ChannelInfo, CommandReply, NotChanged, Ticket},
     exchange::ExchangeCommand,
-    message::{
-        Changed, ChannelInfo, CommandReply, Identity, InvalidCredentials, NotChanged, RequestRef, Ticket,
-    },
+    identity::{Identity, InvalidCredentials},
+    ids::RequestRef,
     vhost::ChannelCount,
 };
 use webrocket_wire::{ChannelName, Rights, UserName};

@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 
 use webrocket_state::{
-    Action, Input, Machine, Party, SessionRef, Shard, ShardId, ShardMessage, link::CONGESTED_MESSAGES,
+    Action, Input, Machine, Party, SessionRef, Shard, ShardId, ShardMessage,
+    link::CONGESTED_MESSAGES,
+    message::{OwnerEvent, OwnerRequest},
 };
 
 use crate::{
@@ -111,7 +113,7 @@ impl Driver {
     }
 
     fn find(&mut self, session: SessionRef) -> Option<&mut Connection> {
-        let place = self.connections.get_mut(session.slot as usize)?.as_mut()?;
+        let place = self.connections.get_mut(session.slot.index())?.as_mut()?;
         (place.session == session).then_some(place)
     }
 
@@ -251,7 +253,7 @@ impl Driver {
             known.is_none().then(|| format!("closes {session:?}, which has no socket"))
         });
         let Some(socket) = known else { return };
-        self.connections[session.slot as usize] = None;
+        self.connections[session.slot.index()] = None;
         let socket = &mut net.sockets[socket];
         socket.is_closed = true;
         socket.to_browser.is_ended = true;
@@ -271,7 +273,7 @@ impl Driver {
             let address = u8::try_from(socket % ADDRESSES).expect("few addresses");
             let peer = ([10, 0, 0, address], 1000).into();
             let session = self.shard.accept(net.instant(), peer);
-            let slot = session.slot as usize;
+            let slot = session.slot.index();
             if self.connections.len() <= slot {
                 self.connections.resize_with(slot + 1, || None);
             }
@@ -353,7 +355,7 @@ impl Driver {
             ledger.check(net.now, Guarantee::TheContractIsKept, || {
                 batch[..index].contains(&session).then(|| format!("named twice: {session:?}"))
             });
-            let place = self.connections.get(session.slot as usize).and_then(Option::as_ref);
+            let place = self.connections.get(session.slot.index()).and_then(Option::as_ref);
             let place = place.filter(|place| place.session == session);
             ledger.check(net.now, Guarantee::TheContractIsKept, || {
                 (bytes.is_empty() || place.is_none())
@@ -434,17 +436,17 @@ impl Driver {
 /// What stands for a message in the trace.
 pub(crate) fn tag(message: &ShardMessage) -> u64 {
     match message {
-        ShardMessage::Subscribe { .. } => 1,
-        ShardMessage::Find { .. } => 2,
-        ShardMessage::Publish { .. } => 3,
-        ShardMessage::Leave { .. } => 4,
+        ShardMessage::Request(OwnerRequest::Subscribe { .. }) => 1,
+        ShardMessage::Request(OwnerRequest::Find { .. }) => 2,
+        ShardMessage::Request(OwnerRequest::Publish { .. }) => 3,
+        ShardMessage::Request(OwnerRequest::Leave { .. }) => 4,
         ShardMessage::Answer { .. } => 5,
-        ShardMessage::Deliver { .. } => 6,
-        ShardMessage::Closed { .. } => 7,
-        ShardMessage::Admit { .. } => 8,
-        ShardMessage::Dismiss { .. } => 9,
-        ShardMessage::Trigger { .. } => 10,
-        ShardMessage::Fence(_) => 11,
-        ShardMessage::FencePassed(_) => 12,
+        ShardMessage::Event(OwnerEvent::Deliver { .. }) => 6,
+        ShardMessage::Event(OwnerEvent::Closed { .. }) => 7,
+        ShardMessage::Request(OwnerRequest::Admit { .. }) => 8,
+        ShardMessage::Request(OwnerRequest::Dismiss { .. }) => 9,
+        ShardMessage::Request(OwnerRequest::Trigger { .. }) => 10,
+        ShardMessage::Request(OwnerRequest::Fence(_)) => 11,
+        ShardMessage::Event(OwnerEvent::FencePassed(_)) => 12,
     }
 }

@@ -14,7 +14,8 @@ use webrocket_state::{
         ExchangeCommand, ExchangeFigure, ExchangeInput, ExchangeOrder, ExchangeReport, PeerMessage,
         TriggerId, message::SourceMode,
     },
-    message::{Answer, RequestRef},
+    ids::RequestRef,
+    message::{Answer, OwnerRequest},
 };
 use webrocket_wire::Trigger;
 
@@ -201,7 +202,7 @@ impl ExchangeDriver {
                 let Some(message) = around.net.queues[from][self.shards].pop(around.net.now) else { break };
                 around.net.note(tag(&message));
                 around.net.wake(Actor::Shard(from), 1);
-                if let ShardMessage::Trigger { request, vhost, trigger } = &message {
+                if let ShardMessage::Request(OwnerRequest::Trigger { request, vhost, trigger }) = &message {
                     self.note_trigger(around, *request, *vhost, trigger);
                 }
                 self.handle(around, ExchangeInput::Message { from: party(from), message });

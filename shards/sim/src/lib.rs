@@ -9,7 +9,7 @@
 //! | [`world`] | one run: whose turn it is, and its phases |
 //! | [`driver`], [`exchange`] | a shard and its driver, the exchange and its driver |
 //! | [`net`] | sockets, queues, virtual time, faults put in on purpose |
-//! | [`browser`], [`frames`] | a browser, its bytes |
+//! | [`browser`], [`frames`], [`encodings`] | a browser, its bytes, two encodings beside the plain one |
 //! | [`request`], [`answer`], [`classic`], [`wwfp`] | what it asks and understands, in either dialect |
 //! | [`peers`], [`wires`] | backends over ZeroMQ, their connections |
 //! | [`control`] | the control thread, the backend behind it, and takers of events over HTTP |
@@ -27,6 +27,7 @@ pub mod chance;
 pub mod classic;
 pub mod control;
 pub mod driver;
+pub mod encodings;
 pub mod exchange;
 pub mod frames;
 pub mod net;

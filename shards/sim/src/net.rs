@@ -10,8 +10,10 @@ use std::{
 
 use webrocket_state::{
     Command, Report, SessionRef, ShardMessage,
+    event::ChannelEvent,
     exchange::{ExchangeCommand, ExchangeReport},
-    message::{Answer, ChannelEvent, Present, RequestRef, Waiter},
+    ids::RequestRef,
+    message::{Answer, OwnerEvent, OwnerRequest, Present, Waiter},
 };
 
 use crate::{
@@ -163,7 +165,7 @@ impl Queue<ShardMessage> {
     /// Where the youngest leave of `session` waits.
     fn leave_of(&self, session: SessionRef) -> Option<usize> {
         self.entries.iter().rposition(
-            |(_, message)| matches!(message, ShardMessage::Leave { session: of, .. } if *of == session),
+            |(_, message)| matches!(message, ShardMessage::Request(OwnerRequest::Leave { session: of, .. }) if *of == session),
         )
     }
 }
@@ -462,17 +464,23 @@ impl Net {
             return self.delays_leave(from, to, message).then_some(canary);
         }
         let (channel, listener) = match (canary, message) {
-            (Canary::Drop, ShardMessage::Deliver { event, .. }) => (broadcast_on(event)?, None),
-            (Canary::Double, ShardMessage::Deliver { event, .. }) if has_room => (broadcast_on(event)?, None),
-            (Canary::Swap, ShardMessage::Deliver { channel, event }) => {
+            (Canary::Drop, ShardMessage::Event(OwnerEvent::Deliver { event, .. })) => {
+                (broadcast_on(event)?, None)
+            }
+            (Canary::Double, ShardMessage::Event(OwnerEvent::Deliver { event, .. })) if has_room => {
+                (broadcast_on(event)?, None)
+            }
+            (Canary::Swap, ShardMessage::Event(OwnerEvent::Deliver { channel, event, .. })) => {
                 let is_behind_another = queue.entries.back().is_some_and(|(_, before)| {
-                    matches!(before, ShardMessage::Deliver { channel: of, event }
+                    matches!(before, ShardMessage::Event(OwnerEvent::Deliver { channel: of, event, .. })
                         if of == channel && broadcast_on(event).is_some())
                 });
                 (broadcast_on(event).filter(|_| is_behind_another)?, None)
             }
-            (Canary::LostLeave, ShardMessage::Deliver { event, .. }) => (presence_on(event, false)?, None),
-            (Canary::DoubledJoin, ShardMessage::Deliver { event, .. }) if has_room => {
+            (Canary::LostLeave, ShardMessage::Event(OwnerEvent::Deliver { event, .. })) => {
+                (presence_on(event, false)?, None)
+            }
+            (Canary::DoubledJoin, ShardMessage::Event(OwnerEvent::Deliver { event, .. })) if has_room => {
                 (presence_on(event, true)?, None)
             }
             (Canary::ShortList, ShardMessage::Answer { request, answer, .. }) => {
@@ -503,7 +511,8 @@ impl Net {
 
     /// Whether a leave that waits in the queue is to arrive behind this fence.
     fn delays_leave(&mut self, from: usize, to: usize, message: &ShardMessage) -> bool {
-        let ShardMessage::Fence(Waiter::Request(RequestRef { session, .. })) = message else {
+        let ShardMessage::Request(OwnerRequest::Fence(Waiter::Request(RequestRef { session, .. }))) = message
+        else {
             return false;
         };
         let socket = self.sockets.iter().find(|socket| socket.session == Some(*session));
@@ -526,19 +535,26 @@ impl Net {
         let queue = &mut self.queues[from][to];
         match (canary, message) {
             (Canary::Drop | Canary::LostLeave, _) => {}
-            (Canary::Double | Canary::DoubledJoin, ShardMessage::Deliver { channel, event }) => {
-                let again = ShardMessage::Deliver { channel, event: event.clone() };
+            (
+                Canary::Double | Canary::DoubledJoin,
+                ShardMessage::Event(OwnerEvent::Deliver { channel, event, made }),
+            ) => {
+                let again = ShardMessage::Event(OwnerEvent::Deliver {
+                    channel,
+                    event: event.clone(),
+                    made: made.clone(),
+                });
                 queue.push(at, again);
-                queue.push(at, ShardMessage::Deliver { channel, event });
+                queue.push(at, ShardMessage::Event(OwnerEvent::Deliver { channel, event, made }));
             }
             (Canary::ShortList, ShardMessage::Answer { request, answer, bytes }) => {
                 let answer = shortened(&answer).unwrap_or(answer);
                 queue.push(at, ShardMessage::Answer { request, answer, bytes });
             }
-            (Canary::LateLeave, ShardMessage::Fence(Waiter::Request(request))) => {
+            (Canary::LateLeave, ShardMessage::Request(OwnerRequest::Fence(Waiter::Request(request)))) => {
                 let leave = queue.leave_of(request.session).and_then(|index| queue.entries.remove(index));
                 let (_, leave) = leave.expect("a leave that waits");
-                queue.push(at, ShardMessage::Fence(Waiter::Request(request)));
+                queue.push(at, ShardMessage::Request(OwnerRequest::Fence(Waiter::Request(request))));
                 self.wakes.push((Actor::Shard(to), at));
                 let at = queue.push(at + LATE, leave);
                 return self.wakes.push((Actor::Shard(to), at));
@@ -559,7 +575,7 @@ impl Net {
 fn broadcast_on(event: &ChannelEvent) -> Option<&'static str> {
     match event {
         ChannelEvent::Published(_, publication) => {
-            CHANNELS.into_iter().find(|channel| channel.as_bytes() == publication.channel())
+            CHANNELS.into_iter().find(|channel| channel.as_bytes() == publication.parts().channel())
         }
         ChannelEvent::Presence(_) => None,
     }
@@ -577,8 +593,9 @@ fn presence_on(event: &ChannelEvent, joined: bool) -> Option<&'static str> {
 
 /// An answer whose list misses its last member, if there is one.
 fn shortened(answer: &Answer) -> Option<Answer> {
-    let Answer::Subscribed { channel, present: Some(present) } = answer else { return None };
+    let Answer::Subscribed { channel, encoding, present: Some(present) } = answer else { return None };
     let start = present.list.rfind(r#"{"uid":"#)?;
     let list = present.list[..start].trim_end_matches(',').into();
-    Some(Answer::Subscribed { channel: *channel, present: Some(Present { list, ..present.clone() }) })
+    let present = Some(Box::new(Present { list, ..Present::clone(present) }));
+    Some(Answer::Subscribed { channel: *channel, encoding: *encoding, present })
 }

@@ -131,6 +131,8 @@ pub struct Window {
     pub subscriber: Subscriber,
     /// Who is present, on presence channels.
     pub knowledge: Option<Knowledge>,
+    /// The epoch and offset of the broadcast that came last, where they are told.
+    position: Option<(u64, u64)>,
 }
 
 impl Window {
@@ -176,6 +178,12 @@ pub struct Ledger {
     alike: HashMap<String, usize>,
     /// Events of broadcasts that arrived.
     pub deliveries: u64,
+    /// Broadcasts that arrived with their position.
+    pub positions_seen: u64,
+    /// Which broadcast stands at a position of a channel.
+    positions: HashMap<(Place, (u64, u64)), usize>,
+    /// Where a broadcast stands.
+    position_of: HashMap<usize, (u64, u64)>,
     /// Presence events that arrived.
     pub presence_events: u64,
     /// Answers that carried a `ref`.
@@ -311,6 +319,7 @@ impl Ledger {
             end: End::Open,
             subscriber,
             knowledge,
+            position: None,
         });
         self.windows.len() - 1
     }
@@ -319,6 +328,23 @@ impl Ledger {
     pub fn see(&mut self, window: usize, number: usize) {
         self.deliveries += 1;
         self.windows[window].seen.push(Fact::Broadcast(number));
+    }
+
+    /// A broadcast came through a subscription that is told positions: an epoch and an offset.
+    pub fn see_position(&mut self, at: Micros, window: usize, number: usize, position: (u64, u64)) {
+        self.positions_seen += 1;
+        let place = self.windows[window].place;
+        let before = self.windows[window].position.replace(position);
+        let (epoch, offset) = position;
+        let is_next = before.is_none_or(|(of, last)| of == epoch && last + 1 == offset);
+        let known = *self.positions.entry((place, position)).or_insert(number);
+        let is_same = known == number && *self.position_of.entry(number).or_insert(position) == position;
+        self.check(at, Guarantee::PositionsHaveNoGaps, || {
+            let is_wrong = !is_next || !is_same || offset == 0;
+            is_wrong.then(|| {
+                format!("broadcast {number} at {position:?} behind {before:?}, where {known} stands")
+            })
+        });
     }
 
     /// Judges what all browsers wrote down together.

@@ -27,6 +27,7 @@ use crate::{
     chance::Chance,
     control::Control,
     driver::{ADDRESSES, Driver},
+    encodings::encodings,
     exchange::{Around, ExchangeDriver},
     net::{Actor, Canary, Counters, Micros, Net},
     oracles::{Audiences, Guarantee, Ledger, Violation, Window},
@@ -153,6 +154,7 @@ impl World {
             let config = ShardConfig {
                 id: ShardId(u16::try_from(id).expect("few shards")),
                 directory: directory.clone(),
+                encodings: encodings(),
                 seed: chance.bytes(),
                 handshake_timeout: Duration::from_secs(5),
                 close_timeout: Duration::from_secs(5),

@@ -9,7 +9,7 @@ use std::{
 use webrocket_sim::frames;
 use webrocket_state::{
     Command, Directory, Input, Machine, Party, Settings, Shard, ShardConfig, ShardId, ShardMessage, Vhost,
-    VhostId, message::Ticket,
+    VhostId, command::Ticket, encoding::Encodings, message::OwnerRequest,
 };
 
 /// Hands over all messages from one shard to another; the last of them is also returned.
@@ -31,6 +31,7 @@ fn a_connection_refused_after_it_was_counted_is_counted_no_more() {
         Shard::new(ShardConfig {
             id: ShardId(shard),
             directory: directory.clone(),
+            encodings: Encodings::default(),
             seed: [7; 32],
             handshake_timeout: Duration::from_secs(5),
             close_timeout: Duration::from_secs(5),
@@ -54,11 +55,14 @@ fn a_connection_refused_after_it_was_counted_is_counted_no_more() {
     let mut head = Vec::new();
     frames::handshake(&mut head, "/a");
     here.handle(now, Input::Received { session, bytes: &mut head });
-    assert!(pass(now, here, there, [0, 1]).is_some_and(|message| message.starts_with("Admit")));
+    assert!(pass(now, here, there, [0, 1]).is_some_and(|message| message.starts_with("Request(Admit")));
     here.handle(now, Input::Command(Command::RemoveVhost { ticket: Ticket::new(2), vhost: id }));
     pass(now, there, here, [1, 0]);
     let dismissed = here.next_message(now, ShardId(1));
-    assert!(matches!(dismissed, Some(ShardMessage::Dismiss { vhost, .. }) if vhost == id), "{dismissed:?}");
+    assert!(
+        matches!(dismissed, Some(ShardMessage::Request(OwnerRequest::Dismiss { vhost, .. })) if vhost == id),
+        "{dismissed:?}"
+    );
     let flushed = here.next_flush(now).expect("it is answered");
     assert!(here.pending(flushed).starts_with(b"HTTP/1.1 404 "));
 }

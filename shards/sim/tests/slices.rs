@@ -9,7 +9,8 @@ use webrocket_sim::{
 use webrocket_state::{
     Command, Directory, Input, Machine, Party, SessionRef, Settings, Shard, ShardConfig, ShardId, User,
     Vhost, VhostId,
-    message::{ChannelInfo, CommandReply, Ticket},
+    command::{ChannelInfo, CommandReply, Ticket},
+    encoding::Encodings,
     settings::Anonymous,
 };
 use webrocket_wire::Rights;
@@ -30,6 +31,7 @@ impl Bench {
         let config = ShardConfig {
             id: ShardId(0),
             directory: Directory::new(1, 1),
+            encodings: Encodings::default(),
             seed: [7; 32],
             handshake_timeout: std::time::Duration::from_secs(5),
             close_timeout: std::time::Duration::from_secs(5),

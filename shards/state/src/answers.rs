@@ -3,11 +3,9 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use webrocket_wire::{
-    ChannelKind, ChannelName, MemberData, SharedPublication, Status, handshake::Upgrade, wwfp::Reference,
-};
+use webrocket_wire::{ChannelKind, ChannelName, MemberData, SharedPublication, Status, wwfp::Reference};
 
-use crate::message::ShardId;
+use crate::ids::ShardId;
 
 /// A request that waits for somebody's answer, with what its answer will need.
 #[derive(Debug)]
@@ -44,8 +42,6 @@ pub enum Open {
         /// What the trigger counts for.
         bytes: usize,
     },
-    /// At the shard that counts the address; the handshake that waits for it.
-    Admit(Box<Upgrade>),
     /// At the control thread.
     Authenticate,
     /// At the control thread.
@@ -78,7 +74,6 @@ impl Open {
             | Self::Unsubscribe(..)
             | Self::Leave(..)
             | Self::Fail(_)
-            | Self::Admit(_)
             | Self::Authenticate
             | Self::OpenChannel(_)
             | Self::CloseChannel(_) => 0,
@@ -227,18 +222,6 @@ impl Answers {
         let Slot::Waits(Open::Leave(owners, completion), _) = &mut self.slots[index] else { return None };
         *owners -= 1;
         (*owners == 0).then(|| completion.clone())
-    }
-
-    /// Takes the handshake that waits for request `number`.
-    pub fn take_upgrade(&mut self, number: u32) -> Option<Box<Upgrade>> {
-        let index = self.index_of(number)?;
-        match std::mem::replace(&mut self.slots[index], Slot::Ready(Vec::new())) {
-            Slot::Waits(Open::Admit(upgrade), _) => Some(upgrade),
-            other => {
-                self.slots[index] = other;
-                None
-            }
-        }
     }
 
     /// What the client calls request `number`.

@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
+use rand::{RngExt, rngs::StdRng};
+use smallvec::SmallVec;
 use webrocket_wire::{ChannelKind, ChannelName, Position};
 
 use crate::{
+    command::ChannelInfo,
+    encoding::{Encoding, Encodings},
+    ids::{ChannelRef, SessionRef, ShardId},
     members::Members,
-    message::{ChannelInfo, ChannelRef, SessionRef, ShardId},
-    slots::Slots,
+    slots::{ChannelSlot, Slots},
     vhost::{Vhost, VhostId},
 };
 
@@ -22,7 +26,9 @@ pub struct Channel {
     /// Whether it was opened explicitly; otherwise it goes with its last subscriber.
     pub opened: bool,
     /// The shards with subscribers, and how many each has.
-    pub audience: Vec<(ShardId, u64)>,
+    pub audience: Tally<ShardId>,
+    /// The encodings that this owner makes for somebody, and for how many sessions each.
+    pub made: Tally<Encoding>,
     /// Who is present, on presence channels.
     pub members: Option<Box<Members>>,
     /// The last broadcast's.
@@ -30,11 +36,58 @@ pub struct Channel {
     count: Arc<crate::vhost::ChannelCount>,
 }
 
+/// How many sessions there are of each of a few sorts.
+#[derive(Debug)]
+pub struct Tally<K>(SmallVec<[(K, u64); 1]>);
+
+impl<K> Default for Tally<K> {
+    fn default() -> Self {
+        Self(SmallVec::new())
+    }
+}
+
+impl<K: Copy + Eq> Tally<K> {
+    fn add(&mut self, sort: K) {
+        match self.0.iter_mut().find(|(known, _)| *known == sort) {
+            Some((_, sessions)) => *sessions += 1,
+            None => self.0.push((sort, 1)),
+        }
+    }
+
+    fn remove(&mut self, sort: K) {
+        let index = self.0.iter().position(|(known, _)| *known == sort);
+        let index = index.expect("whoever leaves was counted when he joined");
+        self.0[index].1 -= 1;
+        if self.0[index].1 == 0 {
+            self.0.swap_remove(index);
+        }
+    }
+
+    /// The sorts of which there are sessions.
+    pub fn sorts(&self) -> impl Iterator<Item = K> {
+        self.0.iter().map(|(sort, _)| *sort)
+    }
+
+    /// Whether there is no session.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many sessions there are.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.0.iter().map(|(_, sessions)| sessions).sum()
+    }
+}
+
 /// The channels that a shard owns.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Channels {
-    slots: Slots<Channel>,
+    slots: Slots<ChannelSlot, Channel>,
     by_key: hashbrown::HashMap<ChannelKey, ChannelRef, ahash::RandomState>,
+    encodings: Encodings,
+    epochs: StdRng,
 }
 
 /// The vhost has as many channels as it may.
@@ -42,6 +95,12 @@ pub struct Channels {
 pub struct ChannelLimit;
 
 impl Channels {
+    /// None yet; `epochs` is what their epochs are drawn from.
+    #[must_use]
+    pub fn new(encodings: Encodings, epochs: StdRng) -> Self {
+        Self { slots: Slots::default(), by_key: hashbrown::HashMap::default(), encodings, epochs }
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -65,7 +124,7 @@ impl Channels {
         self.slots.entry(channel.slot, channel.generation)
     }
 
-    /// Makes a channel that does not exist. `epoch` is drawn at random.
+    /// Makes a channel that does not exist, in an epoch of its own.
     ///
     /// # Errors
     /// [`ChannelLimit`]
@@ -73,7 +132,6 @@ impl Channels {
         &mut self,
         vhost: &Vhost,
         name: ChannelName,
-        epoch: u64,
         opened: bool,
     ) -> Result<ChannelRef, ChannelLimit> {
         if !vhost.channels.reserve(vhost.settings.channels_max) {
@@ -84,15 +142,36 @@ impl Channels {
         let (slot, generation) = self.slots.insert(Channel {
             key: key.clone(),
             opened,
-            audience: Vec::new(),
+            audience: Tally::default(),
+            made: Tally::default(),
             members,
-            position: Position { epoch, offset: 0 },
+            position: Position { epoch: self.epochs.random(), offset: 0 },
             count: Arc::clone(&vhost.channels),
         });
         let channel = ChannelRef { slot, generation };
         let before = self.by_key.insert(key, channel);
         assert!(before.is_none(), "a channel was made twice");
         Ok(channel)
+    }
+
+    /// A session of `shard` subscribes, and receives in `encoding`.
+    pub fn join(&mut self, channel: ChannelRef, shard: ShardId, encoding: Encoding) {
+        let is_costly = self.encodings.is_costly(encoding);
+        let Some(entry) = self.entry(channel) else { return };
+        entry.audience.add(shard);
+        if is_costly {
+            entry.made.add(encoding);
+        }
+    }
+
+    /// A subscription of `shard` is over.
+    pub fn leave(&mut self, channel: ChannelRef, shard: ShardId, encoding: Encoding) {
+        let is_costly = self.encodings.is_costly(encoding);
+        let Some(entry) = self.entry(channel) else { return };
+        entry.audience.remove(shard);
+        if is_costly {
+            entry.made.remove(encoding);
+        }
     }
 
     /// Removes a channel.
@@ -126,27 +205,6 @@ impl Channels {
 }
 
 impl Channel {
-    /// A session of `shard` subscribes.
-    pub fn join(&mut self, shard: ShardId) {
-        match self.audience.iter_mut().find(|(known, _)| *known == shard) {
-            Some((_, sessions)) => *sessions += 1,
-            None => self.audience.push((shard, 1)),
-        }
-    }
-
-    /// A subscription of `shard` is over.
-    pub fn leave(&mut self, shard: ShardId) {
-        let index = self
-            .audience
-            .iter()
-            .position(|(known, _)| *known == shard)
-            .expect("a shard leaves only what it joined");
-        self.audience[index].1 -= 1;
-        if self.audience[index].1 == 0 {
-            self.audience.swap_remove(index);
-        }
-    }
-
     /// The position of the broadcast that comes now.
     pub fn next_position(&mut self) -> Position {
         self.position.offset += 1;
@@ -165,7 +223,7 @@ impl Channel {
         ChannelInfo {
             name: self.key.1.clone(),
             opened: self.opened,
-            subscribers: self.audience.iter().map(|(_, sessions)| sessions).sum(),
+            subscribers: self.audience.total(),
             members: None,
         }
     }

@@ -16,19 +16,26 @@ use webrocket_wire::{
 
 use crate::outgoing::Outgoing;
 
-/// The deadlines of a connection.
+/// The deadlines of a connection before it is open, and after.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
     /// How long the request head may take.
     pub handshake: Duration,
     /// How long the peer may take for its half of the close.
     pub close: Duration,
-    /// After how much silence a ping is sent.
-    pub ping: Duration,
-    /// After how much silence the connection is closed.
-    pub idle: Duration,
-    /// How long waiting bytes may go without the peer taking any.
-    pub stall: Duration,
+}
+
+/// What an open connection may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Length of one message, in bytes.
+    pub message_bytes_max: u32,
+    /// After how much silence a ping is sent, in milliseconds.
+    pub ping_interval_ms: u32,
+    /// After how much silence the connection is closed, in milliseconds.
+    pub idle_timeout_ms: u32,
+    /// How long waiting bytes may go without the peer taking any, in milliseconds.
+    pub stall_timeout_ms: u32,
 }
 
 /// What the bytes of a connection amount to.
@@ -68,16 +75,31 @@ pub enum Due {
     CloseOverdue,
 }
 
+impl Limits {
+    fn ping(&self) -> Duration {
+        Duration::from_millis(self.ping_interval_ms.into())
+    }
+
+    fn idle(&self) -> Duration {
+        Duration::from_millis(self.idle_timeout_ms.into())
+    }
+
+    fn stall(&self) -> Duration {
+        Duration::from_millis(self.stall_timeout_ms.into())
+    }
+}
+
 #[derive(Debug)]
 enum Stage {
     /// The request head so far.
     Head(Vec<u8>),
     /// Head complete, waiting for [`Connection::open`] or [`Connection::refuse`].
     Judged,
-    Open,
+    Open(Limits),
     /// Our close frame is queued; the peer's is awaited.
     AwaitingClose {
         until: Instant,
+        message_bytes_max: u32,
     },
     /// Nothing more is decoded: what waits is written, then FIN, then EOF is awaited.
     Finishing {
@@ -116,7 +138,14 @@ impl Connection {
     /// Whether messages flow in both directions.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        matches!(self.stage, Stage::Open)
+        matches!(self.stage, Stage::Open(_))
+    }
+
+    /// Sets what it may take from now on, if it is open.
+    pub fn set_limits(&mut self, limits: Limits) {
+        if let Stage::Open(of) = &mut self.stage {
+            *of = limits;
+        }
     }
 
     /// Whether the socket was full at the last send.
@@ -141,7 +170,7 @@ impl Connection {
             Stage::Finishing { .. }
             | Stage::Head(_)
             | Stage::Judged
-            | Stage::Open
+            | Stage::Open(_)
             | Stage::AwaitingClose { .. } => false,
         }
     }
@@ -151,32 +180,33 @@ impl Connection {
         &mut self,
         now: Instant,
         input: &mut &'a mut [u8],
-        message_bytes_max: usize,
         timeouts: &Timeouts,
     ) -> Option<Event<'a>> {
-        if input.is_empty() && !matches!(self.stage, Stage::Open) {
-            return None;
-        }
         if self.is_open() {
             self.touch(now);
+        } else if input.is_empty() {
+            return None;
         }
         loop {
             match &mut self.stage {
                 Stage::Head(_) => return self.receive_head(now, input, timeouts),
                 Stage::Judged => return None,
-                Stage::Open => {
+                Stage::Open(Limits { message_bytes_max, .. }) => {
+                    let message_bytes_max = *message_bytes_max as usize;
                     if let Some(event) = self.receive_open(now, input, message_bytes_max, timeouts)? {
                         return Some(event);
                     }
                 }
-                Stage::AwaitingClose { .. } => match self.decoder.next(input, message_bytes_max) {
-                    Ok(Some(Received::Close(_))) | Err(_) => {
-                        self.finish(now, timeouts);
-                        return Some(Event::Finished);
+                Stage::AwaitingClose { message_bytes_max, .. } => {
+                    match self.decoder.next(input, *message_bytes_max as usize) {
+                        Ok(Some(Received::Close(_))) | Err(_) => {
+                            self.finish(now, timeouts);
+                            return Some(Event::Finished);
+                        }
+                        Ok(Some(_)) => {}
+                        Ok(None) => return None,
                     }
-                    Ok(Some(_)) => {}
-                    Ok(None) => return None,
-                },
+                }
                 Stage::Finishing { .. } => {
                     *input = &mut [];
                     return None;
@@ -256,8 +286,8 @@ impl Connection {
     }
 
     /// Completes the handshake.
-    pub fn open(&mut self, now: Instant, upgrade: &Upgrade) {
-        self.stage = Stage::Open;
+    pub fn open(&mut self, now: Instant, upgrade: &Upgrade, limits: Limits) {
+        self.stage = Stage::Open(limits);
         self.last_received = now;
         self.out.push_opaque(&upgrade.response());
     }
@@ -270,9 +300,9 @@ impl Connection {
 
     /// Begins the closing handshake with a code of ours.
     pub fn close(&mut self, now: Instant, code: CloseCode, timeouts: &Timeouts) {
-        if self.is_open() {
+        if let Stage::Open(Limits { message_bytes_max, .. }) = self.stage {
             frame::encode_close(self.out.frames(), code);
-            self.stage = Stage::AwaitingClose { until: now + timeouts.close };
+            self.stage = Stage::AwaitingClose { until: now + timeouts.close, message_bytes_max };
         }
     }
 
@@ -298,15 +328,14 @@ impl Connection {
     /// When [`Connection::due`] is to be asked, at the latest.
     #[must_use]
     pub fn deadline(&self, timeouts: &Timeouts) -> Instant {
-        let stage = match self.stage {
+        match &self.stage {
             Stage::Head(_) | Stage::Judged => self.last_received + timeouts.handshake,
-            Stage::Open if self.pinged => self.last_received + timeouts.idle,
-            Stage::Open => self.last_received + timeouts.ping.min(timeouts.idle),
-            Stage::AwaitingClose { until } | Stage::Finishing { until, .. } => until,
-        };
-        match self.stalled_since {
-            Some(since) if self.is_open() => stage.min(since + timeouts.stall),
-            Some(_) | None => stage,
+            Stage::Open(limits) => {
+                let silence = if self.pinged { limits.idle() } else { limits.ping().min(limits.idle()) };
+                let silent = self.last_received + silence;
+                self.stalled_since.map_or(silent, |since| silent.min(since + limits.stall()))
+            }
+            Stage::AwaitingClose { until, .. } | Stage::Finishing { until, .. } => *until,
         }
     }
 
@@ -315,14 +344,14 @@ impl Connection {
         if now < self.deadline(timeouts) {
             return Due::At(self.deadline(timeouts));
         }
-        match self.stage {
+        match &self.stage {
             Stage::Head(_) | Stage::Judged => Due::Handshake,
             Stage::AwaitingClose { .. } | Stage::Finishing { .. } => Due::CloseOverdue,
-            Stage::Open if self.stalled_since.is_some_and(|since| now >= since + timeouts.stall) => {
+            Stage::Open(limits) if self.stalled_since.is_some_and(|since| now >= since + limits.stall()) => {
                 Due::Stalled
             }
-            Stage::Open if now >= self.last_received + timeouts.idle => Due::Idle,
-            Stage::Open => {
+            Stage::Open(limits) if now >= self.last_received + limits.idle() => Due::Idle,
+            Stage::Open(_) => {
                 self.pinged = true;
                 frame::encode(self.out.frames(), Opcode::Ping, b"");
                 Due::Pinged

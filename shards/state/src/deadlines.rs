@@ -1,18 +1,24 @@
-//! When to look at which session again: at most one live entry a session.
+//! When to look at which entry of a table again: at most one live deadline an entry.
 
 use std::{cmp::Reverse, collections::BinaryHeap, time::Instant};
 
 /// A heap of deadlines. Receiving costs nothing: a session whose deadline moved on is looked at
-/// when the old one is reached, and entered anew.
-#[derive(Debug, Default)]
-pub struct Deadlines {
-    heap: BinaryHeap<Reverse<(Instant, u32, u32)>>,
+/// when the old one is reached, and entered anew. `K` is what the table's slots are called.
+#[derive(Debug)]
+pub struct Deadlines<K> {
+    heap: BinaryHeap<Reverse<(Instant, K, u32)>>,
 }
 
-impl Deadlines {
-    /// Enters a session's deadline; an earlier entry of the same session still stands and is to be
+impl<K: Ord> Default for Deadlines<K> {
+    fn default() -> Self {
+        Self { heap: BinaryHeap::new() }
+    }
+}
+
+impl<K: Ord> Deadlines<K> {
+    /// Enters an entry's deadline; an earlier one of the same entry still stands and is to be
     /// told by its instant.
-    pub fn push(&mut self, at: Instant, slot: u32, generation: u32) {
+    pub fn push(&mut self, at: Instant, slot: K, generation: u32) {
         self.heap.push(Reverse((at, slot, generation)));
     }
 
@@ -22,8 +28,8 @@ impl Deadlines {
         self.heap.peek().map(|Reverse((at, ..))| *at)
     }
 
-    /// Takes an entry that is due.
-    pub fn pop_due(&mut self, now: Instant) -> Option<(Instant, u32, u32)> {
+    /// Takes a deadline that is due.
+    pub fn pop_due(&mut self, now: Instant) -> Option<(Instant, K, u32)> {
         if self.next()? > now {
             return None;
         }

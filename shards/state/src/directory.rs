@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use webrocket_wire::ChannelName;
 
-use crate::{message::ShardId, vhost::VhostId};
+use crate::{ids::ShardId, vhost::VhostId};
 
 /// The one place that knows which shard owns a channel.
 ///

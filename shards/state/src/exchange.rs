@@ -50,10 +50,12 @@ use webrocket_wire::{
 
 use crate::{
     deadlines::Deadlines,
-    link::Link,
+    ids::{RequestRef, ShardId},
+    link::Links,
     machine::Party,
-    message::{Answer, RequestRef, ShardId, ShardMessage},
+    message::{Answer, OwnerRequest, ShardMessage},
     pattern::Patterns,
+    slots::WorkerSlot,
     vhost::VhostId,
 };
 
@@ -266,12 +268,12 @@ pub struct Exchange {
     /// Who the workers of the desks are.
     seats: Seats,
     /// The ways to the shards.
-    links: Vec<Link>,
+    links: Links,
     patterns: Patterns,
     /// When a worker over ZeroMQ is sent the next heartbeat.
-    heartbeats: Deadlines,
+    heartbeats: Deadlines<WorkerSlot>,
     /// When the way to a worker that was full is tried again.
-    pauses: Deadlines,
+    pauses: Deadlines<WorkerSlot>,
     orders: VecDeque<Queued>,
     reports: VecDeque<ExchangeReport>,
     figures: ExchangeFigures,
@@ -295,7 +297,7 @@ impl Exchange {
             sources: Sources::default(),
             desks: Desks::default(),
             seats: Seats::default(),
-            links: (0..directory.shards()).map(|_| Link::default()).collect(),
+            links: Links::new(directory.exchange(), directory.exchange()),
             patterns: Patterns::default(),
             heartbeats: Deadlines::default(),
             pauses: Deadlines::default(),
@@ -346,7 +348,7 @@ impl Exchange {
     /// The exchange's figures, to be published; in the order of [`figures::EXCHANGE_FIGURES`].
     pub fn figures(&mut self) -> &[u64] {
         let total = self.desks.total();
-        let link_messages: usize = self.links.iter().map(Link::len).sum();
+        let link_messages = self.links.len();
         for (figure, value) in [
             (ExchangeFigure::Placed, total.placed),
             (ExchangeFigure::Refused, total.refused),
@@ -498,20 +500,22 @@ impl Exchange {
 
     fn message(&mut self, from: ShardId, message: ShardMessage) {
         match message {
-            ShardMessage::Trigger { request, vhost, trigger } => self.place(from, request, vhost, trigger),
+            ShardMessage::Request(OwnerRequest::Trigger { request, vhost, trigger }) => {
+                self.place(request, vhost, trigger);
+            }
             ShardMessage::Answer { request, answer, bytes } => self.published(from, request, &answer, bytes),
             other => unreachable!("shards send the exchange triggers and answers, not {other:?}"),
         }
     }
 
     /// A session triggers.
-    fn place(&mut self, from: ShardId, request: RequestRef, vhost: VhostId, trigger: Trigger) {
+    fn place(&mut self, request: RequestRef, vhost: VhostId, trigger: Trigger) {
         let bytes = trigger.bytes();
         let answer = match self.try_place(vhost, Arc::new(trigger)) {
             Ok(()) => Answer::Triggered,
             Err(AssignationFailed) => Answer::AssignationFailed,
         };
-        self.links[from.index()].push(ShardMessage::Answer { request, answer, bytes });
+        self.links.answer(request, answer, bytes);
     }
 
     /// Gives a trigger to a worker or the queue, and copies of it to streams: only of what was placed,
@@ -583,13 +587,13 @@ impl Party for Exchange {
 
     fn next_message(&mut self, now: Instant, party: ShardId) -> Option<ShardMessage> {
         self.now = Some(now);
-        let message = self.links.get_mut(party.index())?.next_message()?;
+        let message = self.links.to(party).next_message()?;
         self.resume(party);
         Some(message)
     }
 
     fn has_message(&self, party: ShardId) -> bool {
-        self.links.get(party.index()).is_some_and(|link| !link.is_empty())
+        !self.links.peek(party).is_empty()
     }
 
     fn next_report(&mut self) -> Option<ExchangeReport> {

@@ -1,4 +1,7 @@
-//! One shard's side of the way to another, or to the exchange.
+//! One shard's side of the ways to the others and to the exchange.
+//!
+//! What a shard says to itself, as the owner of a channel of its own sessions, takes the same way: it goes into a queue
+//! of its own, which the shard empties before it takes anything else.
 //!
 //! Nothing blocks on a push: what the queue has no room for waits here. It stays bounded because
 //! those who cause messages are stopped, and only those: a session that would send a request
@@ -9,7 +12,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::message::{Publisher, SessionRef, ShardId, ShardMessage};
+use crate::{
+    ids::{RequestRef, SessionRef, ShardId},
+    message::{Answer, OwnerEvent, OwnerRequest, Publisher, ShardMessage},
+};
 
 /// With more messages waiting than this, the link is congested.
 pub const CONGESTED_MESSAGES: usize = 1024;
@@ -135,5 +141,115 @@ impl Link {
     pub fn next_deferred(&mut self) -> Option<Deferred> {
         let entry = self.deferred.first_entry()?;
         (entry.key().0 <= self.left).then(|| entry.remove())
+    }
+}
+
+/// The ways of a shard to all shards, itself included, and to the exchange.
+#[derive(Debug)]
+pub struct Links {
+    here: ShardId,
+    /// By shard, the exchange's behind them; the one to itself stays empty.
+    links: Vec<Link>,
+    /// What the shard says to itself.
+    own: VecDeque<ShardMessage>,
+}
+
+impl Links {
+    /// The ways of shard `here` to all up to `exchange`.
+    #[must_use]
+    pub fn new(here: ShardId, exchange: ShardId) -> Self {
+        Self { here, links: (0..=exchange.0).map(|_| Link::default()).collect(), own: VecDeque::new() }
+    }
+
+    /// The shard whose ways these are.
+    #[must_use]
+    pub fn here(&self) -> ShardId {
+        self.here
+    }
+
+    /// All other shards.
+    pub fn other_shards(&self) -> impl Iterator<Item = ShardId> + use<> {
+        let (here, exchange) = (self.here, self.links.len() - 1);
+        let all = (0..exchange).map(|index| ShardId(u16::try_from(index).expect("made from one")));
+        all.filter(move |shard| *shard != here)
+    }
+
+    /// The way to a shard or to the exchange.
+    pub fn to(&mut self, shard: ShardId) -> &mut Link {
+        &mut self.links[shard.index()]
+    }
+
+    /// The way to a shard or to the exchange.
+    #[must_use]
+    pub fn peek(&self, shard: ShardId) -> &Link {
+        &self.links[shard.index()]
+    }
+
+    /// Asks or tells an owner.
+    pub fn ask(&mut self, owner: ShardId, request: OwnerRequest) {
+        if owner == self.here {
+            return self.own.push_back(ShardMessage::Request(request));
+        }
+        let link = self.to(owner);
+        if let Some(bytes) = request.open_bytes() {
+            link.request_opened(bytes);
+        }
+        link.push(ShardMessage::Request(request));
+    }
+
+    /// Answers a request, in which `bytes` of a broadcast were open.
+    pub fn answer(&mut self, request: RequestRef, answer: Answer, bytes: usize) {
+        let shard = request.session.shard;
+        if shard == self.here {
+            return self.own.push_back(ShardMessage::Answer { request, answer, bytes });
+        }
+        self.to(shard).push(ShardMessage::Answer { request, answer, bytes });
+    }
+
+    /// Tells a shard something as an owner. If the way there is congested: the message's number.
+    pub fn tell(&mut self, shard: ShardId, event: OwnerEvent) -> Option<u64> {
+        if shard == self.here {
+            self.own.push_back(ShardMessage::Event(event));
+            return None;
+        }
+        let link = self.to(shard);
+        let number = link.push(ShardMessage::Event(event));
+        link.is_congested().then_some(number)
+    }
+
+    /// A request of this shard, in which `bytes` of a broadcast or trigger were open, has been answered.
+    pub fn answered(&mut self, from: ShardId, bytes: usize) {
+        if from != self.here {
+            self.to(from).request_closed(bytes);
+        }
+    }
+
+    /// Whether a session of this shard may send a request to `owner`.
+    #[must_use]
+    pub fn has_room(&self, owner: ShardId) -> bool {
+        owner == self.here || self.peek(owner).has_room()
+    }
+
+    /// Whether this shard has nothing to say to itself.
+    #[must_use]
+    pub fn is_own_empty(&self) -> bool {
+        self.own.is_empty()
+    }
+
+    /// The next message of this shard to itself.
+    pub fn next_own(&mut self) -> Option<ShardMessage> {
+        self.own.pop_front()
+    }
+
+    /// How many messages wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.links.iter().map(Link::len).sum()
+    }
+
+    /// Whether no message waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 }

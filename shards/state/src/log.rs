@@ -2,13 +2,15 @@
 //!
 //! A broadcast is appended once; every subscriber that waits holds a cursor, a position in
 //! bytes since the log began, always at a frame boundary. The log is a chain of segments; a
-//! segment goes when the last cursor has passed it, and a log that all have drained keeps none.
+//! segment goes when the last cursor has passed it, and a log that all have drained keeps none. A segment that is
+//! full is frozen: it never changes again, and who reads in another way than by a cursor may hold it by reference
+//! ([`Log::frozen`]), also when the log has let it go.
 //!
 //! Two sorts of cursors: *followers* receive nothing but this log, so an append concerns them
 //! without being told: one that stands at the end waits again by itself, and the log only counts
 //! those. *Visitors* are told of each append and hold a cursor only while they wait.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 /// The length at which a segment is full, in bytes. A record is never split, so a segment may be
 /// longer by one record.
@@ -20,7 +22,7 @@ const SPARE_MAX: usize = 64;
 /// Buffers of drained segments, shared by all logs of a shard, and what those logs hold.
 #[derive(Debug, Default)]
 pub struct SparePool {
-    spare: Vec<Vec<u8>>,
+    spare: Vec<Arc<Vec<u8>>>,
     held_bytes: u64,
 }
 
@@ -31,14 +33,18 @@ impl SparePool {
         self.held_bytes
     }
 
-    fn take(&mut self) -> Vec<u8> {
+    fn take(&mut self) -> Arc<Vec<u8>> {
         self.spare.pop().unwrap_or_default()
     }
 
-    fn give(&mut self, mut buffer: Vec<u8>) {
+    fn give(&mut self, mut buffer: Arc<Vec<u8>>) {
         self.held_bytes -= buffer.len() as u64;
-        if self.spare.len() < SPARE_MAX && buffer.capacity() <= 2 * SEGMENT_BYTES {
-            buffer.clear();
+        // Unless somebody reads on.
+        if self.spare.len() < SPARE_MAX
+            && buffer.capacity() <= 2 * SEGMENT_BYTES
+            && let Some(bytes) = Arc::get_mut(&mut buffer)
+        {
+            bytes.clear();
             self.spare.push(buffer);
         }
     }
@@ -56,14 +62,16 @@ pub enum Cursor {
 #[derive(Debug)]
 struct Segment {
     start: u64,
-    bytes: Vec<u8>,
+    end: u64,
+    /// Nobody else holds them before they are full, and afterwards nobody writes.
+    bytes: Arc<Vec<u8>>,
     /// Cursors that wait at a position within this segment.
     readers: u32,
 }
 
 impl Segment {
-    fn end(&self) -> u64 {
-        self.start + self.bytes.len() as u64
+    fn is_full(&self) -> bool {
+        self.bytes.len() >= SEGMENT_BYTES
     }
 }
 
@@ -104,15 +112,29 @@ impl Log {
     /// caller's to tell, and [`Log::trim`] is to be called when it has.
     pub fn append(&mut self, pool: &mut SparePool, write: impl FnOnce(&mut Vec<u8>)) -> u64 {
         let position = self.end;
-        if self.segments.back().is_none_or(|last| last.bytes.len() >= SEGMENT_BYTES) {
-            self.segments.push_back(Segment { start: position, bytes: pool.take(), readers: 0 });
+        if self.segments.back().is_none_or(Segment::is_full) {
+            self.segments.push_back(Segment {
+                start: position,
+                end: position,
+                bytes: pool.take(),
+                readers: 0,
+            });
         }
         let last = self.segments.back_mut().expect("just made sure");
         last.readers += std::mem::take(&mut self.idle);
-        write(&mut last.bytes);
-        self.end = last.end();
+        let bytes = Arc::get_mut(&mut last.bytes).expect("only full segments are shared");
+        write(bytes);
+        last.end = last.start + bytes.len() as u64;
+        self.end = last.end;
         pool.held_bytes += self.end - position;
         position
+    }
+
+    /// The full segments that are still held, oldest first, each with the position of its first byte, a frame
+    /// boundary. Whoever clones one may read it as long as he likes.
+    pub fn frozen(&self) -> impl Iterator<Item = (u64, &Arc<Vec<u8>>)> {
+        let full = self.segments.iter().filter(|segment| segment.is_full());
+        full.map(|segment| (segment.start, &segment.bytes))
     }
 
     /// The bytes from `position` to the end of its segment, one contiguous range; empty at the end.
@@ -188,10 +210,10 @@ impl Log {
     fn index_of(&self, position: u64) -> usize {
         assert!(position < self.end, "a cursor waits before the end");
         // Most logs have one segment, and most cursors wait in the oldest.
-        if self.segments.front().is_some_and(|first| position < first.end()) {
+        if self.segments.front().is_some_and(|first| position < first.end) {
             return 0;
         }
-        self.segments.partition_point(|segment| segment.end() <= position)
+        self.segments.partition_point(|segment| segment.end <= position)
     }
 }
 
@@ -224,6 +246,25 @@ mod tests {
         log.append(&mut pool, |out| out.extend_from_slice(b"hello"));
         log.trim(&mut pool);
         assert_eq!((log.bytes(), log.end()), (0, 5));
+    }
+
+    #[test]
+    fn a_full_segment_outlives_the_log_for_whom_holds_it() {
+        let (mut log, mut pool) = (Log::default(), SparePool::default());
+        let cursor = log.follow();
+        for byte in 0..3u8 {
+            log.append(&mut pool, |out| out.extend_from_slice(&[byte; SEGMENT_BYTES]));
+        }
+        let held: Vec<_> = log.frozen().map(|(start, bytes)| (start, Arc::clone(bytes))).collect();
+        assert_eq!(
+            held.iter().map(|(start, _)| *start).collect::<Vec<_>>(),
+            [0, 1, 2].map(|n| n * SEGMENT_BYTES as u64)
+        );
+        assert_eq!(log.slice(cursor), &**held[0].1);
+        log.advance(Cursor::Follower, cursor, log.end(), &mut pool);
+        log.append(&mut pool, |out| out.extend_from_slice(b"next"));
+        assert_eq!((log.frozen().count(), pool.held_bytes()), (0, 4));
+        assert!(held[1].1.iter().all(|byte| *byte == 1), "nobody has written where he reads");
     }
 
     /// One cursor as the naive model sees it: everything it still has to take.

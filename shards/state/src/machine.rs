@@ -15,7 +15,7 @@
 
 use std::{net::SocketAddr, time::Instant};
 
-use crate::message::{SessionRef, ShardId};
+use crate::ids::{SessionRef, ShardId};
 
 /// Who takes part in what the threads of a node say to each other: the shards and the exchange.
 pub trait Party {

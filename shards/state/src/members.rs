@@ -7,7 +7,10 @@ use std::{
 
 use webrocket_wire::{Member, presence};
 
-use crate::message::{Joining, Present, SessionRef};
+use crate::{
+    ids::SessionRef,
+    message::{Joining, Present},
+};
 
 /// The most members that a list names.
 pub const PRESENT_MAX: usize = 1000;
@@ -133,10 +136,10 @@ mod tests {
     use webrocket_wire::MemberData;
 
     use super::*;
-    use crate::message::ShardId;
+    use crate::{ids::ShardId, slots::SessionSlot};
 
     fn session(slot: u32) -> SessionRef {
-        SessionRef { shard: ShardId(0), slot, generation: 0 }
+        SessionRef { shard: ShardId(0), slot: SessionSlot(slot), generation: 0 }
     }
 
     fn joining(uid: &str, data: &str, hidden: bool) -> Joining {

@@ -4,9 +4,21 @@ use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use smallvec::SmallVec;
 use uuid::Uuid;
-use webrocket_wire::{Rights, handshake::Dialect};
+use webrocket_wire::{
+    ChannelKind, Rights,
+    handshake::{Dialect, Upgrade},
+};
 
-use crate::{answers::Answers, connection::Connection, message::Identity, rate::Rate, vhost::Vhost};
+use crate::{
+    answers::Answers,
+    connection::{Connection, Limits},
+    encoding::Encoding,
+    identity::{Identity, rights_on},
+    ids::ShardId,
+    rate::Rate,
+    slots::ViewSlot,
+    vhost::{Vhost, VhostId},
+};
 
 /// Everything about one connection.
 #[derive(Debug)]
@@ -15,12 +27,60 @@ pub struct Session {
     pub connection: Connection,
     /// Where it comes from.
     pub peer: IpAddr,
+    /// Where it is in its life, with what it has there.
+    pub state: State,
+    /// Why it is not read.
+    pub pause: Pause,
+    /// Input that it sent while it was not to be read.
+    pub parked: Option<Box<Parked>>,
+    /// Where it is counted among the connections of its address, if it is.
+    pub counted: Option<Counted>,
+    /// What it receives from channels.
+    pub inbox: Inbox,
+    /// When its entry among the deadlines is due.
+    pub scheduled: Instant,
+}
+
+/// How a session is counted among the connections of its address.
+#[derive(Debug, Clone, Copy)]
+pub struct Counted {
+    /// For which vhost.
+    pub vhost: VhostId,
+    /// The shard that counts.
+    pub counter: ShardId,
+}
+
+/// Where a session is in its life.
+#[derive(Debug)]
+pub enum State {
+    /// Its request is not answered yet.
+    Handshaking(Option<Box<Waiting>>),
+    /// It speaks.
+    Open(OpenSession),
+    /// Nothing that it asks is answered any more; what waits for it is still sent.
+    Closing,
+}
+
+/// A valid handshake that waits until the connections of its address are counted.
+#[derive(Debug)]
+pub struct Waiting {
+    /// What was asked.
+    pub upgrade: Upgrade,
+    /// The vhost that it is for.
+    pub vhost: VhostId,
+}
+
+/// What a session has between the handshake and the close.
+#[derive(Debug)]
+pub struct OpenSession {
     /// What others know it by.
     pub sid: Uuid,
     /// How it speaks.
     pub dialect: Dialect,
-    /// Its vhost, once the handshake is complete.
-    pub vhost: Option<Arc<Vhost>>,
+    /// How it receives what channels say.
+    pub encoding: Encoding,
+    /// Its vhost.
+    pub vhost: Arc<Vhost>,
     /// Who it is.
     pub identity: Identity,
     /// Its rights on open channels, and for users on all.
@@ -29,18 +89,8 @@ pub struct Session {
     pub answers: Option<Box<Answers>>,
     /// The number of its next request while none is open.
     pub next_request: u32,
-    /// Why it is not read.
-    pub pause: Pause,
-    /// Input that it sent while it was not to be read.
-    pub parked: Option<Box<Parked>>,
-    /// Whether it is counted among the connections of its address.
-    pub is_counted: bool,
     /// Its rate limits, where the vhost sets any.
     pub rate: Option<Box<Rate>>,
-    /// What it receives from channels.
-    pub inbox: Inbox,
-    /// When its entry among the deadlines is due.
-    pub scheduled: Instant,
 }
 
 /// Why a session is not read; several reasons may hold at once.
@@ -73,7 +123,7 @@ pub struct Parked {
     pub ended: bool,
 }
 
-/// What a session receives from channels.
+/// What a session receives from channels: nothing before it is open, and nothing new once it closes.
 #[derive(Debug, Default)]
 pub struct Inbox {
     /// Its subscriptions.
@@ -103,7 +153,7 @@ pub enum Queued {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Subscription {
     /// The view's slot.
-    pub view: u32,
+    pub view: ViewSlot,
     /// The index in the view's list.
     pub at: u32,
 }
@@ -112,7 +162,7 @@ pub struct Subscription {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tail {
     /// The view whose log it is.
-    pub view: u32,
+    pub view: ViewSlot,
     /// The next byte to take; a frame boundary.
     pub position: u64,
 }
@@ -124,19 +174,70 @@ impl Session {
         Self {
             connection: Connection::new(now),
             peer,
-            sid: Uuid::nil(),
-            dialect: Dialect::Classic,
-            vhost: None,
-            identity: Identity::Anonymous,
-            rights: Rights::NONE,
-            answers: None,
-            next_request: 0,
+            state: State::Handshaking(None),
             pause: Pause::default(),
             parked: None,
-            is_counted: false,
-            rate: None,
+            counted: None,
             inbox: Inbox::default(),
             scheduled,
+        }
+    }
+
+    /// What it has while it is open.
+    #[must_use]
+    pub fn open(&self) -> Option<&OpenSession> {
+        match &self.state {
+            State::Open(open) => Some(open),
+            State::Handshaking(_) | State::Closing => None,
+        }
+    }
+
+    /// What it has while it is open.
+    pub fn open_mut(&mut self) -> Option<&mut OpenSession> {
+        match &mut self.state {
+            State::Open(open) => Some(open),
+            State::Handshaking(_) | State::Closing => None,
+        }
+    }
+
+    /// Its open requests, if there are any.
+    pub fn answers(&mut self) -> Option<&mut Answers> {
+        self.open_mut()?.answers.as_deref_mut()
+    }
+
+    /// Opens it: `connection` says how the handshake is answered.
+    pub fn begin(&mut self, now: Instant, upgrade: &Upgrade, open: OpenSession) {
+        self.connection.open(now, upgrade, limits(&open.vhost));
+        self.state = State::Open(open);
+    }
+}
+
+/// What a connection to `vhost` may take.
+#[must_use]
+pub fn limits(vhost: &Vhost) -> Limits {
+    let settings = &vhost.settings;
+    Limits {
+        message_bytes_max: settings.message_bytes_max,
+        ping_interval_ms: settings.ping_interval_ms,
+        idle_timeout_ms: settings.idle_timeout_ms,
+        stall_timeout_ms: settings.stall_timeout_ms,
+    }
+}
+
+impl OpenSession {
+    /// A session of `vhost` that has not authenticated.
+    #[must_use]
+    pub fn new(now: Instant, sid: Uuid, dialect: Dialect, encoding: Encoding, vhost: Arc<Vhost>) -> Self {
+        Self {
+            sid,
+            dialect,
+            encoding,
+            rights: vhost.anonymous_rights(dialect),
+            rate: Rate::new(&vhost.settings, now),
+            vhost,
+            identity: Identity::Anonymous,
+            answers: None,
+            next_request: 0,
         }
     }
 
@@ -146,9 +247,18 @@ impl Session {
         self.answers.get_or_insert_with(|| Box::new(Answers::new(next)))
     }
 
-    /// How many requests are open.
+    /// What it may do on a channel.
     #[must_use]
-    pub fn open_requests(&self) -> usize {
-        self.answers.as_ref().map_or(0, |answers| answers.len())
+    pub fn rights_on(&self, channel: &str) -> Rights {
+        rights_on(&self.identity, self.rights, self.vhost.anonymous_rights(self.dialect), channel)
+    }
+
+    /// By what the other subscribers of a channel of this kind know it.
+    #[must_use]
+    pub fn shown_uid(&self, kind: ChannelKind) -> Option<Arc<str>> {
+        match kind {
+            ChannelKind::Open => None,
+            ChannelKind::Private | ChannelKind::Presence => self.identity.uid(),
+        }
     }
 }

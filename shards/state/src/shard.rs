@@ -1,25 +1,39 @@
 //! The broker's state machine: one shard.
 //!
-//! Holds its sessions, the channels that hash here, and its view of every channel that one of its
-//! sessions subscribes. `browser` turns what a browser sends into requests, the dialects `classic`
-//! and `wwfp` check them, `request` and `trigger` carry them out, `owner` is the channel owner's half,
-//! `control` the control thread's word.
+//! A shard is made of parts that know nothing of each other: its [sessions](crate::sessions), the
+//! [fan-out](crate::fanout) of what they receive, the [channels](crate::channels) that it owns, its
+//! [links](crate::link), the [vhosts](crate::vhosts). This module hands each input to who acts upon it and lends him
+//! the parts that he needs:
+//!
+//! | who | acts upon |
+//! | --- | --- |
+//! | `serving`, with `leaving` and `change` | open sessions: what they are told, how they end, how their vhost changes |
+//! | `admission` | handshakes |
+//! | `request`, with the dialects `classic` and `wwfp`, and `trigger` | what a session asks |
+//! | `answered` | what owners, the exchange and the control thread answer to that |
+//! | `owner` | what the owner of a channel is asked |
+//! | `fences` | changes that wait until other shards have taken all leaves |
 //!
 //! Invariants:
 //!
 //! - Effects on a channel happen at its owner, in the order in which requests reach it; what the
 //!   owner says arrives at a shard in the order in which it said it.
+//! - What a shard says to itself as an owner goes the same way, by its own queue. That is emptied behind every
+//!   message of a session and every other input, so nobody finds anything in it.
 //! - A session's subscription begins exactly when its `subscribed` is put into its bytes, and has ended
 //!   when its `unsubscribed` is.
-//! - A session is removed in one place, [`Shard::end_session`], which tells every owner.
+//! - A session is removed in one place, `Serving::remove`, which tells every owner.
 
 mod admission;
-mod browser;
+mod answered;
+mod change;
 mod classic;
-mod control;
+mod fences;
+mod jobs;
 mod leaving;
 mod owner;
 mod request;
+mod serving;
 #[cfg(test)]
 mod tests;
 mod trigger;
@@ -28,33 +42,45 @@ mod wwfp;
 use std::{
     collections::VecDeque,
     net::SocketAddr,
-    sync::Arc,
+    ops::ControlFlow,
     time::{Duration, Instant},
 };
 
 use rand::{SeedableRng, rngs::StdRng};
-use webrocket_wire::{CloseCode, MemberData, VhostPath};
 
 use crate::{
     addresses::AddressCounts,
     channels::Channels,
-    connection::{Due, Timeouts},
-    deadlines::Deadlines,
-    delivery::{Delivery, FlushStep},
+    command::{Command, CommandReply, Report},
+    connection::{Event, Timeouts},
     directory::Directory,
-    link::Link,
+    encoding::{Encodings, Made},
+    event::ChannelEvent,
+    fanout::Fanout,
+    ids::{ChannelRef, RequestRef, SessionRef, ShardId},
+    link::Links,
     machine::{Action, Input, Machine, Party},
-    message::{Command, Report, SessionRef, ShardId, ShardMessage, Ticket},
+    message::{Answer, OwnerEvent, OwnerRequest, Publisher, ShardMessage, Waiter},
     metrics::{Figure, Figures},
-    session::Session,
-    settings::Settings,
-    sids::Sids,
-    slots::Slots,
-    vhost::{Vhost, VhostId},
+    session::{Parked, State},
+    sessions::Sessions,
+    vhosts::Vhosts,
+};
+
+use self::{
+    admission::Admission,
+    fences::Fences,
+    jobs::{FIRST, Job},
+    owner::{Owner, Subscriber},
+    request::Requests,
+    serving::Serving,
 };
 
 /// With more of a session's own bytes waiting than this, it is not read.
 const OUTPUT_PAUSE_BYTES: usize = 64 * 1024;
+
+/// With more bytes in open broadcasts of one session than this, it is not read.
+const OPEN_BROADCAST_BYTES_MAX: usize = 256 * 1024;
 
 /// With more bytes than this appended since the last flush, the driver flushes before it reads on.
 const FRESH_BYTES_MAX: usize = 512 * 1024;
@@ -69,7 +95,9 @@ pub struct ShardConfig {
     pub id: ShardId,
     /// Where channels live; the same in all shards of the node.
     pub directory: Directory,
-    /// Seeds the session identifiers.
+    /// How sessions may receive; the same in all shards of the node.
+    pub encodings: Encodings,
+    /// Seeds the session identifiers and the epochs of channels.
     pub seed: [u8; 32],
     /// How long a request head may take.
     pub handshake_timeout: Duration,
@@ -80,34 +108,20 @@ pub struct ShardConfig {
 /// One shard.
 #[derive(Debug)]
 pub struct Shard {
-    config: ShardConfig,
-    sessions: Slots<Session>,
-    sids: Sids,
-    delivery: Delivery,
+    directory: Directory,
+    encodings: Encodings,
+    sessions: Sessions,
+    fanout: Fanout,
     channels: Channels,
-    admitted: AddressCounts,
-    /// By shard, the exchange's behind them; the one to itself stays empty.
-    links: Vec<Link>,
-    /// By id.
-    vhosts: Vec<Option<Arc<Vhost>>>,
-    paths: hashbrown::HashMap<VhostPath, VhostId, ahash::RandomState>,
-    deadlines: Deadlines,
-    actions: VecDeque<Action>,
-    reports: VecDeque<Report>,
-    /// Sessions that may be read again.
-    resumed: VecDeque<SessionRef>,
+    addresses: AddressCounts,
+    links: Links,
+    vhosts: Vhosts,
+    fences: Fences,
     jobs: VecDeque<Job>,
-    /// Changes of vhosts that wait for other shards. There are no more than the control thread has under way. When
-    /// another shard stops, what waits for it is never reported: the node stops.
-    fences: hashbrown::HashMap<Ticket<()>, leaving::Fence, ahash::RandomState>,
-    /// How many leaves at other shards changes of vhosts have caused, or may cause by an answer that is awaited.
-    leaves_caused: u64,
-    /// So many of them have been taken for certain.
-    leaves_taken: u64,
-    /// How many sessions are named for the flush and not answered for.
-    offered: u32,
-    /// A session that is to be closed as a slow consumer as soon as there are none.
+    reports: VecDeque<Report>,
+    /// A session that is to be closed as a slow consumer as soon as nobody is offered anything.
     condemned: Option<SessionRef>,
+    /// Of the session identifiers.
     random: StdRng,
     figures: Figures,
     /// Whether the control thread has said that all that is stored is known here.
@@ -124,61 +138,48 @@ enum Life {
     Stopped,
 }
 
-/// Long work, done in slices between which other input is served.
-#[derive(Debug, Clone, Copy)]
-enum Job {
-    /// Tell the subscribers of a closed channel.
-    CloseView { view: u32, generation: u32 },
-    /// Apply a vhost's snapshot, whichever it is by then, to its sessions, from this slot on.
-    SweepVhost { ticket: Ticket<()>, vhost: VhostId, next: u32 },
-    /// Close a vhost's sessions, from this slot on.
-    CloseVhost { ticket: Ticket<()>, vhost: VhostId, next: u32 },
-    /// Close all sessions, from this slot on.
-    Shutdown { next: u32 },
+/// Whether the driver shall flush before it hands over more.
+fn wants_flush(fanout: &Fanout) -> bool {
+    fanout.fresh_bytes() > FRESH_BYTES_MAX
 }
 
 impl Shard {
     /// A shard without vhosts.
     #[must_use]
     pub fn new(config: ShardConfig) -> Self {
-        let links = (0..=config.directory.exchange().0).map(|_| Link::default()).collect();
+        let ShardConfig { id, directory, encodings, seed, handshake_timeout, close_timeout } = config;
+        let mut random = StdRng::from_seed(seed);
+        let epochs = StdRng::from_rng(&mut random);
         Self {
-            random: StdRng::from_seed(config.seed),
-            config,
-            sessions: Slots::default(),
-            sids: Sids::default(),
-            delivery: Delivery::default(),
-            channels: Channels::default(),
-            admitted: AddressCounts::default(),
-            links,
-            vhosts: Vec::new(),
-            paths: hashbrown::HashMap::default(),
-            deadlines: Deadlines::default(),
-            actions: VecDeque::new(),
-            reports: VecDeque::new(),
-            resumed: VecDeque::new(),
+            sessions: Sessions::new(id, Timeouts { handshake: handshake_timeout, close: close_timeout }),
+            fanout: Fanout::default(),
+            channels: Channels::new(encodings.clone(), epochs),
+            addresses: AddressCounts::default(),
+            links: Links::new(id, directory.exchange()),
+            vhosts: Vhosts::default(),
+            fences: Fences::default(),
             jobs: VecDeque::new(),
-            fences: hashbrown::HashMap::default(),
-            leaves_caused: 0,
-            leaves_taken: 0,
-            offered: 0,
+            reports: VecDeque::new(),
             condemned: None,
+            random,
             figures: Figures::default(),
             is_complete: false,
             life: Life::Serving,
+            directory,
+            encodings,
         }
     }
 
     /// How many messages wait for room in the queue to `shard`.
     #[must_use]
     pub fn waiting_messages(&self, shard: ShardId) -> usize {
-        self.links[shard.index()].len()
+        self.links.peek(shard).len()
     }
 
     /// How many bytes wait for a session; 0 if it is gone.
     #[must_use]
     pub fn lag(&self, session: SessionRef) -> u64 {
-        self.sessions.peek(session.slot, session.generation).map_or(0, |entry| self.delivery.lag(entry))
+        self.sessions.peek(session).map_or(0, |entry| self.fanout.lag(entry))
     }
 
     /// Whether a session of any shard is a member of a presence channel of that name which this shard owns. Looks
@@ -189,243 +190,306 @@ impl Shard {
         self.channels.has_member(session, channel)
     }
 
-    fn reference(&mut self, slot: u32) -> SessionRef {
-        let (_, generation) = self.sessions.at(slot).expect("a used slot");
-        SessionRef { shard: self.config.id, slot, generation }
+    fn serving(&mut self, now: Instant) -> Serving<'_> {
+        let Self { sessions, fanout, links, figures, .. } = self;
+        Serving { now, sessions, fanout, links, figures }
     }
 
-    fn vhost(&self, id: VhostId) -> Option<&Arc<Vhost>> {
-        self.vhosts.get(id.0 as usize)?.as_ref()
-    }
-
-    fn timeouts(config: &ShardConfig, session: &Session) -> Timeouts {
-        let defaults = Settings::default();
-        let settings = session.vhost.as_ref().map_or(&defaults, |vhost| &vhost.settings);
-        let milliseconds = |value: u32| Duration::from_millis(u64::from(value));
-        Timeouts {
-            handshake: config.handshake_timeout,
-            close: config.close_timeout,
-            ping: milliseconds(settings.ping_interval_ms),
-            idle: milliseconds(settings.idle_timeout_ms),
-            stall: milliseconds(settings.stall_timeout_ms),
+    fn requests(&mut self, now: Instant) -> Requests<'_> {
+        let Self { sessions, fanout, channels, links, fences, reports, figures, .. } = self;
+        let serving = Serving { now, sessions, fanout, links, figures };
+        Requests {
+            serving,
+            channels,
+            vhosts: &self.vhosts,
+            encodings: &self.encodings,
+            directory: &self.directory,
+            fences,
+            reports,
         }
     }
 
-    /// Enters the session's deadline if it is earlier than the one that stands.
-    fn schedule(&mut self, slot: u32) {
-        let (session, generation) = self.sessions.at(slot).expect("a used slot");
-        let at = session.connection.deadline(&Self::timeouts(&self.config, session));
-        if at < session.scheduled {
-            session.scheduled = at;
-            self.deadlines.push(at, slot, generation);
+    fn admission(&mut self, now: Instant) -> Admission<'_> {
+        let Self { sessions, fanout, links, figures, random, .. } = self;
+        Admission {
+            serving: Serving { now, sessions, fanout, links, figures },
+            vhosts: &self.vhosts,
+            encodings: &self.encodings,
+            directory: &self.directory,
+            random,
+            is_stopping: self.life != Life::Serving,
         }
     }
 
-    /// Looks after a slice of the sessions that are due; the next turn goes on with the rest.
-    fn check_deadlines(&mut self, now: Instant) {
-        let mut left = SLICE_SESSIONS;
-        while left > 0 && !self.wants_flush() {
-            let Some((at, slot, generation)) = self.deadlines.pop_due(now) else { break };
-            left -= 1;
-            let Some(session) = self.sessions.entry(slot, generation) else { continue };
-            if session.scheduled != at {
-                continue;
+    fn owner(&mut self) -> Owner<'_> {
+        let Self { channels, links, reports, figures, .. } = self;
+        Owner { channels, vhosts: &self.vhosts, encodings: &self.encodings, links, reports, figures }
+    }
+
+    fn received(&mut self, now: Instant, session: SessionRef, bytes: &mut [u8]) {
+        let Some(entry) = self.sessions.entry(session) else { return };
+        self.figures.add(Figure::BytesReceived, bytes.len() as u64);
+        if entry.pause.any() || entry.parked.is_some() {
+            return self.sessions.park(session.slot).bytes.extend_from_slice(bytes);
+        }
+        self.consume(now, session, bytes);
+    }
+
+    /// Acts upon input until it is used up or the session is paused; the rest is parked.
+    fn consume(&mut self, now: Instant, session: SessionRef, bytes: &mut [u8]) {
+        let (slot, timeouts) = (session.slot, self.sessions.timeouts());
+        let mut input = bytes;
+        while self.sessions.entry(session).is_some() {
+            self.serving(now).pause_if_full(slot);
+            let entry = &mut self.sessions.slots[slot];
+            if entry.pause.any() {
+                self.sessions.park(slot).bytes.extend_from_slice(input);
+                break;
             }
-            let timeouts = Self::timeouts(&self.config, session);
-            let due = session.connection.due(now, &timeouts);
-            if !matches!(due, Due::At(_) | Due::Pinged) {
-                left = left.saturating_sub(session.inbox.subscriptions.len());
+            let Some(event) = entry.connection.receive(now, &mut input, &timeouts) else { break };
+            match event {
+                Event::Message(message) => self.requests(now).message(slot, &message),
+                Event::Upgrade(upgrade) => self.admission(now).upgrade(slot, upgrade),
+                Event::Http(head) => {
+                    let session = self.serving(now).remove(slot);
+                    self.sessions.actions.push_back(Action::HandOff { session, head });
+                }
+                Event::Refused(_) => {
+                    entry.state = State::Closing;
+                    self.figures.add(Figure::Refused, 1);
+                    self.sessions.schedule(slot);
+                }
+                Event::Closed { broken } => {
+                    self.figures.add(Figure::ProtocolErrors, u64::from(broken));
+                    self.serving(now).peer_closed(slot);
+                }
+                Event::Finished => self.sessions.schedule(slot),
             }
-            match due {
-                Due::At(next) => {
-                    session.scheduled = next;
-                    self.deadlines.push(next, slot, generation);
-                    continue;
-                }
-                Due::Pinged => self.delivery.enqueue(session, slot),
-                Due::Handshake => {
-                    self.figures.add(Figure::HandshakeTimeouts, 1);
-                    self.end_session(slot);
-                    continue;
-                }
-                Due::CloseOverdue => {
-                    self.end_session(slot);
-                    continue;
-                }
-                // While we do not read, silence is ours.
-                Due::Idle if session.pause.any() => session.connection.touch(now),
-                Due::Idle => {
-                    self.figures.add(Figure::IdleTimeouts, 1);
-                    self.close_session(now, slot, CloseCode::IdleTimeout, &MemberData::default());
-                }
-                Due::Stalled => self.condemn(now, slot),
+            self.serve_own(now);
+        }
+        if let Some(entry) = self.sessions.entry(session) {
+            if !entry.connection.out.is_empty() {
+                self.fanout.enqueue(entry, slot);
+            } else if entry.connection.take_shutdown() {
+                self.sessions.actions.push_back(Action::ShutdownWrite(session));
             }
-            let Some(session) = self.sessions.entry(slot, generation) else { continue };
-            let mut next = session.connection.deadline(&Self::timeouts(&self.config, session));
-            if due == Due::Pinged {
-                // A pong brings the next ping nearer than the end that is feared now.
-                next = next.min(now + timeouts.ping);
+        }
+    }
+
+    /// Goes on with a session for which a reason to pause is gone.
+    fn resume(&mut self, now: Instant, session: SessionRef) {
+        let Some(entry) = self.sessions.entry(session) else { return };
+        if entry.pause.any() {
+            return;
+        }
+        if let Some(parked) = entry.parked.take() {
+            let Parked { message, mut bytes, ended } = *parked;
+            if let Some(message) = message {
+                self.requests(now).request(session.slot, &message);
+                self.serve_own(now);
             }
-            session.scheduled = next;
-            self.deadlines.push(next, slot, generation);
+            let Some(entry) = self.sessions.entry(session) else { return };
+            if let Some(parked) = &mut entry.parked {
+                // It was held again; what stands behind it still does.
+                parked.bytes.append(&mut bytes);
+                parked.ended |= ended;
+                return;
+            }
+            self.consume(now, session, &mut bytes);
+            let Some(entry) = self.sessions.entry(session) else { return };
+            if entry.pause.any() {
+                self.sessions.park(session.slot).ended |= ended;
+                return;
+            }
+            if ended {
+                return self.serving(now).end(session.slot);
+            }
+        }
+        self.sessions.actions.push_back(Action::Resume(session));
+    }
+
+    /// Takes what this shard has said to itself.
+    fn serve_own(&mut self, now: Instant) {
+        let here = self.links.here();
+        while let Some(message) = self.links.next_own() {
+            self.message(now, here, message);
         }
     }
 
-    /// Names a session for the flush.
-    fn offer(&mut self, slot: u32) -> SessionRef {
-        let (session, generation) = self.sessions.at(slot).expect("a used slot");
-        session.inbox.is_offered = true;
-        self.offered += 1;
-        SessionRef { shard: self.config.id, slot, generation }
-    }
-
-    /// Condemns a session that was to be condemned before, unless that has become wrong.
-    fn condemn_still(&mut self, now: Instant, session: SessionRef) {
-        let Some(entry) = self.sessions.entry(session.slot, session.generation) else { return };
-        if self.delivery.lags_too_far(entry) {
-            self.condemn(now, session.slot);
-        } else {
-            self.delivery.enqueue(entry, session.slot);
+    /// What a shard says, or this one to itself.
+    fn message(&mut self, now: Instant, from: ShardId, message: ShardMessage) {
+        match message {
+            ShardMessage::Request(request) => self.owner_request(from, request),
+            ShardMessage::Event(event) => self.owner_event(now, from, event),
+            ShardMessage::Answer { request, answer, bytes } => {
+                self.links.answered(from, bytes);
+                self.resume_stopped(from);
+                self.answered(now, from, request, answer);
+            }
         }
     }
 
-    /// Closes a session that takes its bytes too slowly: what has not begun is dropped.
-    fn condemn(&mut self, now: Instant, slot: u32) {
-        self.figures.add(Figure::SlowConsumers, 1);
-        let session = &mut self.sessions[slot];
-        self.delivery.drop_tail(session);
-        session.connection.out.drop_unbegun();
-        self.close_session(now, slot, CloseCode::SlowConsumer, &MemberData::default());
-    }
-
-    /// Begins the closing handshake; what waits is sent before. `data` is what those are told who
-    /// see it leave.
-    fn close_session(&mut self, now: Instant, slot: u32, code: CloseCode, data: &MemberData) {
-        self.drop_subscriptions(slot, data);
-        let session = &mut self.sessions[slot];
-        if session.connection.is_open() {
-            let timeouts = Self::timeouts(&self.config, session);
-            session.connection.close(now, code, &timeouts);
-            self.delivery.enqueue(session, slot);
-            self.figures.subtract(Figure::Sessions, 1);
-            self.finish_requests(slot);
+    fn owner_request(&mut self, from: ShardId, request: OwnerRequest) {
+        match request {
+            OwnerRequest::Subscribe { request, vhost, channel, encoding, may_create, joining } => {
+                let subscriber = Subscriber { request, encoding, may_create, joining };
+                self.owner().subscribe((vhost, channel), subscriber);
+            }
+            OwnerRequest::Find { request, vhost, channel } => self.owner().find(request, &(vhost, channel)),
+            OwnerRequest::Publish { request, vhost, channel, publication } => {
+                self.owner().publish(Publisher::Session(request), &(vhost, channel), publication);
+            }
+            OwnerRequest::Leave { channel, session, encoding, data } => {
+                self.owner().leave(from, channel, session, encoding, &data);
+            }
+            OwnerRequest::Fence(waiter) => {
+                self.links.tell(from, OwnerEvent::FencePassed(waiter));
+            }
+            OwnerRequest::Admit { request, vhost, address, max } => {
+                let is_admitted = self.addresses.admit(vhost, address, max);
+                let admitted = Answer::Admitted { vhost, address };
+                let answer = if is_admitted { admitted } else { Answer::TooManyConnections };
+                self.links.answer(request, answer, 0);
+            }
+            OwnerRequest::Dismiss { vhost, address } => self.addresses.dismiss(vhost, address),
+            OwnerRequest::Trigger { .. } => unreachable!("the exchange owns the triggers"),
         }
     }
 
-    /// The session asks nothing more: what it still sends is read only to find its end, and if
-    /// that has come already, so has the session's.
-    fn finish_requests(&mut self, slot: u32) {
-        let session = &mut self.sessions[slot];
-        if let Some(answers) = session.answers.take() {
-            session.next_request = answers.next_number();
+    fn owner_event(&mut self, now: Instant, from: ShardId, event: OwnerEvent) {
+        match event {
+            OwnerEvent::Deliver { channel, event, made } => self.deliver(now, from, channel, &event, &made),
+            OwnerEvent::Closed { channel } => {
+                for (view, generation) in self.fanout.views.detach(from, channel) {
+                    self.run_close_view(now, view, generation);
+                }
+            }
+            OwnerEvent::FencePassed(Waiter::Request(request)) => self.serving(now).leaves_taken(request),
+            OwnerEvent::FencePassed(Waiter::Command(ticket)) => {
+                self.fences.passed(ticket, &mut self.links, &mut self.reports);
+            }
         }
-        let was_paused = std::mem::take(&mut session.pause).any();
-        let ended = session.parked.take().is_some_and(|parked| parked.ended);
-        if ended {
-            return self.end_session(slot);
-        }
-        if was_paused {
-            let session = self.reference(slot);
-            self.actions.push_back(Action::Resume(session));
-        }
-        self.schedule(slot);
     }
 
-    /// Removes a session: its subscriptions end, its socket is closed.
-    fn end_session(&mut self, slot: u32) {
-        let reference = self.remove_session(slot);
-        self.actions.push_back(Action::Close(reference));
-        self.check_stopped();
-    }
-
-    fn remove_session(&mut self, slot: u32) -> SessionRef {
-        let session = &mut self.sessions[slot];
-        self.delivery.drop_tail(session);
-        self.drop_subscriptions(slot, &MemberData::default());
-        self.dismiss(slot);
-        self.sids.remove(self.sessions[slot].sid, slot);
-        let reference = self.reference(slot);
-        let session = self.sessions.remove(slot, reference.generation).expect("a used slot");
-        if session.connection.is_open() {
-            self.figures.subtract(Figure::Sessions, 1);
+    /// Tells the subscribers of a channel here what it says.
+    fn deliver(
+        &mut self,
+        now: Instant,
+        owner: ShardId,
+        channel: ChannelRef,
+        event: &ChannelEvent,
+        made: &Made,
+    ) {
+        let Self { sessions, fanout, links, figures, encodings, .. } = self;
+        let mut serving = Serving { now, sessions, fanout, links, figures };
+        let mut next = serving.fanout.views.first(owner, channel);
+        let said = event.said();
+        while let Some(view) = next {
+            let place = &serving.fanout.views[view];
+            let encoding = place.encoding;
+            next = place.next();
+            if encodings.is_costly(encoding) {
+                let frame = made.frame(encoding).expect("the owner makes what somebody receives");
+                serving.deliver(view, |out| out.extend_from_slice(frame));
+            } else {
+                serving.deliver(view, |out| encodings.encode(encoding, &said, out));
+            }
         }
-        self.offered -= u32::from(session.inbox.is_offered);
-        reference
     }
 
-    fn check_stopped(&mut self) {
+    fn answered(&mut self, now: Instant, from: ShardId, request: RequestRef, answer: Answer) {
+        match answer {
+            Answer::Admitted { vhost, address } => {
+                if !self.admission(now).answered(from, request, true) {
+                    self.links.ask(from, OwnerRequest::Dismiss { vhost, address });
+                }
+            }
+            Answer::TooManyConnections => {
+                self.admission(now).answered(from, request, false);
+            }
+            answer => self.requests(now).answered(from, request, answer),
+        }
+    }
+
+    /// Carries out a command of the control thread.
+    fn command(&mut self, now: Instant, command: Command) {
+        match command {
+            Command::PutVhost { ticket, vhost } => {
+                let id = vhost.id;
+                if self.vhosts.put(vhost) {
+                    self.run_sweep_vhost(now, ticket, id, FIRST);
+                } else {
+                    self.command_reply(CommandReply::Applied(ticket));
+                }
+            }
+            Command::RemoveVhost { ticket, vhost } => {
+                self.vhosts.remove(vhost);
+                self.owner().forget(vhost);
+                self.run_close_vhost(now, ticket, vhost, FIRST);
+            }
+            Command::OpenChannel { ticket, vhost, channel } => {
+                let opened = self.owner().open(vhost, channel);
+                self.command_reply(CommandReply::Opened(ticket, opened));
+            }
+            Command::CloseChannel { ticket, vhost, channel } => {
+                let found = self.owner().close(&(vhost, channel));
+                self.serve_own(now);
+                self.command_reply(CommandReply::Found(ticket, found));
+            }
+            Command::Publish { ticket, vhost, channel, publication } => {
+                self.owner().publish(Publisher::Backend(ticket), &(vhost, channel), publication);
+            }
+            Command::DirectMessage { ticket, vhost, sid, message } => {
+                let Self { sessions, fanout, links, figures, encodings, .. } = self;
+                let mut serving = Serving { now, sessions, fanout, links, figures };
+                let heard = serving.direct_message(encodings, vhost, sid, &message);
+                self.command_reply(CommandReply::Heard(ticket, heard));
+            }
+            Command::ListChannels { ticket, vhost } => {
+                let channels = self.owner().list(vhost);
+                self.command_reply(CommandReply::Listed(ticket, channels));
+            }
+            Command::DescribeChannel { ticket, vhost, channel } => {
+                let described = self.owner().describe(&(vhost, channel));
+                self.command_reply(CommandReply::Described(ticket, described));
+            }
+            Command::Authenticated { request, identity } => {
+                self.requests(now).authenticated(request, identity);
+            }
+            Command::ChannelChanged { request, outcome } => {
+                self.requests(now).channel_changed(request, outcome);
+            }
+            Command::Serve => self.is_complete = true,
+            Command::Shutdown => {
+                self.life = Life::Stopping;
+                self.run_shutdown(now, FIRST);
+            }
+        }
+    }
+
+    fn command_reply(&mut self, reply: CommandReply) {
+        self.reports.push_back(Report::Replied(reply));
+    }
+
+    /// Sessions that waited for room on the way to a shard go on, if there is some.
+    fn resume_stopped(&mut self, shard: ShardId) {
+        if !self.links.peek(shard).has_stopped() {
+            return;
+        }
+        for session in self.links.to(shard).take_resumed() {
+            if let Some(entry) = self.sessions.entry(session) {
+                entry.pause.link = false;
+                self.sessions.resume(session);
+            }
+        }
+    }
+
+    /// What ends every input: what the shard has said to itself, and its own end.
+    fn settle(&mut self, now: Instant) {
+        self.serve_own(now);
         if self.life == Life::Stopping && self.sessions.is_empty() {
             self.life = Life::Stopped;
-            self.actions.push_back(Action::Stop);
-        }
-    }
-
-    /// Does one slice of long work.
-    fn proceed(&mut self, now: Instant) {
-        for _ in 0..SLICE_SESSIONS {
-            let Some(session) = self.resumed.pop_front() else { break };
-            self.resume(now, session);
-        }
-        if let Some(job) = self.jobs.pop_front() {
-            self.run(now, job);
-        }
-    }
-
-    /// Runs a slice of a job; what is left goes to the end of the queue.
-    fn run(&mut self, now: Instant, job: Job) {
-        match job {
-            Job::CloseView { view, generation } => self.run_close_view(view, generation),
-            Job::SweepVhost { ticket, vhost, next } => self.run_sweep_vhost(now, ticket, vhost, next),
-            Job::CloseVhost { ticket, vhost, next } => self.run_close_vhost(now, ticket, vhost, next),
-            Job::Shutdown { next } => self.run_shutdown(now, next),
-        }
-    }
-
-    /// Does `work` on a slice of the slots, from `next` on; returns where to go on if that is not all.
-    ///
-    /// Each of a session's subscriptions may have to end, so it counts for as much as a session. Who
-    /// leaves channels is told what waits there by copy, so a slice also ends when there is enough
-    /// to flush.
-    fn slice(&mut self, next: u32, mut work: impl FnMut(&mut Self, u32)) -> Option<u32> {
-        let mut left = SLICE_SESSIONS;
-        for slot in next..self.sessions.capacity() {
-            if left == 0 || self.wants_flush() {
-                return Some(slot);
-            }
-            let session = self.sessions.at(slot);
-            let subscriptions = session.map_or(0, |(session, _)| session.inbox.subscriptions.len());
-            left = left.saturating_sub(1 + subscriptions);
-            work(self, slot);
-        }
-        None
-    }
-
-    fn sent(&mut self, now: Instant, session: SessionRef, bytes: usize) {
-        let Some(entry) = self.sessions.entry(session.slot, session.generation) else { return };
-        self.figures.add(Figure::BytesSent, bytes as u64);
-        self.offered -= u32::from(entry.inbox.is_offered);
-        let all = self.delivery.sent(entry, session.slot, bytes);
-        let stalls = !all && !entry.connection.is_stalled();
-        entry.connection.sent(now, bytes, !all);
-        if entry.pause.output && entry.connection.out.pending().len() <= OUTPUT_PAUSE_BYTES / 2 {
-            entry.pause.output = false;
-            self.resumed.push_back(session);
-        }
-        if entry.connection.take_shutdown() {
-            self.actions.push_back(Action::ShutdownWrite(session));
-        }
-        if stalls {
-            self.schedule(session.slot);
-        }
-    }
-
-    fn writable(&mut self, now: Instant, session: SessionRef) {
-        if let Some(entry) = self.sessions.entry(session.slot, session.generation)
-            && entry.connection.is_stalled()
-        {
-            // There is room again: the next send tells whether all of it goes.
-            entry.connection.sent(now, 0, false);
-            self.delivery.enqueue(entry, session.slot);
+            self.sessions.actions.push_back(Action::Stop);
         }
     }
 }
@@ -436,11 +500,15 @@ impl Party for Shard {
     type Report = Report;
 
     fn next_message(&mut self, now: Instant, shard: ShardId) -> Option<ShardMessage> {
-        self.take_message(now, shard)
+        let message = self.links.to(shard).next_message()?;
+        self.owner().acknowledge_left(shard);
+        self.resume_stopped(shard);
+        self.settle(now);
+        Some(message)
     }
 
     fn has_message(&self, shard: ShardId) -> bool {
-        !self.links[shard.index()].is_empty()
+        !self.links.peek(shard).is_empty()
     }
 
     fn next_report(&mut self) -> Option<Report> {
@@ -451,27 +519,27 @@ impl Party for Shard {
 impl Machine for Shard {
     fn accept(&mut self, now: Instant, peer: SocketAddr) -> SessionRef {
         self.figures.add(Figure::Accepted, 1);
-        let at = now + self.config.handshake_timeout;
-        let (slot, generation) = self.sessions.insert(Session::new(now, peer.ip(), at));
-        self.deadlines.push(at, slot, generation);
+        let session = self.sessions.accept(now, peer.ip());
         if self.life != Life::Serving {
             // Whoever comes now would only delay the end.
-            self.end_session(slot);
+            self.serving(now).end(session.slot);
+            self.settle(now);
         }
-        SessionRef { shard: self.config.id, slot, generation }
+        session
     }
 
     fn handle(&mut self, now: Instant, input: Input<'_, ShardMessage, Command>) {
         match input {
             Input::Received { session, bytes } => self.received(now, session, bytes),
-            Input::Sent { session, bytes } => self.sent(now, session, bytes),
-            Input::Writable { session } => self.writable(now, session),
-            Input::Disconnected { session } => self.disconnected(session),
+            Input::Sent { session, bytes } => return self.serving(now).sent(session, bytes),
+            Input::Writable { session } => return self.serving(now).writable(session),
+            Input::Disconnected { session } => self.serving(now).disconnected(session),
             Input::Message { from, message } => self.message(now, from, message),
             Input::Command(command) => self.command(now, command),
-            Input::Deadline => self.check_deadlines(now),
+            Input::Deadline => self.serving(now).check_deadlines(),
             Input::Proceed => self.proceed(now),
         }
+        self.settle(now);
     }
 
     fn wants_connections(&self) -> bool {
@@ -479,58 +547,49 @@ impl Machine for Shard {
     }
 
     fn wants_input(&self, session: SessionRef) -> bool {
-        self.sessions.peek(session.slot, session.generation).is_some_and(|entry| !entry.pause.any())
+        self.sessions.peek(session).is_some_and(|entry| !entry.pause.any())
     }
 
     fn wants_flush(&self) -> bool {
-        self.delivery.fresh_bytes() > FRESH_BYTES_MAX
+        wants_flush(&self.fanout)
     }
 
     fn next_action(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+        self.sessions.actions.pop_front()
     }
 
     fn next_flush(&mut self, now: Instant) -> Option<SessionRef> {
-        if self.offered > 0 && self.condemned.is_some() {
-            return None;
-        }
-        if let Some(session) = self.condemned.take() {
-            self.condemn_still(now, session);
-        }
         loop {
-            match self.delivery.next_step(&mut self.sessions, self.offered > 0)? {
-                FlushStep::Send(slot) => return Some(self.offer(slot)),
-                FlushStep::Condemn(slot) if self.offered == 0 => self.condemn(now, slot),
-                FlushStep::Condemn(slot) => {
-                    // Others are told that it leaves: that must not touch what is offered to them.
-                    self.condemned = Some(self.reference(slot));
-                    return None;
-                }
+            let Self { sessions, fanout, links, figures, condemned, .. } = self;
+            let mut serving = Serving { now, sessions, fanout, links, figures };
+            match serving.next_flush(condemned) {
+                ControlFlow::Break(session) => return session,
+                // Nobody is offered anything: others may be told that it has left.
+                ControlFlow::Continue(()) => self.settle(now),
             }
         }
     }
 
     fn pending(&self, session: SessionRef) -> &[u8] {
-        self.delivery.pending(&self.sessions[session.slot])
+        self.fanout.pending(&self.sessions.slots[session.slot])
     }
 
     fn has_work(&self) -> bool {
-        !self.resumed.is_empty()
+        self.sessions.has_resumed()
             || !self.jobs.is_empty()
             || self.condemned.is_some()
-            || !self.delivery.is_flushed()
+            || !self.fanout.is_flushed()
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        self.deadlines.next()
+        self.sessions.next_deadline()
     }
 
     fn figures(&mut self) -> &[u64] {
         self.figures.set(Figure::Connections, self.sessions.len() as u64);
         self.figures.set(Figure::Channels, self.channels.len() as u64);
-        self.figures.set(Figure::LogBytes, self.delivery.log_bytes());
-        let waiting: usize = self.links.iter().map(Link::len).sum();
-        self.figures.set(Figure::LinkMessages, waiting as u64);
+        self.figures.set(Figure::LogBytes, self.fanout.log_bytes());
+        self.figures.set(Figure::LinkMessages, self.links.len() as u64);
         self.figures.values()
     }
 }

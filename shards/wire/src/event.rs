@@ -1,11 +1,8 @@
 //! What a sender says along with an event.
 
-use std::{ops::Range, sync::Arc};
+use std::ops::Range;
 
-use crate::{
-    json::{Json, NotJson, Scanner},
-    members,
-};
+use crate::json::{Json, Key, NotJson, Scanner};
 
 /// The members that only the server sets.
 const RESERVED: [&str; 2] = ["channel", "sid"];
@@ -38,7 +35,7 @@ impl<'a> Data<'a> {
                 return scanner.skip();
             }
             scanner.object(|scanner, key| {
-                is_forged |= key.name().is_some_and(|name| RESERVED.contains(&&*name));
+                is_forged |= is_reserved(key);
                 scanner.skip()
             })
         })?;
@@ -51,15 +48,29 @@ impl<'a> Data<'a> {
         self.json.text()
     }
 
-    /// Where in its text the members stand that only the server sets, from key to value, in order.
-    pub(crate) fn reserved(self) -> Option<Arc<[Range<u32>]>> {
-        if !self.is_forged {
-            return None;
-        }
-        let offset = |at: usize| u32::try_from(at).expect("messages are bounded");
-        let mut members = members::of(self.text());
-        members.retain(|member| RESERVED.contains(&&*member.key()));
-        let ranges = members.iter().map(members::Member::range);
-        Some(ranges.map(|range| offset(range.start)..offset(range.end)).collect())
+    /// Whether it has members that only the server sets.
+    pub(crate) fn is_forged(self) -> bool {
+        self.is_forged
     }
+
+    /// Where in its text the members stand that only the server sets, from key to value, in order.
+    pub(crate) fn reserved(self) -> Vec<Range<u32>> {
+        let mut ranges = Vec::new();
+        let offset = |at: usize| u32::try_from(at).expect("messages are bounded");
+        let text = self.text();
+        let scanned = Scanner::new(text).object(|scanner, key| {
+            scanner.skip()?;
+            if is_reserved(key) {
+                let start = key.start();
+                ranges.push(offset(start)..offset(start + scanner.since(key).len()));
+            }
+            Ok(())
+        });
+        scanned.expect("it was checked to be a JSON object");
+        ranges
+    }
+}
+
+fn is_reserved(key: Key<'_>) -> bool {
+    key.name().is_some_and(|name| RESERVED.contains(&&*name))
 }

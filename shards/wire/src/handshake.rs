@@ -75,6 +75,8 @@ pub enum Head {
 pub struct Upgrade {
     /// The path of the request target, without the query.
     pub path: String,
+    /// The query of the request target, without the question mark; empty if there is none.
+    pub query: String,
     /// The dialect that the client chose.
     pub dialect: Dialect,
     /// Whether the answer names the subprotocol.
@@ -200,7 +202,8 @@ fn upgrade(request: &httparse::Request<'_, '_>) -> Result<Upgrade, Refusal> {
     };
     let dialect = offered.or_else(asked).unwrap_or(Dialect::Classic);
     let accept_key = derive_accept_key(key);
-    Ok(Upgrade { path: path.to_owned(), dialect, subprotocol: offered.is_some(), accept_key })
+    let (path, query) = (path.to_owned(), query.to_owned());
+    Ok(Upgrade { path, query, dialect, subprotocol: offered.is_some(), accept_key })
 }
 
 fn values<'a>(request: &'a httparse::Request<'_, '_>, name: &'static str) -> impl Iterator<Item = &'a [u8]> {
@@ -274,7 +277,8 @@ mod tests {
     #[test]
     fn the_example_of_the_rfc() {
         let upgrade = accepted(&request("GET /chat?x=1 HTTP/1.1", &[]));
-        assert_eq!((upgrade.path.as_str(), upgrade.dialect), ("/chat", Dialect::Classic));
+        assert_eq!((upgrade.path.as_str(), upgrade.query.as_str()), ("/chat", "x=1"));
+        assert_eq!(upgrade.dialect, Dialect::Classic);
         let response = String::from_utf8(upgrade.response()).unwrap();
         assert!(response.contains("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"), "{response}");
         assert!(!response.contains("Sec-WebSocket-Protocol"), "{response}");

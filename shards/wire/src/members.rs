@@ -1,6 +1,6 @@
 //! The members of a JSON object as slices of its text, never re-serialised.
 
-use std::{borrow::Cow, ops::Range};
+use std::borrow::Cow;
 
 use crate::json::{Json, Key, Scanner};
 
@@ -14,11 +14,6 @@ pub(crate) struct Member<'a> {
 }
 
 impl<'a> Member<'a> {
-    /// Where it stands in the object's text.
-    pub(crate) fn range(&self) -> Range<usize> {
-        self.key.start()..self.key.start() + self.text.len()
-    }
-
     /// Its key as it was written, quotes included.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn quoted_key(&self) -> &'a str {

@@ -11,6 +11,7 @@
 
 use std::{ops::Range, sync::Arc};
 
+use smallvec::SmallVec;
 use uuid::Uuid;
 
 use crate::{
@@ -32,54 +33,78 @@ pub struct Position {
 /// A broadcast or direct message whose parts are borrowed.
 #[derive(Debug, Clone)]
 pub struct Publication<'a> {
-    event: &'a str,
-    /// Empty without data.
-    data: &'a str,
+    /// A raw JSON string.
+    event: &'a [u8],
+    /// JSON as the sender wrote it; empty without data.
+    data: &'a [u8],
     /// Where in the data the members stand that only the server sets, in order.
-    reserved: Option<Arc<[Range<u32>]>>,
+    reserved: Vec<Range<u32>>,
     /// Empty in a direct message.
-    channel: &'a str,
+    channel: &'a [u8],
     sid: Option<Uuid>,
-    uid: Option<&'a str>,
+    uid: Option<&'a [u8]>,
 }
 
-/// A [`Publication`] that many may hold, in one allocation.
+/// A [`Publication`] that many may hold, in one allocation: a header, then the event, the data, the channel, the
+/// sender's `uid`, and the ranges of the reserved members.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SharedPublication {
-    /// The event, the data, the channel and the sender's `uid`, one behind the other.
-    bytes: Arc<[u8]>,
-    event_end: u32,
-    data_end: u32,
-    channel_end: u32,
+pub struct SharedPublication(Arc<[u8]>);
+
+/// What stands before the parts of a [`SharedPublication`], all numbers little-endian.
+#[derive(Debug, Clone, Copy)]
+struct Header {
+    /// Where each part ends, in bytes behind the header: event, data, channel, `uid`.
+    ends: [u32; 4],
+    /// Whether the sender has a `sid`; a backend has none.
+    has_sid: bool,
     has_uid: bool,
-    sid: Option<Uuid>,
-    reserved: Option<Arc<[Range<u32>]>>,
+    sid: Uuid,
+}
+
+impl Header {
+    const BYTES: usize = 4 * 4 + 1 + 1 + 16;
+
+    fn to_bytes(self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        for (place, end) in bytes.chunks_exact_mut(4).zip(self.ends) {
+            place.copy_from_slice(&end.to_le_bytes());
+        }
+        bytes[16] = self.has_sid.into();
+        bytes[17] = self.has_uid.into();
+        bytes[18..].copy_from_slice(self.sid.as_bytes());
+        bytes
+    }
 }
 
 impl<'a> Publication<'a> {
     /// A broadcast. `event` is a JSON string that was checked to be an event name; a backend has no `sid`.
     #[must_use]
     pub fn new(event: Json<'a>, data: Option<Data<'a>>, channel: &'a ChannelName, sid: Option<Uuid>) -> Self {
-        Self { channel: channel.as_str(), sid, ..Self::direct(event, data) }
+        Self::of(event, data, channel.as_str(), sid)
     }
 
     /// The same of a sender whom others know by `uid`.
     #[must_use]
-    pub fn by(self, uid: Option<&'a str>) -> Self {
-        Self { uid, ..self }
+    pub fn by(mut self, uid: Option<&'a str>) -> Self {
+        self.uid = uid.map(str::as_bytes);
+        self
     }
 
     /// A direct message. `event` as in [`Publication::new`].
     #[must_use]
     pub fn direct(event: Json<'a>, data: Option<Data<'a>>) -> Self {
-        Self {
-            event: event.text(),
-            data: data.map_or("", Data::text),
-            reserved: data.and_then(Data::reserved),
-            channel: "",
-            sid: None,
-            uid: None,
-        }
+        Self::of(event, data, "", None)
+    }
+
+    #[inline]
+    fn of(event: Json<'a>, data: Option<Data<'a>>, channel: &'a str, sid: Option<Uuid>) -> Self {
+        let (event, channel) = (event.text().as_bytes(), channel.as_bytes());
+        let (data, reserved) = match data {
+            None => (&b""[..], Vec::new()),
+            Some(data) if data.is_forged() => (data.text().as_bytes(), data.reserved()),
+            Some(data) => (data.text().as_bytes(), Vec::new()),
+        };
+        Self { event, data, reserved, channel, sid, uid: None }
     }
 
     /// Copies the parts.
@@ -89,115 +114,55 @@ impl<'a> Publication<'a> {
     #[must_use]
     pub fn share(&self) -> SharedPublication {
         let parts = [self.event, self.data, self.channel, self.uid.unwrap_or_default()];
-        let length = parts.iter().map(|part| part.len()).sum();
-        // One allocation: the length of a repetition is known.
-        let mut bytes: Arc<[u8]> = std::iter::repeat_n(0, length).collect();
-        let mut rest = Arc::get_mut(&mut bytes).expect("nobody else has it yet");
         let mut end = 0;
         let ends = parts.map(|part| {
-            let (here, behind) = std::mem::take(&mut rest).split_at_mut(part.len());
-            here.copy_from_slice(part.as_bytes());
-            rest = behind;
             end += part.len();
             u32::try_from(end).expect("messages are bounded")
         });
-        let [event_end, data_end, channel_end, _] = ends;
-        SharedPublication {
-            bytes,
-            event_end,
-            data_end,
-            channel_end,
-            has_uid: self.uid.is_some(),
-            sid: self.sid,
-            reserved: self.reserved.clone(),
-        }
-    }
-
-    /// Appends the frame of both dialects, header included.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        let parts = Parts {
-            event: self.event.as_bytes(),
-            data: self.data.as_bytes(),
-            reserved: self.reserved.as_deref().unwrap_or_default(),
-            channel: self.channel.as_bytes(),
-            sid: self.sid,
+        let (has_sid, has_uid) = (self.sid.is_some(), self.uid.is_some());
+        let header = Header { ends, has_sid, has_uid, sid: self.sid.unwrap_or_default() }.to_bytes();
+        let ranges = self.reserved.iter().flat_map(|range| [range.start, range.end]).map(u32::to_le_bytes);
+        // One allocation: the length of a repetition is known.
+        let length = header.len() + end + 8 * self.reserved.len();
+        let mut bytes: Arc<[u8]> = std::iter::repeat_n(0, length).collect();
+        let mut rest = Arc::get_mut(&mut bytes).expect("nobody else has it yet");
+        let mut push = |part: &[u8]| {
+            let (here, behind) = std::mem::take(&mut rest).split_at_mut(part.len());
+            here.copy_from_slice(part);
+            rest = behind;
         };
-        parts.encode(out);
-    }
-}
-
-impl SharedPublication {
-    /// What it counts for where bytes are bounded.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.bytes.len()
-    }
-
-    /// Never: an event has a name.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        push(&header);
+        parts.into_iter().for_each(&mut push);
+        ranges.for_each(|number| push(&number));
+        SharedPublication(bytes)
     }
 
     /// The event's name, a raw JSON string.
     #[must_use]
-    pub fn event(&self) -> &[u8] {
-        &self.bytes[..self.event_end as usize]
+    pub fn event(&self) -> &'a [u8] {
+        self.event
     }
 
     /// The data as the sender wrote it, JSON; empty if there is none.
     #[must_use]
-    pub fn data(&self) -> &[u8] {
-        &self.bytes[self.event_end as usize..self.data_end as usize]
+    pub fn data(&self) -> &'a [u8] {
+        self.data
     }
 
     /// The channel's name; empty in a direct message.
     #[must_use]
-    pub fn channel(&self) -> &[u8] {
-        &self.bytes[self.data_end as usize..self.channel_end as usize]
+    pub fn channel(&self) -> &'a [u8] {
+        self.channel
     }
 
     /// By what others know the sender.
     #[must_use]
-    pub fn uid(&self) -> Option<&[u8]> {
-        self.has_uid.then(|| &self.bytes[self.channel_end as usize..])
+    pub fn uid(&self) -> Option<&'a [u8]> {
+        self.uid
     }
 
     /// Appends the frame of both dialects, header included.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let parts = Parts {
-            event: self.event(),
-            data: self.data(),
-            reserved: self.reserved.as_deref().unwrap_or_default(),
-            channel: self.channel(),
-            sid: self.sid,
-        };
-        parts.encode(out);
-    }
-}
-
-/// What is rendered.
-struct Parts<'a> {
-    event: &'a [u8],
-    data: &'a [u8],
-    reserved: &'a [Range<u32>],
-    channel: &'a [u8],
-    sid: Option<Uuid>,
-}
-
-/// The members that the data contributes.
-enum Members<'a> {
-    None,
-    /// All members of an object, as they stand.
-    All(&'a [u8]),
-    /// What is left of them, in pieces between which a comma is missing.
-    Some(Vec<&'a [u8]>),
-    /// A value that is no object becomes the member `data`.
-    Value(&'a [u8]),
-}
-
-impl<'a> Parts<'a> {
-    fn encode(&self, out: &mut Vec<u8>) {
         let mut buffer = [0; uuid::fmt::Hyphenated::LENGTH];
         let sid = self.sid.map(|sid| sid.hyphenated().encode_lower(&mut buffer).as_bytes());
         let members = self.members();
@@ -246,15 +211,14 @@ impl<'a> Parts<'a> {
     }
 
     fn members(&self) -> Members<'a> {
-        let inner = self.data.strip_prefix(b"{").and_then(|rest| rest.strip_suffix(b"}"));
-        match inner {
-            None if self.data.is_empty() => Members::None,
-            None => Members::Value(self.data),
-            Some(_) if !self.reserved.is_empty() => self.kept(),
-            Some(inner) => match inner.trim_ascii() {
-                b"" => Members::None,
+        match self.data {
+            [] => Members::None,
+            [b'{', ..] if !self.reserved.is_empty() => self.kept(),
+            [b'{', inner @ .., b'}'] => match inner.trim_ascii() {
+                [] => Members::None,
                 inner => Members::All(inner),
             },
+            value => Members::Value(value),
         }
     }
 
@@ -265,9 +229,63 @@ impl<'a> Parts<'a> {
         let ends = self.reserved.iter().map(|member| member.start as usize).chain([last]);
         // Between members stand a comma and space, and neither begins or ends a member.
         let between = starts.zip(ends).map(|(start, end)| trim(&self.data[start..end]));
-        let pieces: Vec<_> = between.filter(|piece| !piece.is_empty()).collect();
+        let pieces: SmallVec<_> = between.filter(|piece| !piece.is_empty()).collect();
         if pieces.is_empty() { Members::None } else { Members::Some(pieces) }
     }
+}
+
+impl SharedPublication {
+    /// What it counts for where bytes are bounded: the lengths of its parts.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.number(12)
+    }
+
+    /// Never: an event has a name.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Its parts.
+    #[must_use]
+    pub fn parts(&self) -> Publication<'_> {
+        let [event_end, data_end, channel_end, uid_end] = [0, 4, 8, 12].map(|at| self.number(at));
+        let (header, parts) = self.0.split_at(Header::BYTES);
+        let sid = (header[16] != 0).then(|| Uuid::from_slice(&header[18..]).expect("16 bytes"));
+        Publication {
+            event: &parts[..event_end],
+            data: &parts[event_end..data_end],
+            reserved: ranges(&parts[uid_end..]),
+            channel: &parts[data_end..channel_end],
+            sid,
+            uid: (header[17] != 0).then(|| &parts[channel_end..uid_end]),
+        }
+    }
+
+    /// The number that stands at `at` in the header.
+    fn number(&self, at: usize) -> usize {
+        number(&self.0[at..at + 4]) as usize
+    }
+}
+
+fn number(bytes: &[u8]) -> u32 {
+    u32::from_le_bytes(bytes.try_into().expect("four bytes"))
+}
+
+fn ranges(bytes: &[u8]) -> Vec<Range<u32>> {
+    bytes.chunks_exact(8).map(|range| number(&range[..4])..number(&range[4..])).collect()
+}
+
+/// The members that the data contributes.
+enum Members<'a> {
+    None,
+    /// All members of an object, as they stand.
+    All(&'a [u8]),
+    /// What is left of them, in pieces between which a comma is missing.
+    Some(SmallVec<[&'a [u8]; 3]>),
+    /// A value that is no object becomes the member `data`.
+    Value(&'a [u8]),
 }
 
 /// Takes commas and space off both ends.
@@ -302,7 +320,7 @@ mod tests {
     fn encoded(publication: &Publication<'_>) -> Vec<u8> {
         let (mut out, mut shared) = (Vec::new(), Vec::new());
         publication.encode(&mut out);
-        publication.share().encode(&mut shared);
+        publication.share().parts().encode(&mut shared);
         assert_eq!(shared, out);
         out
     }
@@ -379,10 +397,13 @@ mod tests {
         let (event, data) = (Json::parse("\"e\"").unwrap(), Data::parse("[1]").unwrap());
         let (channel, sid) = ("world".parse().unwrap(), SID.parse().unwrap());
         let shared = Publication::new(event, Some(data), &channel, Some(sid)).by(Some("joe")).share();
-        assert_eq!((shared.event(), shared.data()), (&b"\"e\""[..], &b"[1]"[..]));
-        assert_eq!((shared.channel(), shared.uid()), (&b"world"[..], Some(&b"joe"[..])));
+        let parts = shared.parts();
+        assert_eq!((parts.event(), parts.data()), (&b"\"e\""[..], &b"[1]"[..]));
+        assert_eq!((parts.channel(), parts.uid(), parts.sid), (&b"world"[..], Some(&b"joe"[..]), Some(sid)));
+        assert_eq!(shared.len(), 3 + 3 + 5 + 3);
         let bare = Publication::direct(event, None).share();
-        assert_eq!((bare.data(), bare.channel(), bare.uid(), bare.len()), (&b""[..], &b""[..], None, 3));
+        let parts = bare.parts();
+        assert_eq!((parts.data(), parts.channel(), parts.uid(), bare.len()), (&b""[..], &b""[..], None, 3));
     }
 
     #[test]

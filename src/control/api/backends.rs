@@ -10,8 +10,8 @@ use axum::{
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use webrocket_state::{
+    command::VhostNotFound,
     exchange::{QueueInfo, Transport, WorkerInfo},
-    message::VhostNotFound,
 };
 
 use super::{Shared, vhosts};
@@ -48,7 +48,7 @@ fn worker(worker: &WorkerInfo) -> Value {
         Transport::EventSource => "eventsource",
     };
     json!({
-        "id": format!("{}.{}", worker.worker.slot, worker.worker.generation),
+        "id": format!("{}.{}", worker.worker.slot.0, worker.worker.generation),
         "transport": transport,
         "filter": worker.filter,
         "window": worker.window,

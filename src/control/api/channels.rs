@@ -8,7 +8,7 @@ use axum::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
-use webrocket_state::message::{ChannelInfo, ChannelNotFound};
+use webrocket_state::command::{ChannelInfo, ChannelNotFound};
 use webrocket_wire::ChannelName;
 
 use super::{Shared, body::Body, created, name, vhosts};

@@ -10,7 +10,10 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 use webrocket_state::{
     Report, SessionRef, ShardId, VhostId,
-    message::{InvalidCredentials, NotChanged, RequestRef, Secret},
+    command::NotChanged,
+    identity::{InvalidCredentials, Secret},
+    ids::RequestRef,
+    slots::SessionSlot,
 };
 use webrocket_wire::{ChannelName, Rights, VhostPath};
 
@@ -22,7 +25,7 @@ use crate::{
 };
 
 fn request_ref(number: u32) -> RequestRef {
-    RequestRef { session: SessionRef { shard: ShardId(1), slot: 5, generation: 6 }, number }
+    RequestRef { session: SessionRef { shard: ShardId(1), slot: SessionSlot(5), generation: 6 }, number }
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use axum::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
-use webrocket_state::{User, message::Secret};
+use webrocket_state::{User, identity::Secret};
 use webrocket_wire::{Rights, UserName};
 
 use super::{

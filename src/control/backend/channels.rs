@@ -6,7 +6,7 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use webrocket_state::message::{ChannelInfo, ChannelNotFound};
+use webrocket_state::command::{ChannelInfo, ChannelNotFound};
 use webrocket_wire::{ChannelKind, ChannelName, Publication, VhostPath, presence};
 
 use super::{

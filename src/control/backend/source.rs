@@ -16,7 +16,7 @@ use axum::{
 };
 use hyper::body::Frame;
 use tokio::time::{Instant, Sleep, sleep};
-use webrocket_state::message::VhostNotFound;
+use webrocket_state::command::VhostNotFound;
 
 use super::{Backend, query};
 use crate::control::{

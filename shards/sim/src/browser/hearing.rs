@@ -4,6 +4,7 @@ use super::{Browser, Pending, Stage, Surroundings, rights::Who};
 use crate::{
     answer::{self, Answer, Heard, Member, Moved},
     classic,
+    encodings::Receives,
     oracles::{Asked, End, Fate, Guarantee, Subscriber, shorten},
     request::Request,
     scenario::VHOSTS,
@@ -15,10 +16,17 @@ impl Browser {
     pub(super) fn text(&mut self, around: &mut Surroundings<'_>, text: &str) {
         let now = around.net.now;
         self.check_frame_of_session(around, text);
+        let opened = self.receives.open(text);
+        let text = opened.as_ref().map_or(text, |opened| &opened.text);
         if text.starts_with("{\"ev\"") {
+            self.check_encoding(around, opened.is_some(), text);
             self.no_list_is_due(around, text);
             if let Some((number, channel)) = around.ledger.read_event(now, text) {
                 self.event(around, number, channel);
+                let position = opened.as_ref().and_then(|opened| opened.position);
+                if let (Some(position), Some(window)) = (position, self.windows.get(channel)) {
+                    around.ledger.see_position(now, *window, number, position);
+                }
             }
             return;
         }
@@ -31,6 +39,10 @@ impl Browser {
             return self.presence(around, &channel, present);
         }
         self.no_list_is_due(around, text);
+        let is_said = matches!(heard, Heard::Moved(_) | Heard::Message(_));
+        if is_said || opened.is_some() {
+            self.check_encoding(around, is_said && opened.is_some(), text);
+        }
         match heard {
             Heard::Connected(sid) => {
                 around.ledger.meet(now, &sid, self.id);
@@ -50,6 +62,14 @@ impl Browser {
         around.ledger.check(around.net.now, Guarantee::SessionsAreGreetedAndDismissed, || {
             let wrong = greets != is_first || self.is_dismissed;
             wrong.then(|| format!("browser {} in {:?}: {}", self.id, self.dialect, shorten(text)))
+        });
+    }
+
+    /// What channels say, and direct messages, come in the session's encoding, and nothing else does.
+    fn check_encoding(&self, around: &mut Surroundings<'_>, is_opened: bool, text: &str) {
+        around.ledger.check(around.net.now, Guarantee::SessionsReceiveInTheirEncoding, || {
+            let is_wrong = is_opened != (self.receives != Receives::Plain);
+            is_wrong.then(|| format!("browser {} receives {:?}: {}", self.id, self.receives, shorten(text)))
         });
     }
 

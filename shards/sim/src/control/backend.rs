@@ -5,7 +5,8 @@ use std::sync::{Arc, LazyLock};
 use regex::Regex;
 use webrocket_state::{
     Command,
-    message::{Found, Heard, TokenGrant},
+    command::{Found, Heard},
+    identity::TokenGrant,
 };
 use webrocket_wire::{ChannelName, Data, Json, Publication, SingleAccessToken};
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use webrocket_state::{
     Command, VhostId,
-    message::{ChannelInfo, Described},
+    command::{ChannelInfo, Described},
 };
 use webrocket_wire::{ChannelKind, presence};
 

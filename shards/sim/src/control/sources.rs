@@ -5,11 +5,12 @@ use std::{collections::VecDeque, sync::Arc};
 
 use webrocket_state::{
     VhostId,
+    command::Changed,
     exchange::{
         ExchangeCommand, ExchangeReport, Filter, TriggerId,
         message::{ClientAnswer, ClientQuestion, ExchangeReply, SourceId, SourceMode},
     },
-    message::{Changed, RequestRef},
+    ids::RequestRef,
     pattern,
 };
 use webrocket_wire::{AccessToken, SingleAccessToken, Status};

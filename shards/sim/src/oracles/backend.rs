@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use webrocket_state::message::TokenGrant;
+use webrocket_state::identity::TokenGrant;
 
 use super::{Guarantee, Ledger, Wrong};
 use crate::net::Micros;

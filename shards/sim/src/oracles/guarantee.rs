@@ -23,6 +23,11 @@ pub enum Guarantee {
     /// A broadcast that is acknowledged reaches exactly once everybody who was told `subscribed`
     /// before it was sent and stays.
     NothingIsLostOrDoubled,
+    /// The broadcasts that a subscriber receives stand at positions without gaps in one epoch, counted from 1, and all
+    /// who receive one are told the same position.
+    PositionsHaveNoGaps,
+    /// A session receives what channels say in the encoding that it chose, and all else as it stands.
+    SessionsReceiveInTheirEncoding,
     /// A broadcast that was refused reaches nobody.
     NothingRefusedIsDelivered,
     /// What arrives are the sender's own bytes, with the server's `channel`, and `sid` unless the backend sent it.

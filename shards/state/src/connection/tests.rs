@@ -2,12 +2,13 @@ use webrocket_wire::handshake::example_head;
 
 use super::*;
 
-const TIMEOUTS: Timeouts = Timeouts {
-    handshake: Duration::from_secs(10),
-    close: Duration::from_secs(5),
-    ping: Duration::from_secs(25),
-    idle: Duration::from_secs(60),
-    stall: Duration::from_secs(30),
+const TIMEOUTS: Timeouts = Timeouts { handshake: Duration::from_secs(10), close: Duration::from_secs(5) };
+
+const LIMITS: Limits = Limits {
+    message_bytes_max: 1000,
+    ping_interval_ms: 25_000,
+    idle_timeout_ms: 60_000,
+    stall_timeout_ms: 30_000,
 };
 
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
@@ -21,10 +22,10 @@ fn feed(connection: &mut Connection, now: Instant, bytes: &[u8]) -> Vec<String> 
     let mut bytes = bytes.to_vec();
     let mut input = &mut bytes[..];
     let mut seen = Vec::new();
-    while let Some(event) = connection.receive(now, &mut input, 1000, &TIMEOUTS) {
+    while let Some(event) = connection.receive(now, &mut input, &TIMEOUTS) {
         seen.push(match event {
             Event::Upgrade(upgrade) => {
-                connection.open(now, &upgrade);
+                connection.open(now, &upgrade, LIMITS);
                 format!("upgrade {}", upgrade.path)
             }
             Event::Http(head) => format!("http {}", head.len()),
@@ -110,13 +111,13 @@ fn a_broken_protocol_closes() {
 fn silence_is_pinged_then_ended() {
     let now = Instant::now();
     let mut connection = opened(now);
-    assert_eq!(connection.due(now + TIMEOUTS.ping, &TIMEOUTS), Due::Pinged);
+    assert_eq!(connection.due(now + LIMITS.ping(), &TIMEOUTS), Due::Pinged);
     assert_eq!(connection.out.pending(), b"\x89\x00");
-    assert_eq!(connection.due(now + TIMEOUTS.ping, &TIMEOUTS), Due::At(now + TIMEOUTS.idle));
-    let later = now + TIMEOUTS.ping;
+    assert_eq!(connection.due(now + LIMITS.ping(), &TIMEOUTS), Due::At(now + LIMITS.idle()));
+    let later = now + LIMITS.ping();
     feed(&mut connection, later, &frame(0x8a, b""));
-    assert_eq!(connection.due(now + TIMEOUTS.idle, &TIMEOUTS), Due::Pinged);
-    assert_eq!(connection.due(later + TIMEOUTS.idle, &TIMEOUTS), Due::Idle);
+    assert_eq!(connection.due(now + LIMITS.idle(), &TIMEOUTS), Due::Pinged);
+    assert_eq!(connection.due(later + LIMITS.idle(), &TIMEOUTS), Due::Idle);
 }
 
 #[test]
@@ -135,9 +136,9 @@ fn a_peer_that_takes_nothing_is_stalled() {
     let later = now + Duration::from_secs(20);
     feed(&mut connection, later, &frame(0x8a, b""));
     connection.sent(later, 0, true);
-    assert_eq!(connection.due(now + TIMEOUTS.stall, &TIMEOUTS), Due::Stalled);
+    assert_eq!(connection.due(now + LIMITS.stall(), &TIMEOUTS), Due::Stalled);
     connection.sent(later, 1, true);
-    assert_eq!(connection.due(now + TIMEOUTS.stall, &TIMEOUTS), Due::At(later + TIMEOUTS.ping));
+    assert_eq!(connection.due(now + LIMITS.stall(), &TIMEOUTS), Due::At(later + LIMITS.ping()));
     connection.sent(later, 9, false);
     assert!(!connection.is_stalled());
 }

@@ -11,7 +11,9 @@ use super::{
     message::{ClientAnswer, ClientQuestion},
 };
 use crate::{
-    message::{Answer, Changed, NotChanged, RequestRef, SessionRef, ShardId, ShardMessage},
+    command::{Changed, NotChanged},
+    ids::{RequestRef, SessionRef, ShardId},
+    message::{Answer, OwnerRequest},
     vhost::VhostId,
 };
 
@@ -74,11 +76,11 @@ impl Exchange {
             let Some(peer) = self.peers.entry(session) else { return };
             let Some(request) = peer.requests.next_to_begin() else { break };
             if let Request::Broadcast { owner, .. } = request
-                && !self.links[owner.index()].has_room()
+                && !self.links.has_room(*owner)
             {
                 if !peer.is_stopped {
                     peer.is_stopped = true;
-                    self.links[owner.index()].stop(session);
+                    self.links.to(*owner).stop(session);
                 }
                 break;
             }
@@ -108,9 +110,7 @@ impl Exchange {
     fn ask(&mut self, request: RequestRef, vhost: VhostId, what: Request) {
         match what {
             Request::Broadcast { owner, channel, publication } => {
-                let link = &mut self.links[owner.index()];
-                link.request_opened(publication.len());
-                link.push(ShardMessage::Publish { request, vhost, channel, publication });
+                self.links.ask(owner, OwnerRequest::Publish { request, vhost, channel, publication });
             }
             Request::OpenChannel(channel) => {
                 self.reports.push_back(ExchangeReport::OpenChannel { request, vhost, channel });
@@ -126,7 +126,7 @@ impl Exchange {
 
     /// Those who waited for room on the way to a shard go on.
     pub(super) fn resume(&mut self, shard: ShardId) {
-        let link = &mut self.links[shard.index()];
+        let link = self.links.to(shard);
         if !link.has_stopped() {
             return;
         }
@@ -143,7 +143,7 @@ impl Exchange {
 impl Exchange {
     /// An owner has put a broadcast in order, or knows no such channel.
     pub(super) fn published(&mut self, from: ShardId, request: RequestRef, answer: &Answer, bytes: usize) {
-        self.links[from.index()].request_closed(bytes);
+        self.links.to(from).request_closed(bytes);
         let message = match answer {
             Answer::Published => PeerMessage::Done,
             Answer::ChannelNotFound => PeerMessage::Error(Status::ChannelNotFound),

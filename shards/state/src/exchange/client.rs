@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use webrocket_wire::{ChannelName, SharedPublication, Status};
 
 use super::{PeerMessage, message::ClientQuestion};
-use crate::message::ShardId;
+use crate::ids::ShardId;
 
 /// The most requests of one client that are not answered. One more is refused, in its place.
 pub const CLIENT_REQUESTS_MAX: usize = 1_000;

@@ -9,7 +9,7 @@ use super::{
     message::{ExchangeReply, QueueShown},
 };
 use crate::{
-    message::{Ticket, VhostNotFound},
+    command::{Ticket, VhostNotFound},
     vhost::{Vhost, VhostId},
 };
 

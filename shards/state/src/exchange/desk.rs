@@ -15,7 +15,10 @@ use super::{
     queue::{Queue, QueueInfo, QueueLimits, Waiting},
     worker::{Filter, Worker, WorkerInfo, WorkerRef},
 };
-use crate::{slots::Slots, vhost::VhostId};
+use crate::{
+    slots::{Slots, WorkerSlot},
+    vhost::VhostId,
+};
 
 /// Of so many events it is remembered which classes take them; then it begins anew.
 const ROUTES_MAX: usize = 1_024;
@@ -23,7 +26,7 @@ const ROUTES_MAX: usize = 1_024;
 /// What all desks share.
 #[derive(Debug, Default)]
 pub(super) struct Floor {
-    pub(super) workers: Slots<Worker>,
+    pub(super) workers: Slots<WorkerSlot, Worker>,
     pub(super) orders: VecDeque<DeskOrder>,
     /// What the desks of all vhosts count, removed ones included.
     pub(super) total: QueueInfo,

@@ -30,7 +30,7 @@ use super::{
     queue::{QueueInfo, QueueLimits},
     worker::{Application, Filter, Transport, Worker, WorkerInfo, WorkerRef},
 };
-use crate::{deadlines::Deadlines, vhost::VhostId};
+use crate::{deadlines::Deadlines, slots::WorkerSlot, vhost::VhostId};
 
 /// A worker over ZeroMQ that is silent for so long is dead.
 pub const SILENCE_MAX: Duration = Duration::from_secs(3);
@@ -71,7 +71,7 @@ pub(super) enum DeskOrder {
 pub(super) struct Desks {
     desks: HashMap<VhostId, Desk, ahash::RandomState>,
     floor: Floor,
-    deadlines: Deadlines,
+    deadlines: Deadlines<WorkerSlot>,
     /// How many workers ever came.
     came: u64,
 }

@@ -9,7 +9,8 @@ use webrocket_wire::{
 
 use super::{Filter, QueueInfo, TriggerId, WorkerInfo};
 use crate::{
-    message::{Changed, RequestRef, Ticket, VhostNotFound},
+    command::{Changed, Ticket, VhostNotFound},
+    ids::RequestRef,
     vhost::{Vhost, VhostId},
 };
 

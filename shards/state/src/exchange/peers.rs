@@ -8,8 +8,8 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::{Pass, PeerName, WorkerRef, client::Requests};
 use crate::{
-    message::{SessionRef, ShardId},
-    slots::Slots,
+    ids::{SessionRef, ShardId},
+    slots::{SessionSlot, Slots},
 };
 
 /// The most peers that are known at a time. One more that asks is refused.
@@ -31,7 +31,7 @@ pub(super) struct Peer {
 #[derive(Debug)]
 pub(super) struct Peers {
     exchange: ShardId,
-    entries: Slots<Peer>,
+    entries: Slots<SessionSlot, Peer>,
     by_name: HashMap<PeerName, SessionRef, ahash::RandomState>,
 }
 

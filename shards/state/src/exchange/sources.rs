@@ -19,8 +19,9 @@ use super::{
     working::Taker,
 };
 use crate::{
+    command::{Ticket, VhostNotFound},
     deadlines::Deadlines,
-    message::{Ticket, VhostNotFound},
+    slots::WorkerSlot,
     vhost::VhostId,
 };
 
@@ -55,7 +56,7 @@ struct Source {
 pub(super) struct Sources {
     entries: HashMap<SourceId, Source, ahash::RandomState>,
     /// By the slots of workers.
-    deadlines: Deadlines,
+    deadlines: Deadlines<WorkerSlot>,
 }
 
 impl Sources {

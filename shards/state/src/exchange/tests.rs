@@ -22,8 +22,10 @@ use super::{
 };
 use crate::{
     Directory, Settings, Vhost,
+    command::{Ticket, VhostNotFound},
+    ids::{RequestRef, SessionRef, ShardId},
     machine::Party,
-    message::{Answer, RequestRef, SessionRef, ShardId, ShardMessage, Ticket, VhostNotFound},
+    message::{Answer, OwnerRequest, ShardMessage},
     pattern,
     vhost::VhostId,
 };
@@ -159,7 +161,7 @@ impl Bench {
         let trigger = trigger(event, self.triggered);
         let expected = trigger.bytes();
         self.triggered += 1;
-        let message = ShardMessage::Trigger { request, vhost, trigger };
+        let message = ShardMessage::Request(OwnerRequest::Trigger { request, vhost, trigger });
         self.exchange.handle(self.now, ExchangeInput::Message { from: ShardId(0), message });
         match self.exchange.next_message(self.now, ShardId(0)) {
             Some(ShardMessage::Answer { request: of, answer, bytes }) => {
@@ -220,7 +222,7 @@ fn text(order: &ExchangeOrder) -> String {
 }
 
 fn session(slot: u32) -> SessionRef {
-    SessionRef { shard: ShardId(0), slot, generation: 0 }
+    SessionRef { shard: ShardId(0), slot: crate::slots::SessionSlot(slot), generation: 0 }
 }
 
 /// A filter; compiled once, for the tests ask for the same again and again.

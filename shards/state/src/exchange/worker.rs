@@ -10,6 +10,7 @@ use std::{
 use regex::Regex;
 
 use super::{desks::TriggerId, queue::Waiting};
+use crate::slots::WorkerSlot;
 use crate::vhost::VhostId;
 
 /// The most triggers that are on their way to a worker without window: what the way to it does
@@ -20,7 +21,7 @@ pub(super) const UNSENT_MAX: usize = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkerRef {
     /// Its slot in the exchange.
-    pub slot: u32,
+    pub slot: WorkerSlot,
     /// Which worker in that slot.
     pub generation: u32,
 }

@@ -12,7 +12,7 @@ use super::{
     message::SourceId,
     worker::{Application, Transport},
 };
-use crate::{message::SessionRef, vhost::VhostId};
+use crate::{ids::SessionRef, vhost::VhostId};
 
 /// How often a worker over ZeroMQ is sent a heartbeat.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
@@ -45,11 +45,11 @@ pub(super) struct Seats(Vec<Option<Seat>>);
 
 impl Seats {
     pub(super) fn find(&self, worker: WorkerRef) -> Option<&Seat> {
-        self.0.get(worker.slot as usize)?.as_ref().filter(|seat| seat.worker == worker)
+        self.0.get(worker.slot.index())?.as_ref().filter(|seat| seat.worker == worker)
     }
 
     fn put(&mut self, seat: Seat) {
-        let slot = seat.worker.slot as usize;
+        let slot = seat.worker.slot.index();
         if self.0.len() <= slot {
             self.0.resize_with(slot + 1, || None);
         }
@@ -57,7 +57,7 @@ impl Seats {
     }
 
     fn take(&mut self, worker: WorkerRef) -> Option<Seat> {
-        self.0.get_mut(worker.slot as usize)?.take_if(|seat| seat.worker == worker)
+        self.0.get_mut(worker.slot.index())?.take_if(|seat| seat.worker == worker)
     }
 }
 

@@ -1,8 +1,8 @@
 //! From a valid handshake to an open session: the vhost, its limits, and who is let in.
 
-use std::{net::IpAddr, sync::Arc, time::Instant};
+use std::sync::Arc;
 
-use rand::Rng;
+use rand::{Rng, rngs::StdRng};
 use uuid::Builder;
 use webrocket_wire::{
     handshake::{Dialect, Refusal, Upgrade},
@@ -10,114 +10,102 @@ use webrocket_wire::{
 };
 
 use crate::{
-    answers::{Answerer, Open},
-    message::{Answer, RequestRef, ShardId, ShardMessage},
+    directory::Directory,
+    encoding::Encodings,
+    ids::{RequestRef, ShardId},
+    message::OwnerRequest,
     metrics::Figure,
-    rate::Rate,
-    vhost::{Vhost, VhostId},
+    session::{Counted, OpenSession, State, Waiting},
+    slots::SessionSlot,
+    vhost::Vhost,
+    vhosts::Vhosts,
 };
 
-use super::{Life, Shard};
+use super::serving::Serving;
 
-impl Shard {
+/// What decides who is let in.
+pub(super) struct Admission<'a> {
+    pub(super) serving: Serving<'a>,
+    pub(super) vhosts: &'a Vhosts,
+    pub(super) encodings: &'a Encodings,
+    pub(super) directory: &'a Directory,
+    pub(super) random: &'a mut StdRng,
+    /// Whether nobody is let in any more.
+    pub(super) is_stopping: bool,
+}
+
+impl Admission<'_> {
     /// Opens a session, refuses it, or asks whether one more may come from its address.
-    pub(super) fn upgrade(&mut self, now: Instant, slot: u32, upgrade: Upgrade) {
-        let vhost = self.paths.get(upgrade.path.as_str()).and_then(|id| self.vhost(*id)).cloned();
-        match vhost {
-            _ if self.life != Life::Serving => self.refuse(now, slot, Refusal::ShuttingDown),
-            None => self.refuse(now, slot, Refusal::VhostNotFound),
-            Some(vhost) if vhost.settings.connections_per_address_max > 0 => {
-                let (id, address) = (vhost.id, self.sessions[slot].peer);
-                let max = vhost.settings.connections_per_address_max;
-                self.sessions[slot].vhost = Some(vhost);
-                let counter = self.config.directory.counter(id, address);
-                let request =
-                    self.open_request(slot, Open::Admit(Box::new(upgrade)), Answerer::Barrier, None);
-                self.sessions[slot].pause.requests = true;
-                self.ask_owner(now, counter, ShardMessage::Admit { request, vhost: id, address, max });
-            }
-            Some(vhost) => self.open_session(now, slot, vhost, &upgrade),
+    pub(super) fn upgrade(&mut self, slot: SessionSlot, upgrade: Upgrade) {
+        let vhost = match self.vhosts.at(&upgrade.path).cloned() {
+            _ if self.is_stopping => return self.refuse(slot, Refusal::ShuttingDown),
+            None => return self.refuse(slot, Refusal::VhostNotFound),
+            Some(vhost) => vhost,
+        };
+        let max = vhost.settings.connections_per_address_max;
+        if max == 0 {
+            return self.open(slot, vhost, &upgrade);
         }
+        let id = vhost.id;
+        let session = self.serving.sessions.reference(slot);
+        let entry = &mut self.serving.sessions.slots[slot];
+        entry.state = State::Handshaking(Some(Box::new(Waiting { upgrade, vhost: id })));
+        entry.pause.requests = true;
+        let address = entry.peer;
+        // A session asks this once, before anything else.
+        let request = RequestRef { session, number: 0 };
+        let counter = self.directory.counter(id, address);
+        self.serving.links.ask(counter, OwnerRequest::Admit { request, vhost: id, address, max });
     }
 
-    fn refuse(&mut self, now: Instant, slot: u32, refusal: Refusal) {
-        self.dismiss(slot);
-        let session = &mut self.sessions[slot];
-        session.vhost = None;
-        let timeouts = Self::timeouts(&self.config, session);
-        session.connection.refuse(now, refusal, &timeouts);
-        self.delivery.enqueue(session, slot);
-        self.figures.add(Figure::Refused, 1);
-        self.schedule(slot);
+    /// The shard that counts an address answers a handshake; whether one waits for it still.
+    pub(super) fn answered(&mut self, counter: ShardId, request: RequestRef, is_admitted: bool) -> bool {
+        let Some(entry) = self.serving.sessions.entry(request.session) else { return false };
+        let State::Handshaking(waiting) = &mut entry.state else { return false };
+        let Some(waiting) = waiting.take() else { return false };
+        let Waiting { upgrade, vhost } = *waiting;
+        if is_admitted {
+            entry.counted = Some(Counted { vhost, counter });
+        }
+        entry.pause.requests = false;
+        let slot = request.session.slot;
+        // The vhost may have gone, or been changed, meanwhile.
+        match self.vhosts.get(vhost).cloned() {
+            _ if self.is_stopping => self.refuse(slot, Refusal::ShuttingDown),
+            None => self.refuse(slot, Refusal::VhostNotFound),
+            Some(vhost) if is_admitted => self.open(slot, vhost, &upgrade),
+            Some(_) => self.refuse(slot, Refusal::TooManyConnections),
+        }
+        self.serving.sessions.resume(request.session);
+        true
     }
 
-    fn open_session(&mut self, now: Instant, slot: u32, vhost: Arc<Vhost>, upgrade: &Upgrade) {
+    fn refuse(&mut self, slot: SessionSlot, refusal: Refusal) {
+        self.serving.dismiss(slot);
+        let timeouts = self.serving.sessions.timeouts();
+        let session = &mut self.serving.sessions.slots[slot];
+        session.state = State::Closing;
+        session.connection.refuse(self.serving.now, refusal, &timeouts);
+        self.serving.fanout.enqueue(session, slot);
+        self.serving.figures.add(Figure::Refused, 1);
+        self.serving.sessions.schedule(slot);
+    }
+
+    fn open(&mut self, slot: SessionSlot, vhost: Arc<Vhost>, upgrade: &Upgrade) {
         let mut sid = [0; 16];
         self.random.fill_bytes(&mut sid);
-        let session = &mut self.sessions[slot];
-        session.sid = Builder::from_random_bytes(sid).into_uuid();
-        session.dialect = upgrade.dialect;
-        session.rate = Rate::new(&vhost.settings, now);
-        session.rights = vhost.anonymous_rights(upgrade.dialect);
-        session.vhost = Some(vhost);
-        session.connection.open(now, upgrade);
-        let (sid, frames) = (session.sid, self.delivery.frames(session, slot));
+        let sid = Builder::from_random_bytes(sid).into_uuid();
+        let encoding = self.encodings.of(upgrade);
+        let now = self.serving.now;
+        let open = OpenSession::new(now, sid, upgrade.dialect, encoding, vhost);
+        self.serving.sessions.slots[slot].begin(now, upgrade, open);
+        let frames = self.serving.frames(slot);
         match upgrade.dialect {
             Dialect::Classic => {}
             Dialect::Wwfp => wwfp::encode_connected(frames, sid),
         }
-        self.sids.insert(&self.sessions, slot);
-        self.figures.add(Figure::Sessions, 1);
-        self.schedule(slot);
-    }
-
-    /// This shard counts the address: may one more come?
-    pub(super) fn admit(&mut self, vhost: VhostId, address: IpAddr, max: u32) -> Answer {
-        if self.admitted.admit(vhost, address, max) {
-            Answer::Admitted { vhost, address }
-        } else {
-            Answer::TooManyConnections
-        }
-    }
-
-    /// The answer to a handshake that waited for it.
-    pub(super) fn admit_answered(&mut self, now: Instant, request: RequestRef, answer: &Answer) {
-        let slot = request.session.slot;
-        let session = &mut self.sessions[slot];
-        let upgrade = session.answers.as_mut().and_then(|answers| answers.take_upgrade(request.number));
-        let upgrade = upgrade.expect("the request was found open");
-        session.is_counted = matches!(answer, Answer::Admitted { .. });
-        // The vhost may have gone, or been changed, meanwhile.
-        let vhost = session.vhost.as_ref().map(|vhost| vhost.id).and_then(|id| self.vhost(id)).cloned();
-        match vhost {
-            _ if self.life != Life::Serving => self.refuse(now, slot, Refusal::ShuttingDown),
-            None => self.refuse(now, slot, Refusal::VhostNotFound),
-            Some(vhost) if matches!(answer, Answer::Admitted { .. }) => {
-                self.open_session(now, slot, vhost, &upgrade);
-            }
-            Some(_) => self.refuse(now, slot, Refusal::TooManyConnections),
-        }
-        self.release_answers(request.session);
-    }
-
-    /// A counted session is over.
-    pub(super) fn dismiss(&mut self, slot: u32) {
-        let session = &mut self.sessions[slot];
-        if !std::mem::take(&mut session.is_counted) {
-            return;
-        }
-        let address = session.peer;
-        if let Some(vhost) = session.vhost.as_ref().map(|vhost| vhost.id) {
-            self.tell_dismissed(vhost, address);
-        }
-    }
-
-    pub(super) fn tell_dismissed(&mut self, vhost: VhostId, address: IpAddr) {
-        let counter: ShardId = self.config.directory.counter(vhost, address);
-        if counter == self.config.id {
-            self.admitted.dismiss(vhost, address);
-        } else {
-            self.links[counter.index()].push(ShardMessage::Dismiss { vhost, address });
-        }
+        self.serving.sessions.list_sid(slot);
+        self.serving.figures.add(Figure::Sessions, 1);
+        self.serving.sessions.schedule(slot);
     }
 }

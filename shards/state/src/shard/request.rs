@@ -1,20 +1,47 @@
-//! What both dialects ask for, once a dialect has checked what it checks.
+//! What sessions ask: from a message to its dialect, and what both dialects ask for, once a dialect has checked what
+//! it checks.
 
-use std::time::Instant;
+use std::collections::VecDeque;
 
 use webrocket_wire::{
-    ChannelKind, ChannelName, Data, EventName, Json, MemberData, NameError, Publication, Rights,
-    SingleAccessToken, Status, UserName, message::Fields, wwfp::Reference,
+    ChannelKind, ChannelName, CloseCode, Data, EventName, Json, MemberData, NameError, Publication, Reply,
+    Rights, SingleAccessToken, Status, UserName, frame::Message, handshake::Dialect, message::Fields,
+    wwfp::Reference,
 };
 
 use crate::{
     answers::{Answerer, Completion, Open},
-    message::{Identity, Joining, Report, Secret, ShardId, ShardMessage},
+    channels::Channels,
+    command::Report,
+    directory::Directory,
+    encoding::Encodings,
+    event::{ChannelEvent, Said},
+    identity::{Identity, Secret},
+    ids::{ChannelRef, ShardId},
+    message::{Joining, OwnerRequest, Publisher},
     metrics::Figure,
+    session::OpenSession,
+    slots::{SessionSlot, ViewSlot},
     vhost::VhostId,
+    vhosts::Vhosts,
 };
 
-use super::{Shard, browser::Held};
+use super::{fences::Fences, owner::Owner, serving::Serving};
+
+/// What sessions ask, carried out.
+pub(super) struct Requests<'a> {
+    pub(super) serving: Serving<'a>,
+    pub(super) channels: &'a mut Channels,
+    pub(super) vhosts: &'a Vhosts,
+    pub(super) encodings: &'a Encodings,
+    pub(super) directory: &'a Directory,
+    pub(super) fences: &'a mut Fences,
+    pub(super) reports: &'a mut VecDeque<Report>,
+}
+
+/// A request that cannot be acted upon yet; the reason is noted in the session's pause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Held;
 
 /// Why a request goes no further: it is refused, or held until it may be carried out.
 pub(super) enum Stop {
@@ -48,7 +75,7 @@ pub(super) struct Subscribing {
 pub(super) struct NamedChannel {
     pub(super) name: ChannelName,
     /// The view of it, if the session subscribes it.
-    pub(super) view: Option<u32>,
+    pub(super) view: Option<ViewSlot>,
 }
 
 /// A channel that is to be opened or closed.
@@ -58,12 +85,56 @@ pub(super) enum Managing {
     Close,
 }
 
-impl Shard {
+impl Requests<'_> {
+    /// Acts upon a message.
+    pub(super) fn message(&mut self, slot: SessionSlot, message: &Message<'_>) {
+        let now = self.serving.now;
+        self.serving.figures.add(Figure::MessagesReceived, 1);
+        let Message::Text(text) = message else {
+            self.serving.figures.add(Figure::ProtocolErrors, 1);
+            return self.serving.close(slot, CloseCode::Unsupported, &MemberData::default());
+        };
+        if let Some(rate) = &mut self.serving.sessions.open_mut(slot).rate
+            && !rate.admit(now, text.len())
+        {
+            self.serving.figures.add(Figure::RateLimited, 1);
+            return self.serving.close(slot, CloseCode::PolicyViolation, &MemberData::default());
+        }
+        self.request(slot, text);
+    }
+
+    /// Carries out a request, or parks its message.
+    pub(super) fn request(&mut self, slot: SessionSlot, text: &str) {
+        let done = match self.session(slot).dialect {
+            Dialect::Classic => self.classic_request(slot, text),
+            Dialect::Wwfp => self.wwfp_request(slot, text),
+        };
+        if done == Err(Held) {
+            self.serving.sessions.park(slot).message = Some(text.to_owned());
+        }
+    }
+
+    /// The session that asks.
+    pub(super) fn session(&self, slot: SessionSlot) -> &OpenSession {
+        self.serving.sessions.open(slot)
+    }
+
+    /// What the session may do on a channel.
+    pub(super) fn rights(&self, slot: SessionSlot, channel: &str) -> Rights {
+        self.session(slot).rights_on(channel)
+    }
+
+    /// Answers a request at once, behind the answers of earlier ones.
+    pub(super) fn reply(&mut self, slot: SessionSlot, reply: &Reply<'_>, reference: Option<&Reference>) {
+        self.serving.reply(slot, reply, reference);
+    }
+
     /// The channel of that name, as far as the session need not ask for it: one that it subscribes is known.
-    pub(super) fn named_channel(&self, slot: u32, name: &str) -> Result<NamedChannel, NameError> {
-        let view = self.delivery.subscribed(&self.sessions[slot], name);
+    pub(super) fn named_channel(&self, slot: SessionSlot, name: &str) -> Result<NamedChannel, NameError> {
+        let fanout = &self.serving.fanout;
+        let view = fanout.subscribed(&self.serving.sessions.slots[slot], name);
         let name = match view {
-            Some(view) => self.delivery.view(view).name().clone(),
+            Some(view) => fanout.views[view].name().clone(),
             None => name.parse()?,
         };
         Ok(NamedChannel { name, view })
@@ -72,61 +143,109 @@ impl Shard {
     /// Broadcasts on a channel on which the session may.
     pub(super) fn publish(
         &mut self,
-        now: Instant,
-        slot: u32,
+        slot: SessionSlot,
         NamedChannel { name: channel, view }: NamedChannel,
         event: Json<'_>,
         data: Option<Data<'_>>,
         reference: Option<&Reference>,
     ) -> Step {
-        let vhost = self.vhost_of(slot)?;
-        let broadcast = Publication::new(event, data, &channel, Some(self.sessions[slot].sid));
+        let (vhost, sid) = (self.vhost_of(slot), self.session(slot).sid);
+        let broadcast = Publication::new(event, data, &channel, Some(sid));
         let owner = match view {
-            Some(view) => self.delivery.view(view).owner,
-            None => self.config.directory.owner(vhost, &channel),
+            Some(view) => self.serving.fanout.views[view].owner,
+            None => self.directory.owner(vhost, &channel),
         };
-        if owner == self.config.id {
+        if owner == self.serving.links.here() {
             let known = match view {
-                Some(view) => Some(self.delivery.view(view).channel),
+                Some(view) => Some(self.serving.fanout.views[view].channel),
                 None => self.channels.find(&(vhost, channel.clone())),
             };
             let known = known.ok_or(Status::ChannelNotFound)?;
-            return self.broadcast_here(now, slot, known, &channel, broadcast, reference);
+            return self.publish_here(slot, known, &channel, broadcast, reference);
         }
         self.require_room(slot, owner)?;
-        let publication = broadcast.by(self.sessions[slot].identity.name()).share();
-        let bytes = publication.len();
-        let open = Open::Broadcast { channel: channel.clone(), bytes };
-        let request = self.open_request(slot, open, Answerer::Whenever, reference);
-        let message = ShardMessage::Publish { request, vhost, channel, publication };
-        self.send_request(owner, message);
+        let publication = broadcast.by(self.session(slot).identity.name()).share();
+        let open = Open::Broadcast { channel: channel.clone(), bytes: publication.len() };
+        let request = self.serving.open_request(slot, open, Answerer::Whenever, reference);
+        self.serving.links.ask(owner, OwnerRequest::Publish { request, vhost, channel, publication });
         Ok(())
+    }
+
+    /// Broadcasts on a channel that this shard owns: if all its subscribers are here too, straight into their logs.
+    fn publish_here(
+        &mut self,
+        slot: SessionSlot,
+        channel: ChannelRef,
+        name: &ChannelName,
+        broadcast: Publication<'_>,
+        reference: Option<&Reference>,
+    ) -> Step {
+        debug_assert!(self.serving.links.is_own_empty(), "what was said before is said before");
+        let here = self.serving.links.here();
+        let entry = self.channels.entry(channel).ok_or(Status::ChannelNotFound)?;
+        let position = entry.next_position();
+        self.serving.figures.add(Figure::Broadcasts, 1);
+        if entry.audience.sorts().all(|shard| shard == here) {
+            let said = Said::Published(position, broadcast);
+            let mut next = self.serving.fanout.views.first(here, channel);
+            while let Some(view) = next {
+                let place = &self.serving.fanout.views[view];
+                let encoding = place.encoding;
+                next = place.next();
+                self.serving.deliver(view, |out| self.encodings.encode(encoding, &said, out));
+            }
+            self.reply(slot, &Reply::Broadcasted(name), reference);
+            return Ok(());
+        }
+        let publication = broadcast.by(self.session(slot).identity.name()).share();
+        let bytes = publication.len();
+        let mut owner = self.owner();
+        let congested = owner.distribute(channel, &ChannelEvent::Published(position, publication));
+        if congested.is_empty() {
+            self.reply(slot, &Reply::Broadcasted(name), reference);
+        } else {
+            let open = Open::Broadcast { channel: name.clone(), bytes };
+            let request = self.serving.open_request(slot, open, Answerer::Whenever, reference);
+            self.owner().acknowledge(Publisher::Session(request), congested, bytes);
+        }
+        Ok(())
+    }
+
+    /// This shard as the owner of channels.
+    fn owner(&mut self) -> Owner<'_> {
+        Owner {
+            channels: self.channels,
+            vhosts: self.vhosts,
+            encodings: self.encodings,
+            links: self.serving.links,
+            reports: self.reports,
+            figures: self.serving.figures,
+        }
     }
 
     /// Asks the owner of a channel that the session may read to count it as a subscriber.
     pub(super) fn subscribe(
         &mut self,
-        now: Instant,
-        slot: u32,
+        slot: SessionSlot,
         channel: ChannelName,
         how: Subscribing,
         reference: Option<&Reference>,
     ) -> Step {
-        let vhost = self.vhost_of(slot)?;
-        let owner = self.config.directory.owner(vhost, &channel);
-        let answers = self.sessions[slot].answers.as_ref();
+        let session = self.session(slot);
+        let (vhost, encoding) = (session.vhost.id, session.encoding);
+        let owner = self.directory.owner(vhost, &channel);
         // Lists are long: one at a time.
         let is_presence = channel.kind() == ChannelKind::Presence;
-        let lists = is_presence && answers.is_some_and(|answers| answers.awaits_list());
+        let lists = is_presence && session.answers.as_ref().is_some_and(|answers| answers.awaits_list());
         self.require_order(slot, (!lists).then_some(owner))?;
         self.require_room(slot, owner)?;
         let Subscribing { may_create, data, hidden } = how;
-        let uid = if is_presence { self.sessions[slot].identity.uid() } else { None };
-        let joining = uid.map(|uid| Joining { uid, data, hidden });
+        let uid = if is_presence { self.session(slot).identity.uid() } else { None };
+        let joining = uid.map(|uid| Box::new(Joining { uid, data, hidden }));
         let open = Open::Subscribe(channel.clone());
-        let request = self.open_request(slot, open, Answerer::Owner(owner), reference);
-        let message = ShardMessage::Subscribe { request, vhost, channel, may_create, joining };
-        self.ask_owner(now, owner, message);
+        let request = self.serving.open_request(slot, open, Answerer::Owner(owner), reference);
+        let asked = OwnerRequest::Subscribe { request, vhost, channel, encoding, may_create, joining };
+        self.serving.links.ask(owner, asked);
         Ok(())
     }
 
@@ -135,19 +254,18 @@ impl Shard {
     /// If that depends on what it asked before, the request is held until that is answered.
     pub(super) fn is_at_subscription_limit(
         &mut self,
-        slot: u32,
+        slot: SessionSlot,
         channel: &ChannelName,
     ) -> Result<bool, Stop> {
-        let session = &self.sessions[slot];
-        let Some(vhost) = &session.vhost else { return Ok(true) };
-        let key = (vhost.id, channel.clone());
-        let subscribed = self.delivery.find(&key).is_some_and(|view| self.delivery.subscribes(session, view));
-        let asked = session.answers.as_ref().map_or(0, |answers| answers.subscribes());
+        let session = &self.serving.sessions.slots[slot];
+        let open = self.session(slot);
+        let asked = open.answers.as_ref().map_or(0, |answers| answers.subscribes());
         let count = session.inbox.subscriptions.len() + asked;
-        let is_at_limit = !subscribed && count >= vhost.settings.subscriptions_max as usize;
+        let is_at_limit = count >= open.vhost.settings.subscriptions_max as usize
+            && self.serving.fanout.subscribed(session, channel.as_str()).is_none();
         if is_at_limit {
             self.require_order(slot, None)?;
-            self.figures.add(Figure::SubscriptionLimitHits, 1);
+            self.serving.figures.add(Figure::SubscriptionLimitHits, 1);
         }
         Ok(is_at_limit)
     }
@@ -155,77 +273,67 @@ impl Shard {
     /// Ends a subscription, if there is one, once the channel's owner has said whether the channel exists.
     pub(super) fn unsubscribe(
         &mut self,
-        now: Instant,
-        slot: u32,
+        slot: SessionSlot,
         channel: ChannelName,
         data: MemberData,
         reference: Option<&Reference>,
     ) -> Step {
         let open = Open::Unsubscribe(channel.clone(), data);
-        self.find(now, slot, channel, open, reference)
+        self.find(slot, channel, open, reference)
     }
 
     /// Refuses a request with `status`, unless the channel does not exist: then with that.
     pub(super) fn refuse_on(
         &mut self,
-        now: Instant,
-        slot: u32,
+        slot: SessionSlot,
         channel: ChannelName,
         status: Status,
         reference: Option<&Reference>,
     ) -> Step {
-        self.find(now, slot, channel, Open::Fail(status), reference)
+        self.find(slot, channel, Open::Fail(status), reference)
     }
 
     /// Asks a channel's owner whether it exists.
     fn find(
         &mut self,
-        now: Instant,
-        slot: u32,
+        slot: SessionSlot,
         channel: ChannelName,
         open: Open,
         reference: Option<&Reference>,
     ) -> Step {
-        let vhost = self.vhost_of(slot)?;
-        let owner = self.config.directory.owner(vhost, &channel);
+        let vhost = self.vhost_of(slot);
+        let owner = self.directory.owner(vhost, &channel);
         self.require_room(slot, owner)?;
         // A leave may follow. The owner must take it before it hears that the session comes again.
         let answerer = match open {
             Open::Unsubscribe(..) => Answerer::Whenever,
             _ => Answerer::Owner(owner),
         };
-        let request = self.open_request(slot, open, answerer, reference);
-        self.ask_owner(now, owner, ShardMessage::Find { request, vhost, channel });
+        let request = self.serving.open_request(slot, open, answerer, reference);
+        self.serving.links.ask(owner, OwnerRequest::Find { request, vhost, channel });
         Ok(())
-    }
-
-    /// Whether the session's vhost has this user.
-    pub(super) fn knows_user(&self, slot: u32, name: &UserName) -> bool {
-        self.sessions[slot].vhost.as_ref().is_some_and(|vhost| vhost.users.contains_key(name))
     }
 
     /// Makes the session a user: at once if he has no secret, otherwise once that is verified.
     pub(super) fn authenticate_user(
         &mut self,
-        now: Instant,
-        slot: u32,
+        slot: SessionSlot,
         name: &UserName,
         secret: Option<&str>,
         reference: Option<&Reference>,
     ) -> Step {
-        let session = &self.sessions[slot];
-        let vhost = session.vhost.as_ref().ok_or(Status::Internal)?;
+        let vhost = &self.session(slot).vhost;
         let user = *vhost.users.get(name).ok_or(Status::UserNotFound)?;
         if !user.has_secret {
             let identity = Identity::User { name: name.clone(), generation: user.generation };
-            let owners = self.become_identity(slot, identity);
+            let owners = self.serving.become_identity(slot, identity);
             let completion = Completion::Authenticated(name.as_str().into());
-            self.request_leave(now, slot, &owners, completion, reference);
+            self.serving.request_leave(slot, &owners, completion, reference);
             return Ok(());
         }
         let secret = Secret::new(secret.ok_or(Status::InvalidCredentials)?);
-        let (vhost, peer) = (vhost.id, session.peer);
-        let request = self.open_request(slot, Open::Authenticate, Answerer::Barrier, reference);
+        let (vhost, peer) = (vhost.id, self.serving.sessions.slots[slot].peer);
+        let request = self.serving.open_request(slot, Open::Authenticate, Answerer::Barrier, reference);
         self.reports.push_back(Report::VerifySecret { request, vhost, user: name.clone(), secret, peer });
         Ok(())
     }
@@ -233,13 +341,13 @@ impl Shard {
     /// Makes the session the holder of a token, if it is valid.
     pub(super) fn authenticate_token(
         &mut self,
-        slot: u32,
+        slot: SessionSlot,
         token: &str,
         reference: Option<&Reference>,
     ) -> Step {
         let token: SingleAccessToken = token.parse().map_err(|_| Status::InvalidCredentials)?;
-        let vhost = self.vhost_of(slot)?;
-        let request = self.open_request(slot, Open::Authenticate, Answerer::Barrier, reference);
+        let vhost = self.vhost_of(slot);
+        let request = self.serving.open_request(slot, Open::Authenticate, Answerer::Barrier, reference);
         self.reports.push_back(Report::ConsumeToken { request, vhost, token });
         Ok(())
     }
@@ -247,18 +355,18 @@ impl Shard {
     /// Opens or closes a channel for a session that may.
     pub(super) fn manage(
         &mut self,
-        slot: u32,
+        slot: SessionSlot,
         what: Managing,
         channel: ChannelName,
         reference: Option<&Reference>,
     ) -> Step {
         self.require_order(slot, None)?;
-        let vhost = self.vhost_of(slot)?;
+        let vhost = self.vhost_of(slot);
         let open = match what {
             Managing::Open => Open::OpenChannel(channel.clone()),
             Managing::Close => Open::CloseChannel(channel.clone()),
         };
-        let request = self.open_request(slot, open, Answerer::Barrier, reference);
+        let request = self.serving.open_request(slot, open, Answerer::Barrier, reference);
         self.reports.push_back(match what {
             Managing::Open => Report::OpenChannel { request, vhost, channel },
             Managing::Close => Report::CloseChannel { request, vhost, channel },
@@ -267,20 +375,20 @@ impl Shard {
     }
 
     /// The session's vhost.
-    pub(super) fn vhost_of(&self, slot: u32) -> Result<VhostId, Status> {
-        self.sessions[slot].vhost.as_ref().map(|vhost| vhost.id).ok_or(Status::Internal)
+    pub(super) fn vhost_of(&self, slot: SessionSlot) -> VhostId {
+        self.session(slot).vhost.id
     }
 
     /// The session has these rights on this channel.
-    pub(super) fn require_on(&self, slot: u32, needed: Rights, channel: &ChannelName) -> Step {
+    pub(super) fn require_on(&self, slot: SessionSlot, needed: Rights, channel: &ChannelName) -> Step {
         let rights = self.rights(slot, channel.as_str());
         if rights.contains(needed) { Ok(()) } else { Err(Status::AccessDenied.into()) }
     }
 
     /// No earlier request is open, or all are answered in order by `owner`. Otherwise the request
     /// is held: its effect must not be seen before theirs.
-    pub(super) fn require_order(&mut self, slot: u32, owner: Option<ShardId>) -> Step {
-        let in_order = match (&self.sessions[slot].answers, owner) {
+    pub(super) fn require_order(&mut self, slot: SessionSlot, owner: Option<ShardId>) -> Step {
+        let in_order = match (&self.session(slot).answers, owner) {
             (None, _) => true,
             (Some(answers), Some(owner)) => answers.are_in_order_at(owner),
             (Some(_), None) => false,
@@ -289,21 +397,21 @@ impl Shard {
     }
 
     /// The request waits until all earlier ones are answered.
-    pub(super) fn hold(&mut self, slot: u32) -> Stop {
-        self.sessions[slot].pause.requests = true;
-        self.figures.add(Figure::RequestPauses, 1);
+    pub(super) fn hold(&mut self, slot: SessionSlot) -> Stop {
+        self.serving.sessions.slots[slot].pause.requests = true;
+        self.serving.figures.add(Figure::RequestPauses, 1);
         Stop::Held
     }
 
     /// The way to the owner, or to the exchange, has room. Otherwise the request is held until it has.
-    pub(super) fn require_room(&mut self, slot: u32, owner: ShardId) -> Step {
-        if owner == self.config.id || self.links[owner.index()].has_room() {
+    pub(super) fn require_room(&mut self, slot: SessionSlot, owner: ShardId) -> Step {
+        if self.serving.links.has_room(owner) {
             return Ok(());
         }
-        let session = self.reference(slot);
-        self.links[owner.index()].stop(session);
-        self.sessions[slot].pause.link = true;
-        self.figures.add(Figure::LinkPauses, 1);
+        let session = self.serving.sessions.reference(slot);
+        self.serving.links.to(owner).stop(session);
+        self.serving.sessions.slots[slot].pause.link = true;
+        self.serving.figures.add(Figure::LinkPauses, 1);
         Err(Stop::Held)
     }
 }

@@ -11,8 +11,10 @@ use webrocket_wire::{ChannelName, frame, handshake::example_head};
 
 use super::*;
 use crate::{
-    message::CommandReply,
-    settings::Anonymous,
+    command::Ticket,
+    encoding::Encoding,
+    settings::{Anonymous, Settings},
+    slots::{ChannelSlot, SessionSlot},
     vhost::{ChannelCount, Vhost, VhostId},
 };
 
@@ -35,6 +37,7 @@ impl Bench {
         let mut shard = Shard::new(ShardConfig {
             id: ShardId(0),
             directory: Directory::new(shards, 1),
+            encodings: Encodings::default(),
             seed: [7; 32],
             handshake_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(5),
@@ -67,7 +70,7 @@ impl Bench {
     /// So many open channels that a shard owns.
     fn channels_of(&self, owner: ShardId, count: usize) -> Vec<ChannelName> {
         let names = (0..).map(|number| format!("c{number}").parse::<ChannelName>().unwrap());
-        let directory = &self.shard.config.directory;
+        let directory = &self.shard.directory;
         names.filter(|name| directory.owner(VhostId(0), name) == owner).take(count).collect()
     }
 
@@ -78,7 +81,7 @@ impl Bench {
     }
 
     fn resume_all(&mut self) {
-        while !self.shard.resumed.is_empty() {
+        while self.shard.sessions.has_resumed() {
             self.shard.handle(self.now, Input::Proceed);
         }
     }
@@ -167,7 +170,7 @@ fn the_end_of_a_closed_channel_is_told_before_its_namesake_begins() {
 fn a_sweep_applies_the_newest_snapshot() {
     let mut bench = Bench::new(Settings::default());
     let others: Vec<_> = (0..SLICE_SESSIONS).map(|_| bench.connect()).collect();
-    let older = Arc::clone(bench.shard.vhosts[0].as_ref().unwrap());
+    let older = Arc::clone(bench.shard.vhosts.get(VhostId(0)).unwrap());
     let ann: webrocket_wire::UserName = "ann".parse().unwrap();
     let mut newer = Vhost::clone(&older);
     let user = crate::vhost::User { rights: webrocket_wire::Rights::ALL, has_secret: false, generation: 1 };
@@ -187,7 +190,10 @@ fn a_sweep_applies_the_newest_snapshot() {
     }
     assert_eq!(bench.texts(session), Vec::<String>::new());
     assert_eq!(bench.shard.lag(others[0]), 0);
-    assert!(matches!(bench.shard.sessions[session.slot].identity, crate::message::Identity::User { .. }));
+    assert!(matches!(
+        bench.shard.sessions.open(session.slot).identity,
+        crate::identity::Identity::User { .. }
+    ));
 }
 
 #[test]
@@ -209,7 +215,7 @@ fn long_work_waits_while_there_is_much_to_flush() {
     bench.shard.handle(bench.now, Input::Proceed);
     assert!(bench.shard.has_work());
     let open = |bench: &Bench| {
-        let is_open = |session: &&SessionRef| bench.shard.sessions[session.slot].connection.is_open();
+        let is_open = |session: &&SessionRef| bench.shard.sessions.slots[session.slot].connection.is_open();
         sessions.iter().filter(is_open).count()
     };
     assert_eq!(open(&bench), 20);
@@ -312,7 +318,7 @@ fn everything_is_freed_when_the_last_session_goes() {
     {
         assert_eq!(figures[gauge as usize], 0, "{gauge:?}");
     }
-    assert_eq!(bench.shard.vhosts[0].as_ref().unwrap().channels.get(), 0);
+    assert_eq!(bench.shard.vhosts.get(VhostId(0)).unwrap().channels.get(), 0);
 }
 
 #[test]
@@ -320,11 +326,11 @@ fn silence_while_a_session_is_not_read_is_not_its_own() {
     let mut bench =
         Bench::new(Settings { ping_interval_ms: 1000, idle_timeout_ms: 2000, ..Settings::default() });
     let session = bench.connect();
-    bench.shard.sessions[session.slot].pause.requests = true;
+    bench.shard.sessions.slots[session.slot].pause.requests = true;
     bench.now += Duration::from_secs(3600);
     bench.shard.handle(bench.now, Input::Deadline);
-    assert!(bench.shard.sessions.peek(session.slot, session.generation).is_some());
-    bench.shard.sessions[session.slot].pause.requests = false;
+    assert!(bench.shard.sessions.peek(session).is_some());
+    bench.shard.sessions.slots[session.slot].pause.requests = false;
     bench.now += Duration::from_secs(3600);
     bench.shard.handle(bench.now, Input::Deadline);
     assert_eq!(bench.shard.figures.value(Figure::IdleTimeouts), 1);
@@ -401,7 +407,7 @@ fn slices_of_losses(lose: impl Fn(&mut Bench)) -> Vec<u64> {
 #[test]
 fn sessions_lose_many_subscriptions_in_slices() {
     let shut = |bench: &mut Bench| {
-        let vhost = bench.shard.vhosts[0].as_ref().unwrap();
+        let vhost = bench.shard.vhosts.get(VhostId(0)).unwrap();
         if vhost.settings.anonymous == Anonymous::None {
             return bench.shard.handle(bench.now, Input::Proceed);
         }

@@ -7,7 +7,7 @@
 //!
 //! Source: docs/protocol.md, "WWFP".
 
-use std::{borrow::Cow, time::Instant};
+use std::borrow::Cow;
 
 use webrocket_wire::{
     ChannelKind, ChannelName, Data, EventName, Json, MemberData, Reply, Rights, Status, UserName,
@@ -15,13 +15,9 @@ use webrocket_wire::{
     wwfp::{Reference, Request},
 };
 
-use crate::{answers::Completion, message::Identity};
+use crate::{answers::Completion, identity::Identity, slots::SessionSlot};
 
-use super::{
-    Shard,
-    browser::Held,
-    request::{Managing, Step, Stop, Subscribing},
-};
+use super::request::{Held, Managing, Requests, Step, Stop, Subscribing};
 
 /// A request's payload, and what the client calls the request.
 #[derive(Clone, Copy)]
@@ -30,9 +26,9 @@ struct Asked<'a> {
     reference: Option<&'a Reference>,
 }
 
-impl Shard {
+impl Requests<'_> {
     /// Carries out one message of a browser.
-    pub(super) fn wwfp_request(&mut self, now: Instant, slot: u32, text: &str) -> Result<(), Held> {
+    pub(super) fn wwfp_request(&mut self, slot: SessionSlot, text: &str) -> Result<(), Held> {
         let Ok(message) = ClientMessage::parse(text) else {
             self.reply(slot, &Reply::Error(Status::InvalidPayload), None);
             return Ok(());
@@ -54,14 +50,14 @@ impl Shard {
             return Ok(());
         };
         let step = match request {
-            Request::Broadcast => self.wwfp_broadcast(now, slot, asked),
-            Request::Subscribe => self.wwfp_subscribe(now, slot, asked),
-            Request::Unsubscribe => self.wwfp_unsubscribe(now, slot, asked),
+            Request::Broadcast => self.wwfp_broadcast(slot, asked),
+            Request::Subscribe => self.wwfp_subscribe(slot, asked),
+            Request::Unsubscribe => self.wwfp_unsubscribe(slot, asked),
             Request::Trigger => self.wwfp_trigger(slot, asked),
-            Request::Auth => self.wwfp_auth(now, slot, asked),
+            Request::Auth => self.wwfp_auth(slot, asked),
             Request::OpenChannel => self.wwfp_manage(slot, Managing::Open, asked),
             Request::CloseChannel => self.wwfp_manage(slot, Managing::Close, asked),
-            Request::Close => self.wwfp_close(now, slot, asked, text),
+            Request::Close => self.wwfp_close(slot, asked, text),
         };
         match step {
             Ok(()) => {}
@@ -71,17 +67,17 @@ impl Shard {
         Ok(())
     }
 
-    fn wwfp_broadcast(&mut self, now: Instant, slot: u32, Asked { fields, reference }: Asked<'_>) -> Step {
+    fn wwfp_broadcast(&mut self, slot: SessionSlot, Asked { fields, reference }: Asked<'_>) -> Step {
         let channel = channel_text(fields)?;
         let event = checked_event(fields.event.ok_or(Status::InvalidPayload)?)?;
         let trigger = fields.trigger.map(checked_event).transpose()?;
         let channel = self.named_channel(slot, &channel).map_err(|_| Status::ChannelNotFound)?;
         // Whether it subscribes is known only when what it asked before is answered.
-        if self.sessions[slot].answers.as_ref().is_some_and(|answers| answers.changes(&channel.name)) {
+        if self.session(slot).answers.as_ref().is_some_and(|answers| answers.changes(&channel.name)) {
             return Err(self.hold(slot));
         }
         if channel.view.is_none() {
-            return self.refuse_unless_found(now, slot, channel.name, Status::NotSubscribed, reference);
+            return self.refuse_unless_found(slot, channel.name, Status::NotSubscribed, reference);
         }
         if trigger.is_some() {
             self.require_authenticated(slot)?;
@@ -91,11 +87,11 @@ impl Shard {
             Some(trigger) => {
                 self.publish_triggering(slot, channel.name, event, trigger, fields.data, reference)
             }
-            None => self.publish(now, slot, channel, event, fields.data, reference),
+            None => self.publish(slot, channel, event, fields.data, reference),
         }
     }
 
-    fn wwfp_subscribe(&mut self, now: Instant, slot: u32, Asked { fields, reference }: Asked<'_>) -> Step {
+    fn wwfp_subscribe(&mut self, slot: SessionSlot, Asked { fields, reference }: Asked<'_>) -> Step {
         let channel = channel_text(fields)?;
         let hidden = match fields.hidden.map(Json::text) {
             None | Some("false") => false,
@@ -106,34 +102,34 @@ impl Shard {
         let channel: ChannelName = channel.parse().map_err(|_| Status::ChannelNotFound)?;
         if !self.rights(slot, channel.as_str()).contains(Rights::READ) {
             return match channel.kind() {
-                ChannelKind::Open => self.refuse_on(now, slot, channel, Status::AccessDenied, reference),
+                ChannelKind::Open => self.refuse_on(slot, channel, Status::AccessDenied, reference),
                 ChannelKind::Private | ChannelKind::Presence => Err(Status::AccessDenied.into()),
             };
         }
         if self.is_at_subscription_limit(slot, &channel)? {
-            return self.refuse_on(now, slot, channel, Status::SubscriptionLimit, reference);
+            return self.refuse_on(slot, channel, Status::SubscriptionLimit, reference);
         }
         let how = Subscribing { may_create: false, data, hidden };
-        self.subscribe(now, slot, channel, how, reference)
+        self.subscribe(slot, channel, how, reference)
     }
 
-    fn wwfp_unsubscribe(&mut self, now: Instant, slot: u32, Asked { fields, reference }: Asked<'_>) -> Step {
+    fn wwfp_unsubscribe(&mut self, slot: SessionSlot, Asked { fields, reference }: Asked<'_>) -> Step {
         let channel = channel_text(fields)?;
         let data = self.member_data(slot, fields)?;
         let channel: ChannelName = channel.parse().map_err(|_| Status::ChannelNotFound)?;
         if self.is_secret(slot, &channel) {
             return Err(Status::NotSubscribed.into());
         }
-        self.unsubscribe(now, slot, channel, data, reference)
+        self.unsubscribe(slot, channel, data, reference)
     }
 
-    fn wwfp_trigger(&mut self, slot: u32, Asked { fields, reference }: Asked<'_>) -> Step {
+    fn wwfp_trigger(&mut self, slot: SessionSlot, Asked { fields, reference }: Asked<'_>) -> Step {
         let event = checked_event(fields.event.ok_or(Status::InvalidPayload)?)?;
         self.require_authenticated(slot)?;
         self.trigger(slot, event, fields.data, reference)
     }
 
-    fn wwfp_auth(&mut self, now: Instant, slot: u32, Asked { fields, reference }: Asked<'_>) -> Step {
+    fn wwfp_auth(&mut self, slot: SessionSlot, Asked { fields, reference }: Asked<'_>) -> Step {
         let text = |json| Json::string(json).ok_or(Status::InvalidPayload);
         let token = fields.token.map(text).transpose()?;
         let user = fields.user.map(text).transpose()?;
@@ -145,42 +141,41 @@ impl Shard {
         match (user, token) {
             (Some(user), _) => {
                 let user: UserName = user.parse().map_err(|_| Status::UserNotFound)?;
-                self.authenticate_user(now, slot, &user, secret.as_deref(), reference)
+                self.authenticate_user(slot, &user, secret.as_deref(), reference)
             }
             (None, Some(token)) => self.authenticate_token(slot, &token, reference),
             (None, None) => Err(Status::InvalidPayload.into()),
         }
     }
 
-    fn wwfp_manage(&mut self, slot: u32, what: Managing, Asked { fields, reference }: Asked<'_>) -> Step {
+    fn wwfp_manage(
+        &mut self,
+        slot: SessionSlot,
+        what: Managing,
+        Asked { fields, reference }: Asked<'_>,
+    ) -> Step {
         let channel = channel_text(fields)?;
         // A token grants no MANAGE, and neither does being anonymous.
-        if !self.sessions[slot].rights.contains(Rights::MANAGE) {
+        if !self.session(slot).rights.contains(Rights::MANAGE) {
             return Err(Status::AccessDenied.into());
         }
         let channel = channel.parse().map_err(|_| Status::InvalidChannelName)?;
         self.manage(slot, what, channel, reference)
     }
 
-    fn wwfp_close(
-        &mut self,
-        now: Instant,
-        slot: u32,
-        Asked { reference, .. }: Asked<'_>,
-        text: &str,
-    ) -> Step {
+    fn wwfp_close(&mut self, slot: SessionSlot, Asked { reference, .. }: Asked<'_>, text: &str) -> Step {
         let payload = message::payload_text(text).ok_or(Status::InvalidPayload)?;
         if payload.len() > self.data_bytes_max(slot) {
             return Err(Status::DataTooLong.into());
         }
         self.require_order(slot, None)?;
-        let owners = self.drop_subscriptions(slot, &MemberData::of_close(payload));
-        self.request_leave(now, slot, &owners, Completion::Closed, reference);
+        let owners = self.serving.drop_subscriptions(slot, &MemberData::of_close(payload));
+        self.serving.request_leave(slot, &owners, Completion::Closed, reference);
         Ok(())
     }
 
     /// What the session shows of itself to other subscribers.
-    fn member_data(&self, slot: u32, fields: &Fields<'_>) -> Result<MemberData, Status> {
+    fn member_data(&self, slot: SessionSlot, fields: &Fields<'_>) -> Result<MemberData, Status> {
         let Some(data) = fields.data.map(Data::text) else {
             return Ok(MemberData::default());
         };
@@ -193,13 +188,12 @@ impl Shard {
         Ok(MemberData::new(data))
     }
 
-    fn data_bytes_max(&self, slot: u32) -> usize {
-        let vhost = self.sessions[slot].vhost.as_ref();
-        vhost.map_or(0, |vhost| vhost.settings.presence_data_bytes_max as usize)
+    fn data_bytes_max(&self, slot: SessionSlot) -> usize {
+        self.session(slot).vhost.settings.presence_data_bytes_max as usize
     }
 
     /// Whether the session may not know whether the channel exists.
-    fn is_secret(&self, slot: u32, channel: &ChannelName) -> bool {
+    fn is_secret(&self, slot: SessionSlot, channel: &ChannelName) -> bool {
         match channel.kind() {
             ChannelKind::Open => false,
             ChannelKind::Private | ChannelKind::Presence => {
@@ -211,8 +205,7 @@ impl Shard {
     /// Refuses a request about a channel: with 454 if it does not exist, unless that is a secret.
     fn refuse_unless_found(
         &mut self,
-        now: Instant,
-        slot: u32,
+        slot: SessionSlot,
         channel: ChannelName,
         status: Status,
         reference: Option<&Reference>,
@@ -220,12 +213,12 @@ impl Shard {
         if self.is_secret(slot, &channel) {
             return Err(status.into());
         }
-        self.refuse_on(now, slot, channel, status, reference)
+        self.refuse_on(slot, channel, status, reference)
     }
 
     /// The session may trigger work in the backend.
-    fn require_authenticated(&self, slot: u32) -> Step {
-        let session = &self.sessions[slot];
+    fn require_authenticated(&self, slot: SessionSlot) -> Step {
+        let session = self.session(slot);
         let may = match session.identity {
             Identity::Anonymous => false,
             Identity::User { .. } => session.rights.contains(Rights::WRITE),

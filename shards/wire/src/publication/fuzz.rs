@@ -29,7 +29,7 @@ pub(crate) fn members_are_spliced_as_they_stand(text: &str) {
 fn is_delivered(publication: &Publication<'_>, expected: &[(&str, &str)]) {
     let (mut frame, mut shared) = (Vec::new(), Vec::new());
     publication.encode(&mut frame);
-    publication.share().encode(&mut shared);
+    publication.share().parts().encode(&mut shared);
     assert_eq!(shared, frame, "a copy says the same");
     let header = match frame[1] {
         126 => 4,

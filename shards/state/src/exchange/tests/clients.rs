@@ -7,12 +7,12 @@ use webrocket_wire::{Member, MemberData, SharedPublication, SingleAccessToken, S
 
 use super::*;
 use crate::{
+    command::NotChanged,
     exchange::{
         CLIENT_REQUESTS_MAX, ExchangeFigure,
         message::{ClientAnswer, ClientQuestion},
     },
     link::OPEN_REQUESTS_MAX,
-    message::NotChanged,
 };
 
 const SID: &str = "6d5f2f8e-5b8f-4c59-9b8f-3b1d5a0f6f4e";
@@ -20,7 +20,7 @@ const SID: &str = "6d5f2f8e-5b8f-4c59-9b8f-3b1d5a0f6f4e";
 /// What a session receives.
 fn text(publication: &SharedPublication) -> String {
     let mut frame = Vec::new();
-    publication.encode(&mut frame);
+    publication.parts().encode(&mut frame);
     String::from_utf8(frame[2..].to_vec()).unwrap()
 }
 
@@ -29,7 +29,12 @@ impl Bench {
     fn publication(&mut self, channel: &str) -> (ShardId, RequestRef, String, usize) {
         let owner = self.exchange.config.directory.owner(MOON, &channel.parse().unwrap());
         match self.exchange.next_message(self.now, owner) {
-            Some(ShardMessage::Publish { request, vhost, channel: of, publication }) => {
+            Some(ShardMessage::Request(OwnerRequest::Publish {
+                request,
+                vhost,
+                channel: of,
+                publication,
+            })) => {
                 assert_eq!((vhost, of.as_str()), (MOON, channel));
                 (owner, request, text(&publication), publication.len())
             }
@@ -252,7 +257,9 @@ fn broadcasts_wait_for_room_on_the_way_to_their_owner() {
     // Whoever takes what there is until there is nothing, and then answers one, sees all of them.
     while answered < rounds * clients {
         while let Some(message) = bench.exchange.next_message(bench.now, owner) {
-            let ShardMessage::Publish { request, publication, .. } = message else { panic!("{message:?}") };
+            let ShardMessage::Request(OwnerRequest::Publish { request, publication, .. }) = message else {
+                panic!("{message:?}")
+            };
             open.push_back((request, publication.len()));
             assert!(open.len() <= OPEN_REQUESTS_MAX);
         }
@@ -316,7 +323,7 @@ proptest! {
                 }
                 Step::Owner(shard) => {
                     let from = ShardId(shard as u16);
-                    if let Some(ShardMessage::Publish { request, channel, publication, .. }) =
+                    if let Some(ShardMessage::Request(OwnerRequest::Publish { request, channel, publication, .. })) =
                         bench.exchange.next_message(bench.now, from)
                     {
                         let answer =

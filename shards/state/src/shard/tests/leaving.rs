@@ -4,14 +4,15 @@ use webrocket_wire::{Rights, UserName};
 
 use super::*;
 use crate::{
-    message::{Answer, ChannelRef, RequestRef, Waiter},
+    ids::{ChannelRef, RequestRef},
+    message::{Answer, Waiter},
     vhost::User,
 };
 
 /// The first of three shards; `ann`, who reads and writes, needs no secret.
 fn bench() -> Bench {
     let mut bench = Bench::among(3, Settings::default());
-    let mut vhost = Vhost::clone(bench.shard.vhosts[0].as_ref().unwrap());
+    let mut vhost = Vhost::clone(bench.shard.vhosts.get(VhostId(0)).unwrap());
     let user = User { rights: Rights::READ_WRITE, has_secret: false, generation: 1 };
     vhost.users.insert("ann".parse::<UserName>().unwrap(), user);
     bench.put(1, vhost);
@@ -37,17 +38,25 @@ impl Bench {
     fn subscribe_at(&mut self, session: SessionRef, owner: ShardId) -> ChannelName {
         let channel = self.channels_of(owner, 1).remove(0);
         self.send(session, &format!(r#"{{"subscribe":{{"channel":"{channel}"}}}}"#));
-        let Some(ShardMessage::Subscribe { request, .. }) = self.next(owner) else { panic!("not asked") };
-        let place = ChannelRef { slot: 0, generation: 0 };
-        self.answer_from(owner, request, Answer::Subscribed { channel: place, present: None });
+        let Some(ShardMessage::Request(OwnerRequest::Subscribe { request, .. })) = self.next(owner) else {
+            panic!("not asked")
+        };
+        let place = ChannelRef { slot: ChannelSlot(0), generation: 0 };
+        self.answer_from(
+            owner,
+            request,
+            Answer::Subscribed { channel: place, encoding: Encoding::PLAIN, present: None },
+        );
         assert_eq!(self.texts(session).len(), 1);
         channel
     }
 
     /// The owner is told of a leave, and of a fence behind it.
     fn told_of_leave(&mut self, owner: ShardId) -> Waiter {
-        assert!(matches!(self.next(owner), Some(ShardMessage::Leave { .. })));
-        let Some(ShardMessage::Fence(waiter)) = self.next(owner) else { panic!("no fence") };
+        assert!(matches!(self.next(owner), Some(ShardMessage::Request(OwnerRequest::Leave { .. }))));
+        let Some(ShardMessage::Request(OwnerRequest::Fence(waiter))) = self.next(owner) else {
+            panic!("no fence")
+        };
         assert!(self.next(owner).is_none());
         waiter
     }
@@ -60,14 +69,16 @@ fn an_unsubscribe_is_answered_when_the_owner_has_taken_the_leave() {
     let channel = bench.subscribe_at(session, OTHER);
     bench.send(session, &format!(r#"{{"unsubscribe":{{"channel":"{channel}"}}}}"#));
     bench.send(session, &format!(r#"{{"subscribe":{{"channel":"{channel}"}}}}"#));
-    let Some(ShardMessage::Find { request, .. }) = bench.next(OTHER) else { panic!("not asked") };
+    let Some(ShardMessage::Request(OwnerRequest::Find { request, .. })) = bench.next(OTHER) else {
+        panic!("not asked")
+    };
     assert!(bench.next(OTHER).is_none(), "the owner must take the leave before it hears of the next joining");
     bench.answer_from(OTHER, request, Answer::Found);
     let waiter = bench.told_of_leave(OTHER);
     assert_eq!(bench.texts(session), Vec::<String>::new());
-    bench.hear(OTHER, ShardMessage::FencePassed(waiter));
+    bench.hear(OTHER, ShardMessage::Event(OwnerEvent::FencePassed(waiter)));
     assert_eq!(bench.texts(session), [format!(r#"{{"unsubscribed":"{channel}"}}"#)]);
-    assert!(matches!(bench.next(OTHER), Some(ShardMessage::Subscribe { .. })));
+    assert!(matches!(bench.next(OTHER), Some(ShardMessage::Request(OwnerRequest::Subscribe { .. }))));
 }
 
 #[test]
@@ -96,8 +107,8 @@ fn who_leaves_all_channels_is_answered_when_all_owners_have_taken_it() {
         let waiters = [OTHER, ShardId(2)].map(|owner| (owner, bench.told_of_leave(owner)));
         for (owner, waiter) in waiters {
             assert_eq!(bench.texts(session), Vec::<String>::new(), "{request}");
-            assert!(bench.shard.sessions[session.slot].connection.is_open());
-            bench.hear(owner, ShardMessage::FencePassed(waiter));
+            assert!(bench.shard.sessions.slots[session.slot].connection.is_open());
+            bench.hear(owner, ShardMessage::Event(OwnerEvent::FencePassed(waiter)));
         }
         let mut told = bench.texts(session);
         if closes {
@@ -119,7 +130,7 @@ fn a_session_that_ends_meanwhile_is_answered_by_nobody() {
     bench.shard.handle(bench.now, Input::Command(Command::Shutdown));
     let told = bench.flush(usize::MAX);
     assert_eq!(told.len(), 1);
-    bench.hear(OTHER, ShardMessage::FencePassed(waiter));
+    bench.hear(OTHER, ShardMessage::Event(OwnerEvent::FencePassed(waiter)));
     assert!(bench.flush(usize::MAX).is_empty(), "one close frame is enough");
 }
 
@@ -128,16 +139,18 @@ fn a_changed_vhost_is_applied_when_other_shards_have_taken_who_left() {
     let mut bench = bench();
     let session = bench.connect();
     bench.subscribe_at(session, OTHER);
-    let vhost = Vhost::clone(bench.shard.vhosts[0].as_ref().unwrap());
+    let vhost = Vhost::clone(bench.shard.vhosts.get(VhostId(0)).unwrap());
     let settings = Settings { anonymous: Anonymous::None, ..vhost.settings };
     bench.put(2, Vhost { settings, ..vhost.clone() });
     assert_eq!(bench.texts(session).len(), 1, "it is told that it lost the channel");
     assert!(bench.shard.next_report().is_none());
     let waiter = bench.told_of_leave(OTHER);
-    bench.hear(OTHER, ShardMessage::FencePassed(waiter));
+    bench.hear(OTHER, ShardMessage::Event(OwnerEvent::FencePassed(waiter)));
     assert!(bench.shard.next_report().is_none());
-    let Some(ShardMessage::Fence(waiter)) = bench.next(ShardId(2)) else { panic!("no fence") };
-    bench.hear(ShardId(2), ShardMessage::FencePassed(waiter));
+    let Some(ShardMessage::Request(OwnerRequest::Fence(waiter))) = bench.next(ShardId(2)) else {
+        panic!("no fence")
+    };
+    bench.hear(ShardId(2), ShardMessage::Event(OwnerEvent::FencePassed(waiter)));
     assert_eq!(applied(&mut bench.shard), Some(true));
     // Where nobody loses anything, nobody is waited for.
     bench.put(3, vhost);
@@ -150,14 +163,14 @@ impl Bench {
         let mut fences = Vec::new();
         for shard in [OTHER, ShardId(2)] {
             while let Some(message) = self.next(shard) {
-                if let ShardMessage::Fence(waiter) = message {
+                if let ShardMessage::Request(OwnerRequest::Fence(waiter)) = message {
                     fences.push((shard, waiter));
                 }
             }
         }
         let count = fences.len();
         for (shard, waiter) in fences.into_iter().filter(|_| answers) {
-            self.hear(shard, ShardMessage::FencePassed(waiter));
+            self.hear(shard, ShardMessage::Event(OwnerEvent::FencePassed(waiter)));
         }
         count
     }
@@ -168,7 +181,7 @@ fn a_change_waits_for_leaves_that_the_sweep_of_another_has_caused() {
     let mut bench = bench();
     let sessions: Vec<_> = (0..=SLICE_SESSIONS).map(|_| bench.connect()).collect();
     bench.subscribe_at(sessions[SLICE_SESSIONS], OTHER);
-    let vhost = Vhost::clone(bench.shard.vhosts[0].as_ref().unwrap());
+    let vhost = Vhost::clone(bench.shard.vhosts.get(VhostId(0)).unwrap());
     let shut = Vhost { settings: Settings { anonymous: Anonymous::None, ..vhost.settings }, ..vhost.clone() };
     // The first sweep comes to the last session when the second change is known, and applies that.
     bench.put(2, vhost);
@@ -187,13 +200,19 @@ fn a_change_waits_for_subscriptions_that_it_refuses_too_late() {
     let session = bench.connect();
     let channel = bench.channels_of(OTHER, 1).remove(0);
     bench.send(session, &format!(r#"{{"subscribe":{{"channel":"{channel}"}}}}"#));
-    let Some(ShardMessage::Subscribe { request, .. }) = bench.next(OTHER) else { panic!("not asked") };
-    let vhost = Vhost::clone(bench.shard.vhosts[0].as_ref().unwrap());
+    let Some(ShardMessage::Request(OwnerRequest::Subscribe { request, .. })) = bench.next(OTHER) else {
+        panic!("not asked")
+    };
+    let vhost = Vhost::clone(bench.shard.vhosts.get(VhostId(0)).unwrap());
     bench.put(2, Vhost { settings: Settings { anonymous: Anonymous::None, ..vhost.settings }, ..vhost });
     assert!(bench.shard.next_report().is_none());
     // The owner's answer comes before the fence does, and leads to a leave.
-    let place = ChannelRef { slot: 0, generation: 0 };
-    bench.answer_from(OTHER, request, Answer::Subscribed { channel: place, present: None });
+    let place = ChannelRef { slot: ChannelSlot(0), generation: 0 };
+    bench.answer_from(
+        OTHER,
+        request,
+        Answer::Subscribed { channel: place, encoding: Encoding::PLAIN, present: None },
+    );
     assert_eq!(bench.texts(session), [r#"{"err":"ACCESS_DENIED"}"#]);
     assert_eq!(bench.pass_fences(true), 2);
     assert!(bench.shard.next_report().is_none());

@@ -4,8 +4,10 @@ use webrocket_wire::{Rights, UserName};
 
 use super::*;
 use crate::{
+    identity::Identity,
+    ids::{ChannelRef, RequestRef},
     link::{CONGESTED_MESSAGES, OPEN_REQUESTS_MAX},
-    message::{Answer, ChannelRef, Identity, RequestRef},
+    message::Answer,
     vhost::User,
 };
 
@@ -13,7 +15,8 @@ impl Bench {
     /// What the other shard has been asked, and not answered.
     fn asked(&mut self) -> Vec<RequestRef> {
         let next = || match self.shard.next_message(self.now, OTHER)? {
-            ShardMessage::Subscribe { request, .. } | ShardMessage::Find { request, .. } => Some(request),
+            ShardMessage::Request(OwnerRequest::Subscribe { request, .. })
+            | ShardMessage::Request(OwnerRequest::Find { request, .. }) => Some(request),
             other => panic!("{other:?}"),
         };
         std::iter::from_fn(next).collect()
@@ -35,9 +38,12 @@ fn subscriptions_that_are_asked_for_count_too() {
     }
     let asked = bench.asked();
     assert_eq!(asked.len(), 2, "the third waits until it is known whether it may");
-    for (slot, request) in (0..).zip(asked) {
+    for (slot, request) in (0..).map(ChannelSlot).zip(asked) {
         let channel = ChannelRef { slot, generation: 0 };
-        bench.answered_by_other(request, Answer::Subscribed { channel, present: None });
+        bench.answered_by_other(
+            request,
+            Answer::Subscribed { channel, encoding: Encoding::PLAIN, present: None },
+        );
     }
     bench.resume_all();
     let subscribed = channels[..2].iter().map(|channel| format!(r#"{{"subscribed":"{channel}"}}"#));
@@ -53,7 +59,7 @@ fn a_user_who_is_replaced_while_the_secret_is_verified_is_not_let_in() {
         let mut bench = Bench::new(Settings::default());
         let name: UserName = "ann".parse().unwrap();
         let put = |bench: &mut Bench, generation| {
-            let mut vhost = Vhost::clone(bench.shard.vhosts[0].as_ref().unwrap());
+            let mut vhost = Vhost::clone(bench.shard.vhosts.get(VhostId(0)).unwrap());
             vhost.users.insert(name.clone(), User { rights: Rights::ALL, has_secret: true, generation });
             let put = Command::PutVhost { ticket: Ticket::new(0), vhost: Arc::new(vhost) };
             bench.shard.handle(bench.now, Input::Command(put));
@@ -104,12 +110,19 @@ fn sessions_that_wait_for_room_at_another_shard_are_read_again_when_it_has_answe
 fn a_broadcast_on_a_congested_link_is_acknowledged_when_it_has_left() {
     let mut bench = Bench::among(2, Settings::default());
     let [channel] = <[_; 1]>::try_from(bench.channels_of(ShardId(0), 1)).unwrap();
-    let listener = SessionRef { shard: OTHER, slot: 0, generation: 0 };
+    let listener = SessionRef { shard: OTHER, slot: SessionSlot(0), generation: 0 };
     let request = RequestRef { session: listener, number: 0 };
     let (vhost, name) = (VhostId(0), channel.clone());
     bench.hear(
         OTHER,
-        ShardMessage::Subscribe { request, vhost, channel: name, may_create: true, joining: None },
+        ShardMessage::Request(OwnerRequest::Subscribe {
+            request,
+            vhost,
+            channel: name,
+            may_create: true,
+            encoding: Encoding::PLAIN,
+            joining: None,
+        }),
     );
     let (publisher, broadcast) =
         (bench.connect(), format!(r#"{{"broadcast":{{"event":"e","channel":"{channel}"}}}}"#));

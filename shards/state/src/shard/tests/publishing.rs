@@ -3,15 +3,22 @@
 use webrocket_wire::{Json, Position, Publication};
 
 use super::*;
-use crate::message::{ChannelEvent, RequestRef};
+use crate::{event::ChannelEvent, ids::RequestRef};
 
 impl Bench {
     /// A session of the other shard subscribes a channel of this one.
     fn subscribe_from_other(&mut self, channel: &ChannelName) {
-        let session = SessionRef { shard: OTHER, slot: 0, generation: 0 };
+        let session = SessionRef { shard: OTHER, slot: SessionSlot(0), generation: 0 };
         let request = RequestRef { session, number: 0 };
         let (vhost, channel) = (VhostId(0), channel.clone());
-        let message = ShardMessage::Subscribe { request, vhost, channel, may_create: true, joining: None };
+        let message = ShardMessage::Request(OwnerRequest::Subscribe {
+            request,
+            vhost,
+            channel,
+            may_create: true,
+            encoding: Encoding::PLAIN,
+            joining: None,
+        });
         self.hear(OTHER, message);
     }
 
@@ -19,11 +26,13 @@ impl Bench {
     fn delivered(&mut self) -> Vec<(Position, String)> {
         let mut delivered = Vec::new();
         while let Some(message) = self.shard.next_message(self.now, OTHER) {
-            if let ShardMessage::Deliver { event: ChannelEvent::Published(position, publication), .. } =
-                message
+            if let ShardMessage::Event(OwnerEvent::Deliver {
+                event: ChannelEvent::Published(position, publication),
+                ..
+            }) = message
             {
                 let mut frame = Vec::new();
-                publication.encode(&mut frame);
+                publication.parts().encode(&mut frame);
                 delivered.push((position, texts(&frame).concat()));
             }
         }

@@ -4,8 +4,10 @@ use webrocket_wire::{ChannelName, Rights, SharedPublication, Trigger, UserName};
 
 use super::*;
 use crate::{
+    identity::Identity,
+    ids::{ChannelRef, RequestRef},
     link::CONGESTED_MESSAGES,
-    message::{Answer, ChannelRef, Identity, RequestRef},
+    message::Answer,
     vhost::User,
 };
 
@@ -32,7 +34,7 @@ impl Bench {
 
     /// The vhost's only user has these rights now.
     fn put_ann(&mut self, rights: Rights) {
-        let mut vhost = Vhost::clone(self.shard.vhosts[0].as_ref().unwrap());
+        let mut vhost = Vhost::clone(self.shard.vhosts.get(VhostId(0)).unwrap());
         let user = User { rights, has_secret: false, generation: 1 };
         vhost.users.insert("ann".parse::<UserName>().unwrap(), user);
         self.command(Command::PutVhost { ticket: Ticket::new(0), vhost: Arc::new(vhost) });
@@ -78,9 +80,11 @@ impl Bench {
 
     /// The triggers that have been sent to the exchange since the last look.
     fn triggers(&mut self) -> Vec<(RequestRef, Trigger)> {
-        let exchange = self.shard.config.directory.exchange();
+        let exchange = self.shard.directory.exchange();
         let next = || match self.shard.next_message(self.now, exchange)? {
-            ShardMessage::Trigger { request, vhost: VhostId(0), trigger } => Some((request, trigger)),
+            ShardMessage::Request(OwnerRequest::Trigger { request, vhost: VhostId(0), trigger }) => {
+                Some((request, trigger))
+            }
             other => panic!("{other:?}"),
         };
         std::iter::from_fn(next).collect()
@@ -95,7 +99,9 @@ impl Bench {
     /// The broadcast that has been sent to the other shard.
     fn published(&mut self) -> (RequestRef, SharedPublication) {
         match self.shard.next_message(self.now, ShardId(1)) {
-            Some(ShardMessage::Publish { request, publication, .. }) => (request, publication),
+            Some(ShardMessage::Request(OwnerRequest::Publish { request, publication, .. })) => {
+                (request, publication)
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -106,17 +112,17 @@ impl Bench {
     }
 
     fn place(&mut self, (request, trigger): &(RequestRef, Trigger)) {
-        let exchange = self.shard.config.directory.exchange();
+        let exchange = self.shard.directory.exchange();
         self.answer(exchange, *request, Answer::Triggered, trigger.bytes());
     }
 
     fn fail(&mut self, (request, trigger): &(RequestRef, Trigger)) {
-        let exchange = self.shard.config.directory.exchange();
+        let exchange = self.shard.directory.exchange();
         self.answer(exchange, *request, Answer::AssignationFailed, trigger.bytes());
     }
 
     fn sid(&self, session: SessionRef) -> uuid::Uuid {
-        self.shard.sessions[session.slot].sid
+        self.shard.sessions.open(session.slot).sid
     }
 
     /// What subscribers receive of [`triggering`].
@@ -222,11 +228,16 @@ fn a_triggering_broadcast_goes_on_to_another_shard() {
     let ann = bench.connect_ann();
     let channel = bench.channel_elsewhere();
     bench.send(ann, &format!(r#"{{"subscribe":{{"channel":"{channel}"}}}}"#));
-    let Some(ShardMessage::Subscribe { request, .. }) = bench.shard.next_message(bench.now, ShardId(1))
+    let Some(ShardMessage::Request(OwnerRequest::Subscribe { request, .. })) =
+        bench.shard.next_message(bench.now, ShardId(1))
     else {
         panic!("nobody subscribes")
     };
-    let subscribed = Answer::Subscribed { channel: ChannelRef { slot: 0, generation: 0 }, present: None };
+    let subscribed = Answer::Subscribed {
+        channel: ChannelRef { slot: ChannelSlot(0), generation: 0 },
+        encoding: Encoding::PLAIN,
+        present: None,
+    };
     bench.answer(ShardId(1), request, subscribed, 0);
     assert_eq!(bench.texts(ann).len(), 1);
 
@@ -237,7 +248,7 @@ fn a_triggering_broadcast_goes_on_to_another_shard() {
     bench.place(&placed);
     let (request, publication) = bench.published();
     let mut frame = Vec::new();
-    publication.encode(&mut frame);
+    publication.parts().encode(&mut frame);
     assert_eq!(texts(&frame), [bench.event(ann, "e", &channel)]);
     assert_eq!(bench.triggers(), [], "the second one waits until the first is done");
     bench.answer(ShardId(1), request, Answer::ChannelNotFound, publication.len());
@@ -314,7 +325,7 @@ fn a_session_is_who_it_was_until_its_triggers_are_placed() {
     for request in [r#"{"authenticate":{"user":"ann"}}"#, WORK, r#"{"logout":true}"#] {
         bench.send(session, request);
     }
-    assert!(matches!(bench.shard.sessions[session.slot].identity, Identity::User { .. }));
+    assert!(matches!(bench.shard.sessions.open(session.slot).identity, Identity::User { .. }));
     let placed = bench.trigger();
     bench.place(&placed);
     let told = [r#"{"authenticated":"ann"}"#, r#"{"triggered":"work"}"#, r#"{"loggedOut":true}"#];

@@ -1,7 +1,8 @@
 //! From a channel's order to the bytes that each session is sent.
 //!
-//! A *view* is a channel as one shard sees it: its subscribers here and the log of what they have
-//! to take. A session with one subscription *follows* the view's log: a broadcast costs it nothing
+//! A *view* is a channel in one encoding as one shard sees it: its subscribers here and the log of what they have
+//! to take. It is made with the first subscriber that needs it and goes with the last. All views of a channel are
+//! appended to together, so that all its subscribers see one order. A session with one subscription *follows* the view's log: a broadcast costs it nothing
 //! until the flush. A session with several *visits*: each broadcast tells it, so that it receives
 //! everything in the order in which it happened, whatever the channel.
 //!
@@ -16,86 +17,25 @@
 
 use std::collections::VecDeque;
 
-use webrocket_wire::{ChannelName, frame};
+use webrocket_wire::frame;
 
 use crate::{
-    channels::ChannelKey,
     log::{Cursor, Log, SparePool},
-    message::{ChannelRef, ShardId},
     session::{Queued, Session, Subscription, Tail},
-    slots::Slots,
-    vhost::VhostId,
+    slots::{SessionSlot, Slots, ViewSlot},
+    views::{Entry, ViewFlush, Views},
 };
+
+/// The sessions of a shard.
+type Sessions = Slots<SessionSlot, Session>;
 
 /// A tail is settled to make one contiguous range with the session's own bytes up to this length.
 const SETTLE_BYTES_MAX: u64 = 64 * 1024;
 
-/// A channel as one shard sees it.
-#[derive(Debug)]
-pub struct View {
-    /// Vhost and name.
-    pub key: ChannelKey,
-    /// The shard that owns the channel.
-    pub owner: ShardId,
-    /// The channel at its owner.
-    pub channel: ChannelRef,
-    /// The channel is closed; its subscribers are being told.
-    is_detached: bool,
-    log: Log,
-    followers: Vec<Entry>,
-    visitors: Vec<Entry>,
-    flush: ViewFlush,
-}
-
-/// A subscriber in a view's list, and which of its subscriptions that is.
-#[derive(Debug, Clone, Copy)]
-struct Entry {
-    session: u32,
-    back: u32,
-}
-
-/// Where the flush of a view's followers stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ViewFlush {
-    /// Nothing to flush.
-    Clean,
-    /// In the queue, not begun.
-    Queued,
-    /// Followers below this index are still to be flushed; something came since if `again`.
-    Running { below: usize, again: bool },
-}
-
-impl View {
-    /// Its channel's name.
-    #[must_use]
-    pub fn name(&self) -> &ChannelName {
-        &self.key.1
-    }
-
-    /// How many sessions of this shard subscribe it.
-    #[must_use]
-    pub fn subscribers(&self) -> usize {
-        self.followers.len() + self.visitors.len()
-    }
-
-    /// Some subscriber's slot.
-    #[must_use]
-    pub fn any_subscriber(&self) -> Option<u32> {
-        self.followers.last().or(self.visitors.last()).map(|entry| entry.session)
-    }
-
-    fn list(&mut self, cursor: Cursor) -> &mut Vec<Entry> {
-        match cursor {
-            Cursor::Follower => &mut self.followers,
-            Cursor::Visitor => &mut self.visitors,
-        }
-    }
-}
-
 #[derive(Debug, Clone, Copy)]
 enum FlushItem {
-    Session(u32),
-    View(u32),
+    Session(SessionSlot),
+    View(ViewSlot),
     /// Everything that was appended before it was put here has been offered once it comes up.
     Mark,
 }
@@ -104,9 +44,9 @@ enum FlushItem {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FlushStep {
     /// Send what waits for the session in this slot.
-    Send(u32),
+    Send(SessionSlot),
     /// The session in this slot lags too far behind.
-    Condemn(u32),
+    Condemn(SessionSlot),
 }
 
 /// How many urgent sessions may go before the bulk in a row.
@@ -115,28 +55,14 @@ const FAVOURED_MAX: u8 = 3;
 /// So many names are compared faster than one is hashed.
 const COMPARED_MAX: usize = 8;
 
-/// A [`ChannelKey`] whose name is borrowed.
-#[derive(Hash)]
-struct NamedChannel<'a> {
-    vhost: VhostId,
-    name: &'a str,
-}
-
-impl hashbrown::Equivalent<ChannelKey> for NamedChannel<'_> {
-    fn equivalent(&self, (vhost, name): &ChannelKey) -> bool {
-        self.vhost == *vhost && self.name == name.as_str()
-    }
-}
-
 /// The views of a shard, and the queues of what is to be flushed.
 #[derive(Debug, Default)]
-pub struct Delivery {
-    views: Slots<View>,
-    by_key: hashbrown::HashMap<ChannelKey, u32, ahash::RandomState>,
-    by_channel: hashbrown::HashMap<(ShardId, ChannelRef), u32, ahash::RandomState>,
+pub struct Fanout {
+    /// The views, and where each channel's are found.
+    pub views: Views,
     pool: SparePool,
     /// Sessions to whom something was said.
-    urgent: VecDeque<u32>,
+    urgent: VecDeque<SessionSlot>,
     /// Broadcasts to be sent.
     bulk: VecDeque<FlushItem>,
     /// How many urgent ones went before the bulk in a row.
@@ -149,7 +75,7 @@ pub struct Delivery {
     fresh_bytes: usize,
 }
 
-impl Delivery {
+impl Fanout {
     /// Bytes appended or copied that have not been offered to everybody yet.
     #[must_use]
     pub fn fresh_bytes(&self) -> usize {
@@ -168,88 +94,29 @@ impl Delivery {
         self.pool.held_bytes()
     }
 
-    /// The view in a slot.
-    #[must_use]
-    pub fn view(&self, view: u32) -> &View {
-        &self.views[view]
-    }
-
-    /// The view of a channel by name.
-    #[must_use]
-    pub fn find(&self, key: &ChannelKey) -> Option<u32> {
-        self.by_key.get(key).copied()
-    }
-
-    /// The view of a channel by its owner's reference.
-    #[must_use]
-    pub fn find_channel(&self, owner: ShardId, channel: ChannelRef) -> Option<u32> {
-        self.by_channel.get(&(owner, channel)).copied()
-    }
-
-    /// The view of a channel, made where there is none.
-    pub fn find_or_create(&mut self, key: &ChannelKey, owner: ShardId, channel: ChannelRef) -> u32 {
-        if let Some(view) = self.find_channel(owner, channel) {
-            return view;
-        }
-        let (view, _) = self.views.insert(View {
-            key: key.clone(),
-            owner,
-            channel,
-            is_detached: false,
-            log: Log::default(),
-            followers: Vec::new(),
-            visitors: Vec::new(),
-            flush: ViewFlush::Clean,
-        });
-        self.by_channel.insert((owner, channel), view);
-        self.by_key.insert(key.clone(), view);
-        view
-    }
-
-    /// Whether the slot still holds the view that had this generation.
-    #[must_use]
-    pub fn holds(&self, view: u32, generation: u32) -> bool {
-        self.views.peek(view, generation).is_some()
-    }
-
-    /// The generation of the view in a slot.
-    pub fn generation(&mut self, view: u32) -> u32 {
-        self.views.at(view).map(|(_, generation)| generation).expect("a used slot")
-    }
-
-    /// Takes a view out of the maps: new subscribers get a new one. It goes with its last subscriber.
-    pub fn detach(&mut self, view: u32) {
-        let View { key, owner, channel, .. } = &self.views[view];
-        if self.by_key.get(key) == Some(&view) {
-            self.by_key.remove(key);
-        }
-        self.by_channel.remove(&(*owner, *channel));
-        self.views[view].is_detached = true;
-    }
-
     /// The view of the channel of that name, if the session subscribes it.
     #[must_use]
-    pub fn subscribed(&self, session: &Session, name: &str) -> Option<u32> {
-        let named = |view: &u32| {
+    pub fn subscribed(&self, session: &Session, name: &str) -> Option<ViewSlot> {
+        let named = |view: &ViewSlot| {
             let view = &self.views[*view];
-            !view.is_detached && view.name().as_str() == name
+            !view.is_detached() && view.name().as_str() == name
         };
         if session.inbox.subscriptions.len() <= COMPARED_MAX {
             return session.inbox.subscriptions.iter().map(|subscription| subscription.view).find(named);
         }
-        let vhost = session.vhost.as_ref()?.id;
-        let view = *self.by_key.get(&NamedChannel { vhost, name })?;
+        let open = session.open()?;
+        let view = self.views.named(open.vhost.id, name, open.encoding)?;
         self.subscribes(session, view).then_some(view)
     }
 
     /// Whether the session subscribes the view's channel.
     #[must_use]
-    pub fn subscribes(&self, session: &Session, view: u32) -> bool {
+    pub fn subscribes(&self, session: &Session, view: ViewSlot) -> bool {
         session.inbox.subscriptions.iter().any(|subscription| subscription.view == view)
     }
 
     /// Adds a subscription; the session receives everything that is appended from now on.
-    pub fn subscribe(&mut self, sessions: &mut Slots<Session>, slot: u32, view: u32) {
+    pub fn subscribe(&mut self, sessions: &mut Sessions, slot: SessionSlot, view: ViewSlot) {
         let session = &mut sessions[slot];
         debug_assert!(!self.subscribes(session, view), "a session subscribes a channel once");
         if session.inbox.subscriptions.is_empty() {
@@ -262,7 +129,13 @@ impl Delivery {
         self.list_subscription(&mut sessions[slot], slot, view, Cursor::Visitor);
     }
 
-    fn list_subscription(&mut self, session: &mut Session, slot: u32, view: u32, cursor: Cursor) {
+    fn list_subscription(
+        &mut self,
+        session: &mut Session,
+        slot: SessionSlot,
+        view: ViewSlot,
+        cursor: Cursor,
+    ) {
         let inbox = &mut session.inbox;
         let back = u32::try_from(inbox.subscriptions.len()).expect("subscriptions are bounded");
         let list = self.views[view].list(cursor);
@@ -275,7 +148,7 @@ impl Delivery {
     }
 
     /// The session's only subscription is not the only one any more.
-    fn become_visitor(&mut self, sessions: &mut Slots<Session>, slot: u32) {
+    fn become_visitor(&mut self, sessions: &mut Sessions, slot: SessionSlot) {
         let Subscription { view, at } = sessions[slot].inbox.subscriptions[0];
         self.unlist(sessions, view, Cursor::Follower, at);
         let place = &mut self.views[view];
@@ -293,7 +166,7 @@ impl Delivery {
     }
 
     /// One of the session's subscriptions is the only one now.
-    fn become_follower(&mut self, sessions: &mut Slots<Session>, slot: u32) {
+    fn become_follower(&mut self, sessions: &mut Sessions, slot: SessionSlot) {
         let Subscription { view, at } = sessions[slot].inbox.subscriptions[0];
         self.unlist(sessions, view, Cursor::Visitor, at);
         let place = &mut self.views[view];
@@ -306,7 +179,7 @@ impl Delivery {
     }
 
     /// Takes an entry out of a view's list and tells the one that moves into its place.
-    fn unlist(&mut self, sessions: &mut Slots<Session>, view: u32, cursor: Cursor, at: u32) {
+    fn unlist(&mut self, sessions: &mut Sessions, view: ViewSlot, cursor: Cursor, at: u32) {
         let list = self.views[view].list(cursor);
         list.swap_remove(at as usize);
         if let Some(moved) = list.get(at as usize) {
@@ -316,7 +189,7 @@ impl Delivery {
 
     /// Ends a subscription. What was appended before is still the session's.
     /// `true` if the view has no subscriber any more; it is gone then.
-    pub fn unsubscribe(&mut self, sessions: &mut Slots<Session>, slot: u32, view: u32) -> bool {
+    pub fn unsubscribe(&mut self, sessions: &mut Sessions, slot: SessionSlot, view: ViewSlot) -> bool {
         let session = &mut sessions[slot];
         if session.inbox.tail.is_some_and(|tail| tail.view == view) {
             self.settle(session);
@@ -349,21 +222,19 @@ impl Delivery {
         self.remove_if_empty(view)
     }
 
-    fn remove_if_empty(&mut self, view: u32) -> bool {
+    fn remove_if_empty(&mut self, view: ViewSlot) -> bool {
         if self.views[view].subscribers() > 0 {
             return false;
         }
-        self.detach(view);
-        let generation = self.generation(view);
-        self.views.remove(view, generation);
+        self.views.remove(view);
         true
     }
 
     /// Appends a frame for all subscribers of the view. Returns how many there are.
     pub fn append(
         &mut self,
-        sessions: &mut Slots<Session>,
-        view: u32,
+        sessions: &mut Sessions,
+        view: ViewSlot,
         write: impl FnOnce(&mut Vec<u8>),
     ) -> usize {
         let place = &mut self.views[view];
@@ -408,7 +279,7 @@ impl Delivery {
     }
 
     /// Tells a visitor of a record at `position`.
-    fn tell(&mut self, session: &mut Session, slot: u32, view: u32, position: u64) {
+    fn tell(&mut self, session: &mut Session, slot: SessionSlot, view: ViewSlot, position: u64) {
         match session.inbox.tail {
             Some(tail) if tail.view == view => {
                 if session.connection.is_stalled() {
@@ -454,14 +325,14 @@ impl Delivery {
     }
 
     /// Where to append frames for one session, behind everything that it already has to take.
-    pub fn frames<'a>(&mut self, session: &'a mut Session, slot: u32) -> &'a mut Vec<u8> {
+    pub fn frames<'a>(&mut self, session: &'a mut Session, slot: SessionSlot) -> &'a mut Vec<u8> {
         self.settle(session);
         self.enqueue(session, slot);
         session.connection.out.frames()
     }
 
     /// Puts a session among those to be flushed next.
-    pub fn enqueue(&mut self, session: &mut Session, slot: u32) {
+    pub fn enqueue(&mut self, session: &mut Session, slot: SessionSlot) {
         if session.inbox.queued != Queued::Urgent {
             session.inbox.queued = Queued::Urgent;
             self.urgent.push_back(slot);
@@ -469,7 +340,7 @@ impl Delivery {
     }
 
     /// Puts a session among those who receive broadcasts.
-    fn enqueue_bulk(&mut self, session: &mut Session, slot: u32) {
+    fn enqueue_bulk(&mut self, session: &mut Session, slot: SessionSlot) {
         if session.inbox.queued == Queued::No {
             session.inbox.queued = Queued::Bulk;
             self.bulk.push_back(FlushItem::Session(slot));
@@ -478,7 +349,7 @@ impl Delivery {
 
     /// Puts a session that took all it was offered, which was not all there is, before the bulk: the
     /// mark must not pass what nobody has been offered, or appending would outrun sending.
-    fn enqueue_rest(&mut self, session: &mut Session, slot: u32) {
+    fn enqueue_rest(&mut self, session: &mut Session, slot: SessionSlot) {
         if session.inbox.queued == Queued::No {
             session.inbox.queued = Queued::Bulk;
             self.bulk.push_front(FlushItem::Session(slot));
@@ -500,7 +371,7 @@ impl Delivery {
 
     /// The next step of the flush; none for now where it must be known first what those take who are offered
     /// something (`is_offered`).
-    pub fn next_step(&mut self, sessions: &mut Slots<Session>, is_offered: bool) -> Option<FlushStep> {
+    pub fn next_step(&mut self, sessions: &mut Sessions, is_offered: bool) -> Option<FlushStep> {
         loop {
             let step = if self.urgent.is_empty() || self.favoured >= FAVOURED_MAX && !self.bulk.is_empty() {
                 self.favoured = 0;
@@ -532,7 +403,12 @@ impl Delivery {
     }
 
     /// What to do with a session that stood in this queue.
-    fn next_session(&mut self, sessions: &mut Slots<Session>, slot: u32, queue: Queued) -> Option<FlushStep> {
+    fn next_session(
+        &mut self,
+        sessions: &mut Sessions,
+        slot: SessionSlot,
+        queue: Queued,
+    ) -> Option<FlushStep> {
         let (session, _) = sessions.at(slot)?;
         if session.inbox.queued != queue {
             return None;
@@ -542,8 +418,8 @@ impl Delivery {
     }
 
     /// The next follower with something to send; at the end of the list the view leaves the queue.
-    fn next_follower(&mut self, sessions: &mut Slots<Session>, view: u32) -> Option<FlushStep> {
-        let Some((place, _)) = self.views.at(view) else {
+    fn next_follower(&mut self, sessions: &mut Sessions, view: ViewSlot) -> Option<FlushStep> {
+        let Some(place) = self.views.at(view) else {
             self.bulk.pop_front();
             return None;
         };
@@ -584,7 +460,7 @@ impl Delivery {
     }
 
     /// Whether the session has something to send, and may still be sent it.
-    fn judge(&mut self, session: &mut Session, slot: u32) -> Option<FlushStep> {
+    fn judge(&mut self, session: &mut Session, slot: SessionSlot) -> Option<FlushStep> {
         // What is offered already is gone on with when it is known how much of it was taken.
         if session.inbox.is_offered || !self.has_pending(session) {
             return None;
@@ -605,8 +481,8 @@ impl Delivery {
     /// Whether more waits for the session, which does not take it, than may.
     #[must_use]
     pub fn lags_too_far(&self, session: &Session) -> bool {
-        let max = session.vhost.as_ref().map_or(u64::MAX, |vhost| u64::from(vhost.settings.lag_bytes_max));
-        session.connection.is_open() && session.connection.is_stalled() && self.lag(session) > max
+        let max = session.open().map(|open| u64::from(open.vhost.settings.lag_bytes_max));
+        session.connection.is_stalled() && max.is_some_and(|max| self.lag(session) > max)
     }
 
     /// What is to be sent next, one contiguous range.
@@ -621,8 +497,7 @@ impl Delivery {
 
     /// The first `bytes` of [`Delivery::pending`] were sent; returns whether that was all of it.
     /// The session is queued again if more waits behind.
-    pub fn sent(&mut self, session: &mut Session, slot: u32, bytes: usize) -> bool {
-        session.inbox.is_offered = false;
+    pub fn sent(&mut self, session: &mut Session, slot: SessionSlot, bytes: usize) -> bool {
         let out = &mut session.connection.out;
         let all = match session.inbox.tail {
             Some(tail) if out.is_empty() => self.sent_from_log(session, tail, bytes),
@@ -658,121 +533,4 @@ impl Delivery {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{net::IpAddr, time::Instant};
-
-    use webrocket_wire::frame::{Opcode, encode};
-
-    use super::*;
-
-    /// A shard's deliveries with `count` followers of one channel.
-    fn crowd(count: usize) -> (Delivery, Slots<Session>, u32, Vec<u32>) {
-        let (mut delivery, mut sessions, now) = (Delivery::default(), Slots::default(), Instant::now());
-        let key = (VhostId(0), "world".parse().unwrap());
-        let view = delivery.find_or_create(&key, ShardId(0), ChannelRef { slot: 0, generation: 0 });
-        let mut slots = Vec::new();
-        for _ in 0..count {
-            let (slot, _) = sessions.insert(Session::new(now, IpAddr::from([127, 0, 0, 1]), now));
-            delivery.subscribe(&mut sessions, slot, view);
-            slots.push(slot);
-        }
-        (delivery, sessions, view, slots)
-    }
-
-    /// Whom the next step sends to; he takes everything.
-    fn next(delivery: &mut Delivery, sessions: &mut Slots<Session>) -> Option<u32> {
-        let Some(FlushStep::Send(slot)) = delivery.next_step(sessions, false) else { return None };
-        let bytes = delivery.pending(&sessions[slot]).len();
-        delivery.sent(&mut sessions[slot], slot, bytes);
-        Some(slot)
-    }
-
-    #[test]
-    fn an_answer_does_not_wait_for_a_crowd_and_the_crowd_not_for_answers() {
-        let (mut delivery, mut sessions, view, slots) = crowd(100);
-        delivery.append(&mut sessions, view, |out| encode(out, Opcode::Text, b"hello"));
-        let first = next(&mut delivery, &mut sessions).unwrap();
-        let asking: Vec<u32> = slots.into_iter().filter(|slot| *slot != first).take(50).collect();
-        for slot in &asking {
-            encode(delivery.frames(&mut sessions[*slot], *slot), Opcode::Text, b"answer");
-        }
-        let order: Vec<u32> = std::iter::from_fn(|| next(&mut delivery, &mut sessions)).take(99).collect();
-        let answered = order.iter().position(|slot| *slot == asking[49]).unwrap();
-        assert!((49..=49 + 49 / 3 + 1).contains(&answered), "{answered}");
-        let bulk_before = order[..answered].iter().filter(|slot| !asking.contains(slot)).count();
-        assert!(bulk_before >= 10, "{bulk_before} of the crowd were served meanwhile");
-    }
-
-    #[test]
-    fn bytes_are_fresh_until_everybody_was_offered_them() {
-        let (mut delivery, mut sessions, view, _) = crowd(4);
-        let broadcast = |delivery: &mut Delivery, sessions: &mut Slots<Session>| {
-            delivery.append(sessions, view, |out| encode(out, Opcode::Text, b"12345678"));
-        };
-        broadcast(&mut delivery, &mut sessions);
-        for _ in 0..3 {
-            next(&mut delivery, &mut sessions);
-            assert_eq!(delivery.fresh_bytes(), 10);
-        }
-        broadcast(&mut delivery, &mut sessions);
-        assert_eq!(delivery.fresh_bytes(), 20);
-        // The fourth is offered both, then those who had the first already are offered the second.
-        next(&mut delivery, &mut sessions);
-        next(&mut delivery, &mut sessions);
-        broadcast(&mut delivery, &mut sessions);
-        while next(&mut delivery, &mut sessions).is_some() {
-            assert!(delivery.fresh_bytes() <= 30);
-        }
-        assert_eq!((delivery.fresh_bytes(), delivery.is_flushed()), (0, true));
-    }
-
-    #[test]
-    fn what_waits_behind_an_offer_goes_before_the_mark() {
-        let (mut delivery, mut sessions, view, _) = crowd(3);
-        let record = vec![b'x'; SETTLE_BYTES_MAX as usize];
-        for _ in 0..5 {
-            delivery.append(&mut sessions, view, |out| encode(out, Opcode::Text, &record));
-        }
-        let mut offered = Vec::new();
-        while let Some(FlushStep::Send(slot)) = delivery.next_step(&mut sessions, !offered.is_empty()) {
-            sessions[slot].inbox.is_offered = true;
-            offered.push(slot);
-        }
-        assert_eq!(offered.len(), 3);
-        assert!(delivery.fresh_bytes() > 0, "of five records each was offered one");
-        for slot in offered {
-            let bytes = delivery.pending(&sessions[slot]).len();
-            delivery.sent(&mut sessions[slot], slot, bytes);
-        }
-        while next(&mut delivery, &mut sessions).is_some() {}
-        assert_eq!((delivery.fresh_bytes(), delivery.log_bytes()), (0, 0));
-    }
-
-    #[test]
-    fn more_than_one_send_can_carry_is_fresh_until_all_of_it_was_offered() {
-        let (mut delivery, mut sessions, view, slots) = crowd(3);
-        let record = vec![b'x'; SETTLE_BYTES_MAX as usize];
-        for _ in 0..5 {
-            delivery.append(&mut sessions, view, |out| encode(out, Opcode::Text, &record));
-        }
-        while delivery.fresh_bytes() > 0 {
-            assert!(next(&mut delivery, &mut sessions).is_some() || delivery.is_flushed());
-        }
-        let lags: Vec<u64> = slots.iter().map(|slot| delivery.lag(&sessions[*slot])).collect();
-        assert_eq!((lags, delivery.log_bytes()), (vec![0; 3], 0));
-    }
-
-    #[test]
-    fn what_a_follower_waits_for_is_sent_after_it_has_left() {
-        let (mut delivery, mut sessions) = (Delivery::default(), Slots::default());
-        let now = Instant::now();
-        let (slot, _) = sessions.insert(Session::new(now, IpAddr::from([127, 0, 0, 1]), now));
-        let key = (VhostId(0), "world".parse().unwrap());
-        let view = delivery.find_or_create(&key, ShardId(0), ChannelRef { slot: 0, generation: 0 });
-        delivery.subscribe(&mut sessions, slot, view);
-        delivery.append(&mut sessions, view, |out| encode(out, Opcode::Text, b"hello"));
-        delivery.unsubscribe(&mut sessions, slot, view);
-        assert_eq!(delivery.next_step(&mut sessions, false), Some(FlushStep::Send(slot)));
-        assert!(delivery.pending(&sessions[slot]).ends_with(b"hello"));
-    }
-}
+mod tests;
