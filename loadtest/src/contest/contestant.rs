@@ -18,6 +18,10 @@ use crate::target::Target;
 /// How long a server may do nothing before a run is given up.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Our build, as it takes part in the dialect that everybody is compared in, and the other build.
+const OURS: &str = "webrocket";
+const OTHER: &str = "webrocket-other";
+
 /// The floor once more, which must come out as the floor does, and the floor on io_uring.
 const OTHER_FLOORS: [(&str, &[&str]); 2] =
     [("floor-again", &["--io", "readiness"]), ("floor-uring", &["--io", "uring"])];
@@ -88,6 +92,16 @@ impl Contestant {
         matches!(&self.sort, Sort::Floor(options) if options.is_empty())
     }
 
+    /// Whether it is our build, in the dialect that the other build speaks too.
+    pub(super) fn is_our_build(&self) -> bool {
+        self.name == OURS
+    }
+
+    /// Whether it is the other build of WebRocket.
+    pub(super) fn is_other_build(&self) -> bool {
+        self.name == OTHER
+    }
+
     /// Whether it takes part only where it is asked for by name: it answers a question, and is no server to choose.
     pub(super) fn is_extra(&self) -> bool {
         matches!(&self.sort, Sort::Floor(options) if !options.is_empty())
@@ -129,10 +143,10 @@ impl Contestant {
 pub(super) fn all(binary: Option<&Path>, other: Option<&Path>) -> Vec<Contestant> {
     let mut all = vec![
         Contestant::floor(),
-        Contestant::webrocket("webrocket", Dialect::Wwfp, 1, binary),
+        Contestant::webrocket(OURS, Dialect::Wwfp, 1, binary),
         Contestant::webrocket("webrocket-classic", Dialect::Classic, 1, binary),
     ];
-    all.extend(other.map(|other| Contestant::webrocket("webrocket-other", Dialect::Wwfp, 1, Some(other))));
+    all.extend(other.map(|other| Contestant::webrocket(OTHER, Dialect::Wwfp, 1, Some(other))));
     all.extend(OTHER_FLOORS.iter().map(|(name, options)| Contestant::floor_with(name, options)));
     for rival in rivals::all() {
         match rival {

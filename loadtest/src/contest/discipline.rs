@@ -68,6 +68,8 @@ struct Entry {
     reference: usize,
     /// The floor's entry in the same work, if both grow from work to work.
     floor: Option<usize>,
+    /// The entry of the other build, if this is ours.
+    other: Option<usize>,
 }
 
 /// All disciplines, in the order of the table.
@@ -128,6 +130,11 @@ impl Discipline {
         &self.name
     }
 
+    /// Whether all servers take part in it, other builds of WebRocket too.
+    pub(super) fn is_for_all(&self) -> bool {
+        matches!(self.field, Field::All(_))
+    }
+
     /// How many connections it takes at once.
     pub(super) fn connections(&self) -> u32 {
         match &self.field {
@@ -178,16 +185,18 @@ impl Discipline {
         let webrocket =
             |shards| Contestant::webrocket("webrocket", Dialect::Wwfp, shards, options.server.as_deref());
         match &self.field {
-            Field::All(work) => contestants
-                .iter()
-                .map(|contestant| Entry {
+            Field::All(work) => {
+                let other = contestants.iter().position(Contestant::is_other_build);
+                let entry = |contestant: &Contestant| Entry {
                     label: contestant.name().to_owned(),
                     contestant: contestant.clone(),
                     work: *work,
                     reference: 0,
                     floor: None,
-                })
-                .collect(),
+                    other: other.filter(|_| contestant.is_our_build()),
+                };
+                contestants.iter().map(entry).collect()
+            }
             Field::Shards(work, shards) => shards
                 .iter()
                 .map(|shards| Entry {
@@ -196,6 +205,7 @@ impl Discipline {
                     work: *work,
                     reference: 0,
                     floor: None,
+                    other: None,
                 })
                 .collect(),
             Field::Works(works) => works
@@ -208,6 +218,7 @@ impl Discipline {
                     work: *work,
                     reference: index % 2,
                     floor: (index > 2 && index % 2 == 1).then(|| index - 1),
+                    other: None,
                 })
                 .collect(),
         }
@@ -256,12 +267,13 @@ impl Work {
 impl Entry {
     /// Its column, still empty.
     fn column(&self) -> Column {
-        let Self { label, reference, floor, .. } = self;
+        let Self { label, reference, floor, other, .. } = self;
         Column {
             label: label.clone(),
             values: Vec::new(),
             reference: *reference,
             floor: *floor,
+            other: *other,
             failure: None,
         }
     }

@@ -26,10 +26,17 @@ use results::Results;
 /// ratio to the floor: the median of the ratios of each round. The floor is a loop of send(2) without any logic
 /// (`webrocket-loadtest floor`). Every delivery of every server is checked for loss, doubles and order.
 ///
+/// With --other, our build is also compared with the other one, in each discipline in which all servers take part: the
+/// median of the ratios new/old of each round, its 95 % interval, and a verdict. The interval comes from the ranks of
+/// the ratios (sign test) and assumes nothing about their distribution. Where less is better, the build has failed if
+/// the whole interval is above 1.05, and has passed if it is wholly below; where more is better, it has failed below
+/// 1/1.05 and has passed above. An interval around the limit is unresolved. A build that has failed ends the command
+/// with exit status 1, after the table. Use --rounds 30 for a verdict; fewer than 6 rounds have no interval.
+///
 /// Costs are processor time of the server's process for a delivery.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
-    /// How many rounds each server has in each discipline
+    /// How many rounds each server has in each discipline; a verdict on --other takes 6 and should have 30
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     /// How many seconds a round broadcasts; five times as many where a percentile is taken
@@ -45,7 +52,7 @@ pub(crate) struct Options {
     /// WebRocket's binary [default: webrocket-server beside this one]
     #[arg(long, value_name = "PATH")]
     server: Option<PathBuf>,
-    /// Another build of WebRocket, which takes part as webrocket-other: to see what a change has brought
+    /// Another build of WebRocket, which takes part as webrocket-other: ours is judged by its ratio to this one
     #[arg(long, value_name = "PATH")]
     other: Option<PathBuf>,
     #[command(flatten)]
@@ -55,11 +62,12 @@ pub(crate) struct Options {
 /// Lets all take part in all disciplines.
 ///
 /// # Errors
-/// Nobody is called so, a server fails, or breaks a guarantee.
+/// Nobody is called so, a server fails, or breaks a guarantee; with another build, they would never meet.
 pub(crate) fn run(options: &Options) -> anyhow::Result<Findings> {
     let disciplines: Vec<Discipline> = all().into_iter().filter(|it| options.takes_place(it)).collect();
     ensure!(!disciplines.is_empty(), "no discipline is called so");
     let contestants = contestants(options)?;
+    options.ensure_verdict(&contestants, &disciplines)?;
     let most = disciplines.iter().map(Discipline::connections).max().unwrap_or_default();
     raise_descriptor_limit(most)?;
     let mut results = Results::new(options.rounds, options.seconds);
@@ -84,6 +92,21 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Findings> {
 impl Options {
     fn takes_place(&self, discipline: &Discipline) -> bool {
         self.disciplines.is_empty() || self.disciplines.iter().any(|name| discipline.name().contains(name))
+    }
+
+    /// With another build there is a verdict on ours: a run that has none must not end as if ours had passed.
+    fn ensure_verdict(&self, contestants: &[Contestant], disciplines: &[Discipline]) -> anyhow::Result<()> {
+        let both = contestants.iter().any(Contestant::is_our_build)
+            && contestants.iter().any(Contestant::is_other_build);
+        ensure!(
+            self.other.is_none() || both,
+            "--other compares webrocket with webrocket-other: --only must name both"
+        );
+        ensure!(
+            self.other.is_none() || disciplines.iter().any(Discipline::is_for_all),
+            "--other compares two builds, but only one takes part in these disciplines"
+        );
+        Ok(())
     }
 }
 

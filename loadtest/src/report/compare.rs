@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::Args;
 
-use super::findings::{Better, Findings};
+use super::figure::Better;
+use super::findings::Findings;
 use super::numbers::with_unit;
 use super::{html, output, setting_text};
 

@@ -8,51 +8,21 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use indexmap::IndexMap;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::change::Change;
+use super::figure::{Better, Figure, median};
 use super::latency::Latency;
 use super::table::Table;
 use super::timeline::Timeline;
 use super::{ServerReport, mib, per_second};
 use crate::process::ProcessorTime;
 
-/// Which of two values of a figure is the better one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Better {
-    Less,
-    More,
-    /// It describes the run and judges nothing.
-    Neither,
-}
-
-/// A measured number. Its name, the key in [`Findings`], ends with its unit: `latency_p99_ms`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Figure {
-    /// Finite; the median where there were rounds.
-    #[serde(serialize_with = "whole_as_integer")]
-    pub(crate) value: f64,
-    /// `ms`, `bytes`, `/s`; empty for a count.
-    pub(crate) unit: String,
-    pub(crate) better: Better,
-    /// The value of each round, in their order; empty where there was but one.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) rounds: Vec<f64>,
-}
-
-impl Figure {
-    /// The least and the most of the rounds, if there were any.
-    pub(crate) fn spread(&self) -> Option<(f64, f64)> {
-        let least = self.rounds.iter().copied().reduce(f64::min)?;
-        Some((least, self.rounds.iter().copied().fold(least, f64::max)))
-    }
-}
-
 /// The findings of one run.
 ///
 /// As JSON: `{"scenario", "version", "ended_at", "server", "settings": {name: value}, "figures": {name: {"value",
-/// "unit", "better"}}, "latency_ns": {"p50", "p90", "p99", "p999", "max", …}, "timeline": {…}, "failures": []}`.
+/// "unit", "better"}}, "changes": {discipline: {"ratio", "rounds", "limit", "interval", "verdict"}}, "latency_ns": {"p50", "p90", "p99", "p999", "max", …}, "timeline": {…}, "failures": []}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Findings {
     pub(crate) scenario: String,
@@ -63,6 +33,9 @@ pub(crate) struct Findings {
     /// What was asked for, in the order of asking.
     pub(crate) settings: IndexMap<String, Value>,
     pub(crate) figures: IndexMap<String, Figure>,
+    /// What our build has come to beside another one, by the name of the discipline; empty without another one.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub(crate) changes: IndexMap<String, Change>,
     /// Label and sentence, for people.
     #[serde(skip)]
     pub(crate) rows: Vec<(String, String)>,
@@ -87,6 +60,7 @@ impl Findings {
             server,
             settings: IndexMap::new(),
             figures: IndexMap::new(),
+            changes: IndexMap::new(),
             rows,
             table: None,
             latency: None,
@@ -124,6 +98,12 @@ impl Findings {
     pub(crate) fn rounds(&mut self, name: &str, values: &[f64], unit: &str, better: Better) -> &mut Self {
         let (unit, rounds) = (unit.to_owned(), values.to_vec());
         self.insert(name, Figure { value: median(values), unit, better, rounds })
+    }
+
+    /// What our build has come to beside another one, in the discipline `name`.
+    pub(crate) fn change(&mut self, name: &str, change: Change) -> &mut Self {
+        self.changes.insert(name.to_owned(), change);
+        self
     }
 
     /// What is no number (a ratio to nothing, say) was not found, and is left out.
@@ -222,29 +202,6 @@ impl Findings {
     }
 }
 
-/// The median of values; of an even number the mean of the two in the middle; of none it is no number.
-pub(crate) fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_unstable_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    match sorted.len() {
-        0 => f64::NAN,
-        length if length % 2 == 1 => sorted[middle],
-        _ => f64::midpoint(sorted[middle - 1], sorted[middle]),
-    }
-}
-
-/// Counts are written as programs expect them: `6000`, not `6000.0`.
-fn whole_as_integer<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
-    /// Up to here every integer is an `f64`.
-    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
-    if value.fract() == 0.0 && value.abs() <= EXACT_MAX {
-        serializer.serialize_i64(*value as i64)
-    } else {
-        serializer.serialize_f64(*value)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -301,12 +258,5 @@ mod tests {
         let mut findings = Findings::new("trigger", server());
         findings.rounds("triggers_per_s", &[], "/s", Better::More).fact("ratio", 1.0 / 0.0, "");
         assert!(findings.figures.is_empty());
-    }
-
-    #[test]
-    fn the_median_stands_in_the_middle() {
-        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
-        assert!(median(&[]).is_nan());
     }
 }

@@ -5,7 +5,8 @@
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::compare::{Comparison, Verdict};
-use super::findings::{Better, Figure, Findings};
+use super::figure::{Better, Figure};
+use super::findings::Findings;
 use super::numbers::{number, with_unit};
 use super::plot::{Axis, Curve, Plot};
 use super::timeline::Sample;

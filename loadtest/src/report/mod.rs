@@ -1,7 +1,9 @@
 //! What a run has found, as text and pages for people and as JSON for programs. Numbers only; how they came about is
 //! told in the scenarios' own help.
 
+mod change;
 pub(crate) mod compare;
+mod figure;
 mod findings;
 mod html;
 mod latency;
@@ -18,7 +20,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub(crate) use findings::{Better, Findings, median};
+pub(crate) use change::Change;
+pub(crate) use figure::{Better, median};
+pub(crate) use findings::Findings;
 pub(crate) use numbers::number;
 pub(crate) use output::OutputOptions;
 pub(crate) use table::Table;

@@ -11,8 +11,8 @@ pub(crate) struct Table {
 
 impl Table {
     /// A table without rows.
-    pub(crate) fn new<const COLUMNS: usize>(headings: [&str; COLUMNS]) -> Self {
-        Self { headings: headings.map(str::to_owned).into(), rows: Vec::new() }
+    pub(crate) fn new<'a>(headings: impl IntoIterator<Item = &'a str>) -> Self {
+        Self { headings: headings.into_iter().map(str::to_owned).collect(), rows: Vec::new() }
     }
 
     /// Adds a row: as many cells as there are headings.

@@ -121,6 +121,19 @@ fn files_that_hold_no_findings_are_a_sentence_and_exit_status_1() {
 }
 
 #[test]
+fn two_builds_that_would_never_meet_are_told_before_anything_starts() {
+    for (arguments, said) in [
+        (["--only", "webrocket"], "--only must name both"),
+        (["--only", "webrocket-classic,webrocket-other"], "--only must name both"),
+        (["--disciplines", "shards"], "only one takes part in these disciplines"),
+    ] {
+        let output = webrocket_loadtest(&[&["peers", "--other", "/nowhere/server"], &arguments[..]].concat());
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(text(&output.stderr).contains(said), "{arguments:?}: {}", text(&output.stderr));
+    }
+}
+
+#[test]
 fn a_threshold_below_nothing_is_wrong_usage() {
     let output = webrocket_loadtest(&["compare", "a", "b", "--threshold=-1"]);
     assert_eq!(output.status.code(), Some(2));
