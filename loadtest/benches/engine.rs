@@ -47,11 +47,7 @@ mod target;
 
 /// What the line that shows progress needs of the reports.
 mod report {
-    pub(crate) use crate::numbers::number;
-
-    pub(crate) fn per_second(count: u64, time: std::time::Duration) -> f64 {
-        count as f64 / time.as_secs_f64()
-    }
+    pub(crate) use crate::numbers::{number, per_second};
 }
 
 use std::io::{Read, Write};

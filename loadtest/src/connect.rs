@@ -13,7 +13,7 @@ use crate::clock::monotonic_ns;
 use crate::connection::ConnectionId;
 use crate::dialect::{Dialect, Streams};
 use crate::engine::{Engine, Outbox, Scenario};
-use crate::order::excerpt;
+use crate::excerpt::excerpt;
 use crate::process::{ProcessId, ProcessorTime, processor_time, raise_descriptor_limit, resident_bytes};
 use crate::progress::{Progress, Standing};
 use crate::report::timeline::{Recorder, Timeline};

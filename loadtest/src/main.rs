@@ -22,6 +22,7 @@ mod control;
 mod dialect;
 mod engine;
 mod epoll;
+mod excerpt;
 mod exchange;
 mod fanout;
 mod floor;

@@ -16,7 +16,8 @@ use thiserror::Error;
 
 use crate::broadcast::{Format, Stamp};
 use crate::connection::ConnectionId;
-use crate::order::{Hint, excerpt};
+use crate::excerpt::excerpt;
+use crate::order::Hint;
 
 /// A broken guarantee.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

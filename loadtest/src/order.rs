@@ -14,6 +14,7 @@ use thiserror::Error;
 
 use crate::broadcast::{Format, Stamp};
 use crate::connection::ConnectionId;
+use crate::excerpt::excerpt;
 
 /// A broken guarantee.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -248,16 +249,6 @@ impl Channel {
         assert_eq!(oldest.receivers, self.subscribers, "entries complete in their order");
         self.spare.push(oldest.message);
         self.first += 1;
-    }
-}
-
-/// The beginning of a message, for a human.
-pub(crate) fn excerpt(message: &[u8]) -> String {
-    const CHARACTERS: usize = 160;
-    let text = String::from_utf8_lossy(message);
-    match text.char_indices().nth(CHARACTERS) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.into_owned(),
     }
 }
 

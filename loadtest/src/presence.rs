@@ -14,7 +14,7 @@ use crate::clock::monotonic_ns;
 use crate::connection::ConnectionId;
 use crate::control::{Control, LongestTurn};
 use crate::engine::{Engine, Outbox, Scenario};
-use crate::order::excerpt;
+use crate::excerpt::excerpt;
 use crate::process::{ProcessorTime, processor_time, raise_descriptor_limit};
 use crate::progress::{Progress, Standing};
 use crate::report::timeline::{Recorder, Timeline};

@@ -7,7 +7,7 @@ use anyhow::bail;
 use crate::connection::ConnectionId;
 use crate::dialect::{Dialect, Notice};
 use crate::engine::Outbox;
-use crate::order::excerpt;
+use crate::excerpt::excerpt;
 
 /// The channels that connections of one dialect subscribe to, one each.
 pub(crate) struct Subscriptions {

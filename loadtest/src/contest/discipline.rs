@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::Options;
 use super::contestant::{Contestant, Running};
+use super::options::Options;
 use super::results::{Column, Found};
 use crate::dialect::Dialect;
 use crate::engine::Engine;

@@ -10,8 +10,8 @@
 use anyhow::bail;
 
 use crate::connection::ConnectionId;
+use crate::excerpt::excerpt;
 use crate::frames::PAYLOAD_BYTES_MAX;
-use crate::order::excerpt;
 
 /// A client's first request: requests are not answered. Its own messages are delivered to it too, as by default.
 pub(super) const CONNECT: &str = "CONNECT {\"verbose\":false,\"pedantic\":false}\r\n";

@@ -5,18 +5,11 @@ use std::time::Duration;
 use anyhow::Context;
 use hdrhistogram::Histogram;
 
-use super::scenario::Fanout;
+use super::scenario::{Amount, Fanout};
 use crate::clock::monotonic_ns;
 use crate::engine::Engine;
 use crate::process::{ProcessId, ProcessorTime, processor_time, resident_bytes};
 use crate::report::timeline::Timeline;
-
-/// How much is broadcast.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Amount {
-    Broadcasts(u64),
-    Time(Duration),
-}
 
 /// What a stretch has found.
 #[derive(Debug)]

@@ -8,8 +8,8 @@ mod scenario;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use measure::{Amount, Measured, measure, subscribe};
-pub(crate) use scenario::{Fanout, Load, Plan};
+pub(crate) use measure::{Measured, measure, subscribe};
+pub(crate) use scenario::{Amount, Fanout, Load, Plan};
 
 use std::time::Duration;
 

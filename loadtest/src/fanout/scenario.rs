@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
-use super::measure::Amount;
 use crate::broadcast::{Format, Stamp};
 use crate::clock::monotonic_ns;
 use crate::connection::ConnectionId;
 use crate::dialect::{Dialect, Streams};
 use crate::engine::{Outbox, Scenario};
-use crate::order::{OrderChecker, excerpt};
+use crate::excerpt::excerpt;
+use crate::order::OrderChecker;
 use crate::process::ProcessId;
 use crate::progress::Standing;
 use crate::report::timeline::Recorder;
@@ -66,6 +66,13 @@ impl Plan {
         let index = number * u64::from(self.channels) + u64::from(channel);
         ConnectionId(u32::try_from(index).expect("less than the number of connections"))
     }
+}
+
+/// How much is broadcast.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Amount {
+    Broadcasts(u64),
+    Time(Duration),
 }
 
 /// What the connections are doing.

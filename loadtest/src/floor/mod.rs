@@ -22,8 +22,6 @@ use clap::{Args, ValueEnum};
 use socket2::{Domain, Protocol, Socket, Type};
 
 const BACKLOG: i32 = 4096;
-/// How much may wait for a connection to take it; one that is farther behind is ended.
-const UNSENT_BYTES_MAX: usize = 64 << 20;
 
 /// The floor of a fan-out, as a server: comparisons start it themselves.
 ///

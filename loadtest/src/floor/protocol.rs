@@ -12,6 +12,8 @@ use tungstenite::handshake::derive_accept_key;
 
 /// How long a handshake or a message with its head may be.
 pub(super) const MESSAGE_BYTES_MAX: usize = 256 * 1024;
+/// How much may wait for a connection to take it; one that is farther behind is ended.
+pub(super) const UNSENT_BYTES_MAX: usize = 64 << 20;
 const HEADERS_MAX: usize = 32;
 
 /// Where to send.

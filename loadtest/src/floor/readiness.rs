@@ -8,8 +8,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::{self, RecvFlags, SendFlags};
 
-use super::UNSENT_BYTES_MAX;
-use super::protocol::{MESSAGE_BYTES_MAX, Output, Protocol};
+use super::protocol::{MESSAGE_BYTES_MAX, Output, Protocol, UNSENT_BYTES_MAX};
 use crate::epoll::{Epoll, Interest};
 
 /// The token of the listener; connections have their number, which is their descriptor's.

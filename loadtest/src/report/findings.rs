@@ -11,12 +11,13 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::ServerReport;
 use super::change::Change;
 use super::figure::{Better, Figure, median};
 use super::latency::Latency;
+use super::numbers::{mib, per_second};
 use super::table::Table;
 use super::timeline::Timeline;
-use super::{ServerReport, mib, per_second};
 use crate::process::ProcessorTime;
 
 /// The findings of one run.

@@ -4,7 +4,7 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::compare::{Comparison, Verdict};
+use super::comparison::{Comparison, Verdict};
 use super::figure::{Better, Figure};
 use super::findings::Findings;
 use super::numbers::{number, with_unit};

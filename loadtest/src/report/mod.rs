@@ -3,6 +3,7 @@
 
 mod change;
 pub(crate) mod compare;
+mod comparison;
 mod figure;
 mod findings;
 mod html;
@@ -15,7 +16,6 @@ mod text;
 pub(crate) mod timeline;
 
 use std::fmt::Write;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -23,7 +23,7 @@ use serde_json::Value;
 pub(crate) use change::Change;
 pub(crate) use figure::{Better, median};
 pub(crate) use findings::Findings;
-pub(crate) use numbers::number;
+pub(crate) use numbers::{mib, number, per_second};
 pub(crate) use output::OutputOptions;
 pub(crate) use table::Table;
 
@@ -64,15 +64,6 @@ const INFALLIBLE: &str = "writing into a String succeeds";
 /// A setting's value, as people write it.
 fn setting_text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
-}
-
-/// A rate; 0 where nothing was done or no time passed.
-pub(crate) fn per_second(count: u64, time: Duration) -> f64 {
-    if time.is_zero() { 0.0 } else { count as f64 / time.as_secs_f64() }
-}
-
-pub(crate) fn mib(bytes: u64) -> f64 {
-    bytes as f64 / f64::from(1 << 20)
 }
 
 #[cfg(test)]

@@ -1,4 +1,16 @@
-//! Numbers as people read them.
+//! Rates and sizes, and numbers as people read them.
+
+use std::time::Duration;
+
+/// A rate; 0 where nothing was done or no time passed.
+pub(crate) fn per_second(count: u64, time: Duration) -> f64 {
+    if time.is_zero() { 0.0 } else { count as f64 / time.as_secs_f64() }
+}
+
+/// A size in MiB.
+pub(crate) fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
 
 /// A number: grouped from a thousand on, with four significant digits below.
 pub(crate) fn number(value: f64) -> String {

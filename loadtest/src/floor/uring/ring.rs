@@ -18,8 +18,7 @@ use rustix::process::{Resource, getrlimit};
 
 use super::buffers::Received;
 use super::queues::{Completion, Nothing, Queues};
-use crate::floor::UNSENT_BYTES_MAX;
-use crate::floor::protocol::Output;
+use crate::floor::protocol::{Output, UNSENT_BYTES_MAX};
 
 /// The length of the submission queue.
 const ENTRIES: u32 = 512;
