@@ -1,11 +1,13 @@
 //! The project's own commands: `cargo xtask test` is the whole gate, on a fresh machine too.
 //!
-//! [`stages`] says what is checked and in which order, and [`nightly`] what takes longer; [`sanitize`] looks at memory too, [`system_libzmq`] at another
-//! libzmq, [`fuzz`] tries inputs, [`instructions`] counts what the hot path takes, [`performance`] compares it with
-//! other servers, [`install`] brings what a machine lacks for all that and [`peers`] the other servers.
+//! [`stages`] says what is checked and in which order, [`imports`] which files import each other, and [`nightly`] what
+//! takes longer; [`sanitize`] looks at memory too, [`system_libzmq`] at another libzmq, [`fuzz`] tries inputs,
+//! [`instructions`] counts what the hot path takes, [`performance`] compares it with other servers, [`install`] brings
+//! what a machine lacks for all that and [`peers`] the other servers.
 //! Nothing here knows what a test is about.
 
 mod fuzz;
+mod imports;
 mod install;
 mod instructions;
 mod nightly;
@@ -32,6 +34,8 @@ struct Arguments {
 enum Command {
     /// Check everything, stage by stage, and stop at the first that fails
     Test(stages::Selection),
+    /// Check that no files of one crate import each other in a circle
+    Imports(imports::Selection),
     /// Run what takes too long for `test`, all of it, and name what failed; some hours on a busy machine
     Nightly(nightly::Selection),
     /// Run the tests of the ZeroMQ exchange under AddressSanitizer; needs its library beside the C++ compiler
@@ -61,6 +65,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Test(selection) => stages::test(&selection),
+        Command::Imports(selection) => imports::imports(&selection),
         Command::Nightly(selection) => nightly::nightly(&selection),
         Command::Sanitize { only } => sanitize::sanitize(only.as_deref()),
         Command::Fuzz(asked) => fuzz::fuzz(&asked),

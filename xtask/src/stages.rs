@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 
+use crate::imports;
 use crate::install;
 use crate::shell::{cargo, command, root, run, succeeds, target};
 use crate::timed::{self, Timed};
@@ -18,7 +19,7 @@ const PYTHON_TESTS: [&str; 2] = ["tests/python", "clients/kosmonaut-python/tests
 enum Stage {
     /// The formatting of all Rust sources
     Format,
-    /// Clippy over all targets, warnings are errors
+    /// No files that import each other in a circle; clippy over all targets, warnings are errors
     Clippy,
     /// Licences, bans and sources of the dependencies
     Deny,
@@ -68,6 +69,7 @@ impl Stage {
         match self {
             Self::Format => run(cargo().args(["fmt", "--all", "--check"])),
             Self::Clippy => {
+                imports::imports(&imports::Selection::default())?;
                 install::git()?;
                 run(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
             }
