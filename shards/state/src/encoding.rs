@@ -20,6 +20,12 @@ pub struct Encoding(u8);
 impl Encoding {
     /// Both dialects, as they stand in docs/protocol.md, uncompressed.
     pub const PLAIN: Self = Self(0);
+
+    /// The encoding of a number, whether there is one or not.
+    #[cfg(test)]
+    pub(crate) const fn numbered(number: u8) -> Self {
+        Self(number)
+    }
 }
 
 /// What makes the frames of one encoding.

@@ -32,6 +32,9 @@ type Sessions = Slots<SessionSlot, Session>;
 /// A tail is settled to make one contiguous range with the session's own bytes up to this length.
 const SETTLE_BYTES_MAX: u64 = 64 * 1024;
 
+/// With more bytes than this appended since the last flush, the driver flushes before it reads on.
+const FRESH_BYTES_MAX: usize = 512 * 1024;
+
 #[derive(Debug, Clone, Copy)]
 enum FlushItem {
     Session(SessionSlot),
@@ -80,6 +83,12 @@ impl Fanout {
     #[must_use]
     pub fn fresh_bytes(&self) -> usize {
         self.marked_bytes + self.fresh_bytes
+    }
+
+    /// Whether so much is to be flushed that nothing more shall be appended before.
+    #[must_use]
+    pub fn wants_flush(&self) -> bool {
+        self.fresh_bytes() > FRESH_BYTES_MAX
     }
 
     /// Whether anything is to be flushed.

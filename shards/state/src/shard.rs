@@ -26,9 +26,11 @@
 
 mod admission;
 mod answered;
+mod bounds;
 mod change;
 mod classic;
 mod fences;
+mod job;
 mod jobs;
 mod leaving;
 mod owner;
@@ -70,23 +72,11 @@ use crate::{
 use self::{
     admission::Admission,
     fences::Fences,
-    jobs::{FIRST, Job},
+    job::{FIRST, Job},
     owner::{Owner, Subscriber},
     request::Requests,
     serving::Serving,
 };
-
-/// With more of a session's own bytes waiting than this, it is not read.
-const OUTPUT_PAUSE_BYTES: usize = 64 * 1024;
-
-/// With more bytes in open broadcasts of one session than this, it is not read.
-const OPEN_BROADCAST_BYTES_MAX: usize = 256 * 1024;
-
-/// With more bytes than this appended since the last flush, the driver flushes before it reads on.
-const FRESH_BYTES_MAX: usize = 512 * 1024;
-
-/// How many sessions, or ends of their subscriptions, one slice of long work concerns.
-const SLICE_SESSIONS: usize = 256;
 
 /// What a shard is made of.
 #[derive(Debug, Clone)]
@@ -136,11 +126,6 @@ enum Life {
     /// Sessions are being closed, new connections at once.
     Stopping,
     Stopped,
-}
-
-/// Whether the driver shall flush before it hands over more.
-fn wants_flush(fanout: &Fanout) -> bool {
-    fanout.fresh_bytes() > FRESH_BYTES_MAX
 }
 
 impl Shard {
@@ -551,7 +536,7 @@ impl Machine for Shard {
     }
 
     fn wants_flush(&self) -> bool {
-        wants_flush(&self.fanout)
+        self.fanout.wants_flush()
     }
 
     fn next_action(&mut self) -> Option<Action> {

@@ -277,3 +277,92 @@ impl std::ops::IndexMut<ViewSlot> for Views {
         &mut self.slots[view]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::slots::ChannelSlot;
+
+    const OWNER: ShardId = ShardId(1);
+
+    /// The channel that is called so: a namesake of another generation is another channel.
+    fn channel(number: u8, generation: u32) -> (ChannelKey, ChannelRef) {
+        let key = (VhostId(0), format!("c{number}").parse().unwrap());
+        (key, ChannelRef { slot: ChannelSlot(number.into()), generation })
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        /// Somebody who receives in this encoding subscribes a channel.
+        Need(u8, u8),
+        /// Nobody does any more.
+        Remove(usize),
+        /// The channel is closed, and opened anew.
+        Close(u8),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (0..3u8, 0..4u8).prop_map(|(channel, encoding)| Step::Need(channel, encoding)),
+            2 => any::<usize>().prop_map(Step::Remove),
+            1 => (0..3u8).prop_map(Step::Close),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn an_open_channel_has_one_view_in_each_encoding_that_is_needed(
+            steps in proptest::collection::vec(step(), 1..80),
+        ) {
+            let (mut views, mut generations) = (Views::default(), [0; 3]);
+            // Of open channels: by number and encoding; then the views of closed ones.
+            let mut open: BTreeMap<(u8, u8), ViewSlot> = BTreeMap::new();
+            let mut closed: Vec<ViewSlot> = Vec::new();
+            for step in steps {
+                match step {
+                    Step::Need(number, encoding) => {
+                        let (key, of) = channel(number, generations[usize::from(number)]);
+                        let view = views.find_or_create(&key, OWNER, of, Encoding::numbered(encoding));
+                        prop_assert_eq!(*open.entry((number, encoding)).or_insert(view), view);
+                    }
+                    Step::Remove(which) if !open.is_empty() => {
+                        let which = *open.keys().nth(which % open.len()).unwrap();
+                        views.remove(open.remove(&which).unwrap());
+                    }
+                    Step::Remove(which) if !closed.is_empty() => {
+                        views.remove(closed.swap_remove(which % closed.len()));
+                    }
+                    Step::Remove(_) => {}
+                    Step::Close(number) => {
+                        let generation = &mut generations[usize::from(number)];
+                        let mut detached: Vec<_> =
+                            views.detach(OWNER, channel(number, *generation).1).into_iter().map(|(view, _)| view).collect();
+                        *generation += 1;
+                        detached.sort_unstable();
+                        let mut expected: Vec<_> = open.extract_if(.., |(of, _), _| *of == number).map(|(_, view)| view).collect();
+                        expected.sort_unstable();
+                        prop_assert_eq!(&detached, &expected);
+                        closed.extend(detached);
+                    }
+                }
+                for number in 0..3 {
+                    let (key, of) = channel(number, generations[usize::from(number)]);
+                    let mut chain: Vec<_> =
+                        std::iter::successors(views.first(OWNER, of), |view| views[*view].next()).collect();
+                    chain.sort_unstable();
+                    let mut expected: Vec<_> = open.range((number, 0)..=(number, 3)).map(|(_, view)| *view).collect();
+                    expected.sort_unstable();
+                    prop_assert_eq!(chain, expected);
+                    for encoding in 0..4 {
+                        let expected = open.get(&(number, encoding)).copied();
+                        prop_assert_eq!(views.find(&key, Encoding::numbered(encoding)), expected);
+                    }
+                }
+            }
+        }
+    }
+}

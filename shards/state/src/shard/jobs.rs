@@ -11,23 +11,7 @@ use crate::{
     vhost::VhostId,
 };
 
-use super::{SLICE_SESSIONS, Shard, wants_flush};
-
-/// Long work that goes on at the shard's next turn.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Job {
-    /// Tell the subscribers of a closed channel.
-    CloseView { view: ViewSlot, generation: u32 },
-    /// Apply a vhost's snapshot, whichever it is by then, to its sessions, from this slot on.
-    SweepVhost { ticket: Ticket<()>, vhost: VhostId, next: SessionSlot },
-    /// Close a vhost's sessions, from this slot on.
-    CloseVhost { ticket: Ticket<()>, vhost: VhostId, next: SessionSlot },
-    /// Close all sessions, from this slot on.
-    Shutdown { next: SessionSlot },
-}
-
-/// Where work on all sessions begins.
-pub(super) const FIRST: SessionSlot = SessionSlot(0);
+use super::{Shard, bounds::SLICE_SESSIONS, job::Job, serving::Serving};
 
 impl Shard {
     /// Does one slice of long work.
@@ -59,7 +43,7 @@ impl Shard {
     ) -> Option<SessionSlot> {
         let mut left = SLICE_SESSIONS;
         for slot in self.sessions.slots.from(next) {
-            if left == 0 || wants_flush(&self.fanout) {
+            if left == 0 || self.fanout.wants_flush() {
                 return Some(slot);
             }
             let session = self.sessions.slots.at(slot);
@@ -77,7 +61,7 @@ impl Shard {
             if !self.fanout.views.holds(view, generation) {
                 return;
             }
-            if wants_flush(&self.fanout) {
+            if self.fanout.wants_flush() {
                 break;
             }
             let place = &self.fanout.views[view];
@@ -105,7 +89,7 @@ impl Shard {
         let rest = vhost.and_then(|vhost| {
             self.slice(now, next, |shard, slot| {
                 let Self { sessions, fanout, links, figures, fences, .. } = shard;
-                let mut serving = super::Serving { now, sessions, fanout, links, figures };
+                let mut serving = Serving { now, sessions, fanout, links, figures };
                 if serving.is_of(slot, id) {
                     serving.apply_vhost(fences, slot, &vhost);
                 }

@@ -17,7 +17,7 @@ use crate::{
     slots::{SessionSlot, ViewSlot},
 };
 
-use super::{OPEN_BROADCAST_BYTES_MAX, OUTPUT_PAUSE_BYTES, SLICE_SESSIONS, wants_flush};
+use super::bounds::{OPEN_BROADCAST_BYTES_MAX, OUTPUT_PAUSE_BYTES, SLICE_SESSIONS};
 
 /// The sessions of a shard, what they receive, and the links by which owners hear of them.
 pub(super) struct Serving<'a> {
@@ -164,7 +164,7 @@ impl Serving<'_> {
     /// Looks after a slice of the sessions that are due; the next turn goes on with the rest.
     pub(super) fn check_deadlines(&mut self) {
         let mut left = SLICE_SESSIONS;
-        while left > 0 && !wants_flush(self.fanout) {
+        while left > 0 && !self.fanout.wants_flush() {
             let Some((session, due)) = self.sessions.next_due(self.now) else { break };
             left -= 1;
             let slot = session.slot;

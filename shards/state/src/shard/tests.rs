@@ -1,5 +1,6 @@
 //! One shard by hand: what the simulation is too random to pin down.
 
+mod encodings;
 mod leaving;
 mod limits;
 mod publishing;
@@ -9,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use webrocket_wire::{ChannelName, frame, handshake::example_head};
 
-use super::*;
+use super::{bounds::SLICE_SESSIONS, *};
 use crate::{
     command::Ticket,
     encoding::Encoding,
@@ -34,10 +35,15 @@ impl Bench {
 
     /// The first of so many shards; the test plays the others.
     fn among(shards: u16, settings: Settings) -> Self {
+        Self::with(shards, settings, Encodings::default())
+    }
+
+    /// The same, where sessions may receive in these encodings.
+    fn with(shards: u16, settings: Settings, encodings: Encodings) -> Self {
         let mut shard = Shard::new(ShardConfig {
             id: ShardId(0),
             directory: Directory::new(shards, 1),
-            encodings: Encodings::default(),
+            encodings,
             seed: [7; 32],
             handshake_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(5),
