@@ -10,8 +10,14 @@ use std::{
 };
 
 use webrocket_state::{
-    Command, Directory, Input, Machine, Party, SessionRef, Settings, Shard, ShardConfig, ShardId, User,
-    Vhost, VhostId, command::Ticket, encoding::Encodings, settings::Anonymous,
+    Command, Directory, Input, Machine, Party, SessionRef, Settings, Shard, ShardConfig, ShardId,
+    ShardMessage, User, Vhost, VhostId,
+    command::Ticket,
+    encoding::{Encoding, Encodings},
+    ids::RequestRef,
+    message::OwnerRequest,
+    settings::Anonymous,
+    slots::SessionSlot,
 };
 use webrocket_wire::{Rights, handshake::example_head};
 
@@ -23,6 +29,7 @@ const INPUT_BYTES: usize = 64 * 1024;
 /// A shard with one vhost, `/w`, where anonymous sessions may read and write; its clock stands still.
 pub(crate) struct Crowd {
     pub(crate) shard: Shard,
+    directory: Directory,
     now: Instant,
     /// What the machine is handed: it unmasks in place, so each frame is copied here.
     input: Vec<u8>,
@@ -38,6 +45,11 @@ pub(crate) struct Flushed {
 impl Crowd {
     /// A shard without sessions. Its vhost has the users `u0`, `u1`, … without secrets.
     pub(crate) fn new(users: usize) -> Self {
+        Self::among(1, users)
+    }
+
+    /// The same as the first of so many shards, of which the others are not there.
+    pub(crate) fn among(shards: u16, users: usize) -> Self {
         let user = User { rights: Rights::READ_WRITE, has_secret: false, generation: 1 };
         let name = |index: usize| format!("u{index}").parse().expect("a valid name");
         let vhost = Arc::new(Vhost {
@@ -47,15 +59,17 @@ impl Crowd {
             users: (0..users).map(|index| (name(index), user)).collect(),
             channels: Arc::default(),
         });
+        let directory = Directory::new(shards, 1);
         let shard = Shard::new(ShardConfig {
             id: ShardId(0),
-            directory: Directory::new(1, 1),
+            directory: directory.clone(),
             encodings: Encodings::default(),
             seed: [7; 32],
             handshake_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(5),
         });
-        let mut crowd = Self { shard, now: Instant::now(), input: Vec::with_capacity(INPUT_BYTES) };
+        let mut crowd =
+            Self { shard, directory, now: Instant::now(), input: Vec::with_capacity(INPUT_BYTES) };
         crowd.command(Command::PutVhost { ticket: Ticket::new(0), vhost });
         crowd
     }
@@ -71,6 +85,36 @@ impl Crowd {
         }
         assert_eq!(crowd.flush().sends, followers, "each is told that it subscribed");
         (crowd, sessions)
+    }
+
+    /// A channel that this shard owns, opened.
+    pub(crate) fn open_own(&mut self) -> String {
+        let own = |name: &String| {
+            let channel = name.parse().expect("a valid name");
+            self.directory.owner(VHOST, &channel) == ShardId(0)
+        };
+        let name = (0..).map(|number| format!("c{number}")).find(own).expect("every second");
+        self.open(&name);
+        name
+    }
+
+    /// A session of another shard subscribes a channel that this one owns.
+    pub(crate) fn subscribe_from(&mut self, shard: ShardId, channel: &str) {
+        let session = SessionRef { shard, slot: SessionSlot(0), generation: 0 };
+        let asked = OwnerRequest::Subscribe {
+            request: RequestRef { session, number: 0 },
+            vhost: VHOST,
+            channel: channel.parse().expect("a valid name"),
+            encoding: Encoding::PLAIN,
+            may_create: false,
+            joining: None,
+        };
+        self.shard.handle(self.now, Input::Message { from: shard, message: ShardMessage::Request(asked) });
+    }
+
+    /// Takes what waits for another shard; how many messages that is.
+    pub(crate) fn pass_on(&mut self, shard: ShardId) -> usize {
+        std::iter::from_fn(|| self.shard.next_message(self.now, shard)).count()
     }
 
     /// Opens a channel, as a backend does.
