@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use uuid::Uuid;
 use webrocket_wire::{Position, Publication, SharedPublication, presence::PresenceChange};
 
 /// What the subscribers of a channel are told, in the order that its owner gives to all of it.
@@ -31,4 +32,15 @@ pub enum Said<'a> {
     Published(Position, Publication<'a>),
     /// Somebody has come or gone.
     Presence(&'a PresenceChange),
+}
+
+impl Said<'_> {
+    /// The `sid` of the subscriber that is not told.
+    #[must_use]
+    pub fn left_out(&self) -> Option<Uuid> {
+        match self {
+            Self::Published(_, publication) => publication.left_out(),
+            Self::Presence(_) => None,
+        }
+    }
 }

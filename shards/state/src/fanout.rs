@@ -202,10 +202,8 @@ impl Fanout {
         let session = &mut sessions[slot];
         if session.inbox.tail.is_some_and(|tail| tail.view == view) {
             self.settle(session);
-            if !session.connection.out.is_empty() {
-                // The view's flush finds it among the followers no more.
-                self.enqueue_bulk(session, slot);
-            }
+            // The view's flush finds it among the followers no more.
+            self.enqueue_own(session, slot);
         }
         let count = session.inbox.subscriptions.len();
         let index = session
@@ -246,6 +244,39 @@ impl Fanout {
         view: ViewSlot,
         write: impl FnOnce(&mut Vec<u8>),
     ) -> usize {
+        self.append_but(sessions, view, None, write)
+    }
+
+    /// The same for all but one session, which may be no subscriber of the view.
+    pub fn append_leaving_out(
+        &mut self,
+        sessions: &mut Sessions,
+        view: ViewSlot,
+        left_out: SessionSlot,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> usize {
+        let session = &mut sessions[left_out];
+        if !self.subscribes(session, view) {
+            return self.append(sessions, view, write);
+        }
+        // What it waits for becomes its own, so that its cursor passes the new frame and nothing else.
+        self.settle(session);
+        self.enqueue_own(session, left_out);
+        let subscribers = self.append_but(sessions, view, Some(left_out), write);
+        let session = &mut sessions[left_out];
+        if session.inbox.tail.is_some_and(|tail| tail.view == view) {
+            self.drop_tail(session);
+        }
+        subscribers - 1
+    }
+
+    fn append_but(
+        &mut self,
+        sessions: &mut Sessions,
+        view: ViewSlot,
+        left_out: Option<SessionSlot>,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> usize {
         let place = &mut self.views[view];
         let position = place.log.append(&mut self.pool, write);
         let appended = usize::try_from(place.log.end() - position).expect("a frame in memory");
@@ -261,7 +292,9 @@ impl Fanout {
         }
         for index in 0..self.views[view].visitors.len() {
             let slot = self.views[view].visitors[index].session;
-            self.tell(&mut sessions[slot], slot, view, position);
+            if left_out != Some(slot) {
+                self.tell(&mut sessions[slot], slot, view, position);
+            }
         }
         self.count_fresh(appended);
         let place = &mut self.views[view];
@@ -353,6 +386,13 @@ impl Fanout {
         if session.inbox.queued == Queued::No {
             session.inbox.queued = Queued::Bulk;
             self.bulk.push_back(FlushItem::Session(slot));
+        }
+    }
+
+    /// Puts a session among those who receive broadcasts if bytes of its own wait.
+    fn enqueue_own(&mut self, session: &mut Session, slot: SessionSlot) {
+        if !session.connection.out.is_empty() {
+            self.enqueue_bulk(session, slot);
         }
     }
 
@@ -504,7 +544,7 @@ impl Fanout {
         }
     }
 
-    /// The first `bytes` of [`Delivery::pending`] were sent; returns whether that was all of it.
+    /// The first `bytes` of [`Fanout::pending`] were sent; returns whether that was all of it.
     /// The session is queued again if more waits behind.
     pub fn sent(&mut self, session: &mut Session, slot: SessionSlot, bytes: usize) -> bool {
         let out = &mut session.connection.out;

@@ -7,15 +7,18 @@
 //! | room | what lives there |
 //! | --- | --- |
 //! | [`machine`] | the contract with whatever drives a state machine |
-//! | [`shard`] | the broker's state machine: sessions on top, channels below |
+//! | [`shard`] | the broker's state machine, put together of the parts below |
 //! | [`connection`], [`outgoing`] | one WebSocket connection, its close, its own bytes |
-//! | [`session`], [`sids`], [`answers`], [`rate`], [`addresses`] | one browser: identity, open requests in order, limits |
-//! | [`delivery`], [`log`] | fan-out: views, cursors, what is flushed next |
+//! | [`sessions`], [`session`], [`sids`], [`deadlines`] | the sessions of a shard, what one is in each state |
+//! | [`answers`], [`identity`], [`rate`], [`addresses`] | one session: its open requests in order, who it is, limits |
+//! | [`fanout`], [`views`], [`log`] | fan-out: channels by encoding, cursors, what is flushed next |
+//! | [`event`], [`encoding`] | what a channel says, and how it becomes bytes |
 //! | [`channels`], [`members`], [`directory`] | channels at their owner, who is present, and who owns which |
-//! | [`link`] | the way to another shard, and who must wait for it |
+//! | [`ids`], [`slots`] | what shards call each other's sessions, requests and channels |
+//! | [`message`], [`link`] | what shards say to each other, the way there, and who must wait for it |
+//! | [`command`], [`vhost`], [`vhosts`], [`settings`] | what the control thread and the shards say to each other |
 //! | [`exchange`] | the backends: clients, workers, triggers |
 //! | [`pattern`] | which channels or events a backend means |
-//! | [`vhost`], [`settings`] | what the control thread tells every shard |
 
 #![forbid(unsafe_code)]
 

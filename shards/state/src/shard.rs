@@ -369,15 +369,16 @@ impl Shard {
         let mut serving = Serving { now, sessions, fanout, links, figures };
         let mut next = serving.fanout.views.first(owner, channel);
         let said = event.said();
+        let left_out = said.left_out().and_then(|sid| serving.sessions.find(sid));
         while let Some(view) = next {
             let place = &serving.fanout.views[view];
             let encoding = place.encoding;
             next = place.next();
             if encodings.is_costly(encoding) {
                 let frame = made.frame(encoding).expect("the owner makes what somebody receives");
-                serving.deliver(view, |out| out.extend_from_slice(frame));
+                serving.deliver(view, left_out, |out| out.extend_from_slice(frame));
             } else {
-                serving.deliver(view, |out| encodings.encode(encoding, &said, out));
+                serving.deliver(view, left_out, |out| encodings.encode(encoding, &said, out));
             }
         }
     }

@@ -43,6 +43,7 @@ pub struct Publication<'a> {
     channel: &'a [u8],
     sid: Option<Uuid>,
     uid: Option<&'a [u8]>,
+    left_out: Option<Uuid>,
 }
 
 /// A [`Publication`] that many may hold, in one allocation: a header, then the event, the data, the channel, the
@@ -58,11 +59,13 @@ struct Header {
     /// Whether the sender has a `sid`; a backend has none.
     has_sid: bool,
     has_uid: bool,
+    has_left_out: bool,
     sid: Uuid,
+    left_out: Uuid,
 }
 
 impl Header {
-    const BYTES: usize = 4 * 4 + 1 + 1 + 16;
+    const BYTES: usize = 4 * 4 + 3 + 2 * 16;
 
     fn to_bytes(self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
@@ -71,7 +74,9 @@ impl Header {
         }
         bytes[16] = self.has_sid.into();
         bytes[17] = self.has_uid.into();
-        bytes[18..].copy_from_slice(self.sid.as_bytes());
+        bytes[18] = self.has_left_out.into();
+        bytes[19..35].copy_from_slice(self.sid.as_bytes());
+        bytes[35..].copy_from_slice(self.left_out.as_bytes());
         bytes
     }
 }
@@ -90,6 +95,13 @@ impl<'a> Publication<'a> {
         self
     }
 
+    /// The same for all subscribers but the session of this `sid`.
+    #[must_use]
+    pub fn leaving_out(mut self, sid: Uuid) -> Self {
+        self.left_out = Some(sid);
+        self
+    }
+
     /// A direct message. `event` as in [`Publication::new`].
     #[must_use]
     pub fn direct(event: Json<'a>, data: Option<Data<'a>>) -> Self {
@@ -104,7 +116,7 @@ impl<'a> Publication<'a> {
             Some(data) if data.is_forged() => (data.text().as_bytes(), data.reserved()),
             Some(data) => (data.text().as_bytes(), Vec::new()),
         };
-        Self { event, data, reserved, channel, sid, uid: None }
+        Self { event, data, reserved, channel, sid, uid: None, left_out: None }
     }
 
     /// Copies the parts.
@@ -119,8 +131,15 @@ impl<'a> Publication<'a> {
             end += part.len();
             u32::try_from(end).expect("messages are bounded")
         });
-        let (has_sid, has_uid) = (self.sid.is_some(), self.uid.is_some());
-        let header = Header { ends, has_sid, has_uid, sid: self.sid.unwrap_or_default() }.to_bytes();
+        let header = Header {
+            ends,
+            has_sid: self.sid.is_some(),
+            has_uid: self.uid.is_some(),
+            has_left_out: self.left_out.is_some(),
+            sid: self.sid.unwrap_or_default(),
+            left_out: self.left_out.unwrap_or_default(),
+        };
+        let header = header.to_bytes();
         let ranges = self.reserved.iter().flat_map(|range| [range.start, range.end]).map(u32::to_le_bytes);
         // One allocation: the length of a repetition is known.
         let length = header.len() + end + 8 * self.reserved.len();
@@ -159,6 +178,12 @@ impl<'a> Publication<'a> {
     #[must_use]
     pub fn uid(&self) -> Option<&'a [u8]> {
         self.uid
+    }
+
+    /// The subscriber that does not receive it.
+    #[must_use]
+    pub fn left_out(&self) -> Option<Uuid> {
+        self.left_out
     }
 
     /// Appends the frame of both dialects, header included.
@@ -252,13 +277,16 @@ impl SharedPublication {
     pub fn parts(&self) -> Publication<'_> {
         let [event_end, data_end, channel_end, uid_end] = [0, 4, 8, 12].map(|at| self.number(at));
         let (header, parts) = self.0.split_at(Header::BYTES);
-        let sid = (header[16] != 0).then(|| Uuid::from_slice(&header[18..]).expect("16 bytes"));
+        let uuid = |flag: usize, at: usize| {
+            (header[flag] != 0).then(|| Uuid::from_slice(&header[at..at + 16]).expect("16 bytes"))
+        };
         Publication {
             event: &parts[..event_end],
             data: &parts[event_end..data_end],
             reserved: ranges(&parts[uid_end..]),
             channel: &parts[data_end..channel_end],
-            sid,
+            sid: uuid(16, 19),
+            left_out: uuid(18, 35),
             uid: (header[17] != 0).then(|| &parts[channel_end..uid_end]),
         }
     }
@@ -401,6 +429,10 @@ mod tests {
         assert_eq!((parts.event(), parts.data()), (&b"\"e\""[..], &b"[1]"[..]));
         assert_eq!((parts.channel(), parts.uid(), parts.sid), (&b"world"[..], Some(&b"joe"[..]), Some(sid)));
         assert_eq!(shared.len(), 3 + 3 + 5 + 3);
+        assert_eq!(parts.left_out(), None);
+        let other = Uuid::from_u128(7);
+        let shared = Publication::new(event, None, &channel, None).leaving_out(other).share();
+        assert_eq!((shared.parts().sid, shared.parts().left_out()), (None, Some(other)));
         let bare = Publication::direct(event, None).share();
         let parts = bare.parts();
         assert_eq!((parts.data(), parts.channel(), parts.uid(), bare.len()), (&b""[..], &b""[..], None, 3));

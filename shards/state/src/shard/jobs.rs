@@ -6,7 +6,9 @@ use webrocket_wire::{CloseCode, MemberData, Reply};
 
 use crate::{
     command::{CommandReply, Ticket},
+    fanout::Fanout,
     session::State,
+    sessions::Sessions,
     slots::{SessionSlot, ViewSlot},
     vhost::VhostId,
 };
@@ -28,31 +30,6 @@ impl Shard {
             Some(Job::CloseVhost { ticket, vhost, next }) => self.run_close_vhost(now, ticket, vhost, next),
             Some(Job::Shutdown { next }) => self.run_shutdown(now, next),
         }
-    }
-
-    /// Does `work` on a slice of the slots, from `next` on; returns where to go on if that is not all.
-    ///
-    /// Each of a session's subscriptions may have to end, so it counts for as much as a session. Who
-    /// leaves channels is told what waits there by copy, so a slice also ends when there is enough
-    /// to flush.
-    fn slice(
-        &mut self,
-        now: Instant,
-        next: SessionSlot,
-        mut work: impl FnMut(&mut Self, SessionSlot),
-    ) -> Option<SessionSlot> {
-        let mut left = SLICE_SESSIONS;
-        for slot in self.sessions.slots.from(next) {
-            if left == 0 || self.fanout.wants_flush() {
-                return Some(slot);
-            }
-            let session = self.sessions.slots.at(slot);
-            let subscriptions = session.map_or(0, |(session, _)| session.inbox.subscriptions.len());
-            left = left.saturating_sub(1 + subscriptions);
-            work(self, slot);
-            self.serve_own(now);
-        }
-        None
     }
 
     /// Tells the subscribers of a closed channel.
@@ -85,17 +62,20 @@ impl Shard {
         id: VhostId,
         next: SessionSlot,
     ) {
+        let mut slice = Slice::from(next);
         let vhost = self.vhosts.get(id).cloned();
-        let rest = vhost.and_then(|vhost| {
-            self.slice(now, next, |shard, slot| {
-                let Self { sessions, fanout, links, figures, fences, .. } = shard;
-                let mut serving = Serving { now, sessions, fanout, links, figures };
-                if serving.is_of(slot, id) {
-                    serving.apply_vhost(fences, slot, &vhost);
-                }
-            })
-        });
-        match rest {
+        while let Some(vhost) = &vhost
+            && let Some(slot) = slice.next(&mut self.sessions, &self.fanout)
+        {
+            let Self { sessions, fanout, links, figures, fences, .. } = self;
+            let mut serving = Serving { now, sessions, fanout, links, figures };
+            if serving.is_of(slot, id) {
+                serving.apply_vhost(fences, slot, vhost);
+            }
+            self.serve_own(now);
+        }
+        // Nothing is left to do for a vhost that is gone.
+        match slice.rest().filter(|_| vhost.is_some()) {
             Some(next) => self.jobs.push_back(Job::SweepVhost { ticket, vhost: id, next }),
             None => self.fences.report(ticket, &mut self.links, &mut self.reports),
         }
@@ -109,13 +89,15 @@ impl Shard {
         vhost: VhostId,
         next: SessionSlot,
     ) {
-        let rest = self.slice(now, next, |shard, slot| {
-            let mut serving = shard.serving(now);
+        let mut slice = Slice::from(next);
+        while let Some(slot) = slice.next(&mut self.sessions, &self.fanout) {
+            let mut serving = self.serving(now);
             if serving.is_of(slot, vhost) {
                 serving.close(slot, CloseCode::VhostClosed, &MemberData::default());
             }
-        });
-        match rest {
+            self.serve_own(now);
+        }
+        match slice.rest() {
             Some(next) => self.jobs.push_back(Job::CloseVhost { ticket, vhost, next }),
             None => self.command_reply(CommandReply::Applied(ticket)),
         }
@@ -123,17 +105,59 @@ impl Shard {
 
     /// Closes all sessions.
     pub(super) fn run_shutdown(&mut self, now: Instant, next: SessionSlot) {
-        let rest = self.slice(now, next, |shard, slot| {
-            let Some((session, _)) = shard.sessions.slots.at(slot) else { return };
-            match session.state {
-                State::Open(_) => shard.serving(now).close(slot, CloseCode::Restart, &MemberData::default()),
-                State::Handshaking(None) => shard.serving(now).end(slot),
+        let mut slice = Slice::from(next);
+        while let Some(slot) = slice.next(&mut self.sessions, &self.fanout) {
+            let state = self.sessions.slots.at(slot).map(|(session, _)| &session.state);
+            match state {
+                Some(State::Open(_)) => {
+                    self.serving(now).close(slot, CloseCode::Restart, &MemberData::default());
+                }
+                Some(State::Handshaking(None)) => self.serving(now).end(slot),
                 // They are refused when their address has been counted, or end by themselves.
-                State::Handshaking(Some(_)) | State::Closing => {}
+                Some(State::Handshaking(Some(_)) | State::Closing) | None => {}
             }
-        });
-        if let Some(next) = rest {
+            self.serve_own(now);
+        }
+        if let Some(next) = slice.rest() {
             self.jobs.push_back(Job::Shutdown { next });
         }
+    }
+}
+
+/// A slice of the sessions.
+///
+/// Each of a session's subscriptions may have to end, so it counts for as much as a session. Who
+/// leaves channels is told what waits there by copy, so a slice also ends when there is enough
+/// to flush.
+struct Slice {
+    next: SessionSlot,
+    left: usize,
+    is_last: bool,
+}
+
+impl Slice {
+    fn from(next: SessionSlot) -> Self {
+        Self { next, left: SLICE_SESSIONS, is_last: false }
+    }
+
+    /// The next slot of the slice.
+    fn next(&mut self, sessions: &mut Sessions, fanout: &Fanout) -> Option<SessionSlot> {
+        let Some(slot) = sessions.slots.from(self.next).next() else {
+            self.is_last = true;
+            return None;
+        };
+        if self.left == 0 || fanout.wants_flush() {
+            return None;
+        }
+        let session = sessions.slots.at(slot);
+        let subscriptions = session.map_or(0, |(session, _)| session.inbox.subscriptions.len());
+        self.left = self.left.saturating_sub(1 + subscriptions);
+        self.next = SessionSlot(slot.0 + 1);
+        Some(slot)
+    }
+
+    /// Where to go on, unless all slots have been seen.
+    fn rest(&self) -> Option<SessionSlot> {
+        (!self.is_last).then_some(self.next)
     }
 }

@@ -187,12 +187,13 @@ impl Requests<'_> {
         self.serving.figures.add(Figure::Broadcasts, 1);
         if entry.audience.sorts().all(|shard| shard == here) {
             let said = Said::Published(position, broadcast);
+            let left_out = said.left_out().and_then(|sid| self.serving.sessions.find(sid));
             let mut next = self.serving.fanout.views.first(here, channel);
             while let Some(view) = next {
                 let place = &self.serving.fanout.views[view];
                 let encoding = place.encoding;
                 next = place.next();
-                self.serving.deliver(view, |out| self.encodings.encode(encoding, &said, out));
+                self.serving.deliver(view, left_out, |out| self.encodings.encode(encoding, &said, out));
             }
             self.reply(slot, &Reply::Broadcasted(name), reference);
             return Ok(());

@@ -70,9 +70,18 @@ impl Serving<'_> {
         self.fanout.frames(&mut self.sessions.slots[slot], slot)
     }
 
-    /// Tells the subscribers of a view what its channel says.
-    pub(super) fn deliver(&mut self, view: ViewSlot, write: impl FnOnce(&mut Vec<u8>)) {
-        let subscribers = self.fanout.append(&mut self.sessions.slots, view, write);
+    /// Tells the subscribers of a view what its channel says, but for one of them if it is `left_out`.
+    pub(super) fn deliver(
+        &mut self,
+        view: ViewSlot,
+        left_out: Option<SessionSlot>,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let sessions = &mut self.sessions.slots;
+        let subscribers = match left_out {
+            None => self.fanout.append(sessions, view, write),
+            Some(slot) => self.fanout.append_leaving_out(sessions, view, slot, write),
+        };
         self.figures.add(Figure::Deliveries, subscribers as u64);
     }
 

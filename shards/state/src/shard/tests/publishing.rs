@@ -77,3 +77,38 @@ fn positions_count_all_broadcasts_of_one_life_of_a_channel() {
     assert_eq!((second.len(), second[0].0.offset), (1, 1), "a new life begins at 1");
     assert_ne!(second[0].0.epoch, first[0].0.epoch);
 }
+
+#[test]
+fn a_session_that_is_left_out_receives_everything_else() {
+    let mut bench = Bench::new(Settings::default());
+    let (ann, ben, out) = (bench.connect(), bench.connect(), bench.connect());
+    for session in [ann, ben, out] {
+        bench.send(session, r#"{"subscribe":{"channel":"c"}}"#);
+    }
+    bench.flush(usize::MAX);
+    let channel: ChannelName = "c".parse().unwrap();
+    let sid = bench.shard.sessions.open(out.slot).sid;
+    for (event, left_out) in
+        [("\"1\"", None), ("\"2\"", Some(sid)), ("\"3\"", Some(uuid::Uuid::nil())), ("\"4\"", None)]
+    {
+        let mut publication = Publication::new(Json::parse(event).unwrap(), None, &channel, None);
+        if let Some(sid) = left_out {
+            publication = publication.leaving_out(sid);
+        }
+        let publish = Command::Publish {
+            ticket: Ticket::new(1),
+            vhost: VhostId(0),
+            channel: channel.clone(),
+            publication: publication.share(),
+        };
+        bench.shard.handle(bench.now, Input::Command(publish));
+    }
+    let sent = bench.flush(usize::MAX);
+    let events = |session: SessionRef| -> String {
+        let mine: Vec<u8> =
+            sent.iter().filter(|(of, _)| *of == session).flat_map(|(_, bytes)| bytes.clone()).collect();
+        texts(&mine).iter().map(|text| text[2..3].to_owned()).collect()
+    };
+    assert_eq!((events(ann), events(ben), events(out)), ("1234".into(), "1234".into(), "134".into()));
+    assert_eq!(bench.shard.figures.value(Figure::Deliveries), 4 * 3 - 1);
+}
