@@ -8,12 +8,15 @@
 //!
 //! | room | what lives there |
 //! | --- | --- |
+//! | `input`, `order` | what the driver tells the exchange, and what it is told to send |
 //! | [`message`] | what the control thread and the exchange say to each other |
 //! | [`figures`] | what is counted |
+//! | `ids`, `pass` | what peers, workers and triggers are called, and what somebody was let in with |
 //! | `desks`, `desk`, `queue`, `worker` | who handles a trigger |
+//! | `seats`, `sources` | who the workers are, and the takers over HTTP among them |
 //! | `vhosts` | who is let in, and which streams listen |
 //! | `peers`, `client` | the peers of the ROUTER socket, the order of a client's requests |
-//! | `asking`, `working`, `sources` | what clients, workers and takers over HTTP say, and what comes of it |
+//! | `asking`, `working`, `taking` | what clients, workers and takers over HTTP say, and what comes of it |
 //! | `control` | the control thread's word |
 //!
 //! Invariants:
@@ -31,22 +34,25 @@ mod control;
 mod desk;
 mod desks;
 pub mod figures;
+mod ids;
+mod input;
 pub mod message;
+mod order;
+mod pass;
 mod peers;
 mod queue;
+mod seats;
 mod sources;
+mod taking;
 #[cfg(test)]
 mod tests;
 mod vhosts;
 mod worker;
 mod working;
 
-use std::{collections::VecDeque, fmt, str::FromStr, sync::Arc, time::Instant};
+use std::{collections::VecDeque, sync::Arc, time::Instant};
 
-use webrocket_wire::{
-    SingleAccessToken, Status, Trigger, VhostPath,
-    wbp::{Message, ServerMessage},
-};
+use webrocket_wire::{Status, Trigger, wbp::Message};
 
 use crate::{
     deadlines::Deadlines,
@@ -60,187 +66,26 @@ use crate::{
 };
 
 pub use client::{CLIENT_BYTES_MAX, CLIENT_REQUESTS_MAX};
-pub use desks::{AssignationFailed, SILENCE_MAX, TriggerId};
+pub use desk::AssignationFailed;
+pub use desks::SILENCE_MAX;
 pub use figures::{ExchangeFigure, ExchangeFigures};
+pub use ids::{PeerName, TriggerId, WorkerRef};
+pub use input::ExchangeInput;
 pub use message::{ExchangeCommand, ExchangeReport};
+pub use order::{ExchangeOrder, PeerMessage};
+pub use pass::{NoPass, Pass};
 pub use peers::PEERS_MAX;
 pub use queue::{QueueInfo, QueueLimits};
-pub use sources::TAKING_MAX;
-pub use worker::{Filter, Transport, WorkerInfo, WorkerRef};
+pub use taking::TAKING_MAX;
+pub use worker::{Filter, Transport, WorkerInfo};
 pub use working::{CONGESTION_PAUSE, FILTERS_MAX, HEARTBEAT_INTERVAL};
 
-use desks::{DeskOrder, Desks};
+use desk::DeskOrder;
+use desks::Desks;
 use peers::Peers;
+use seats::{Seats, Taker};
 use sources::Sources;
 use vhosts::Vhosts;
-use working::{Seats, Taker};
-
-/// The name of a peer on the ROUTER socket: its routing id.
-pub type PeerName = Arc<[u8]>;
-
-/// What somebody was let in with: a vhost, and which of its access tokens and sets of keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Pass {
-    /// The vhost.
-    pub vhost: VhostId,
-    /// Counts how often something was taken away from who may be let in: a pass from before is worth nothing.
-    pub generation: u64,
-}
-
-/// As it stands in the `User-Id` of a connection.
-impl fmt::Display for Pass {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.vhost.0, self.generation)
-    }
-}
-
-/// A text that is no [`Pass`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NoPass;
-
-impl FromStr for Pass {
-    type Err = NoPass;
-
-    fn from_str(text: &str) -> Result<Self, NoPass> {
-        let (vhost, generation) = text.split_once('.').ok_or(NoPass)?;
-        Ok(Self {
-            vhost: VhostId(vhost.parse().map_err(|_| NoPass)?),
-            generation: generation.parse().map_err(|_| NoPass)?,
-        })
-    }
-}
-
-/// Everything that can happen to an exchange.
-#[derive(Debug)]
-pub enum ExchangeInput<'a> {
-    /// A peer's message: its frames, the delimiter included, the routing id not.
-    Received {
-        /// The peer.
-        peer: &'a [u8],
-        /// What its connection was let in with.
-        pass: Pass,
-        /// At most [`webrocket_wire::wbp::FRAMES_MAX`] + 1 of its frames: one more than any message has.
-        frames: &'a [&'a [u8]],
-    },
-    /// A peer's connection is gone.
-    Gone {
-        /// The peer.
-        peer: &'a [u8],
-    },
-    /// The way to a peer was full when this was to be sent; it was not.
-    Full {
-        /// What was not sent.
-        order: ExchangeOrder,
-    },
-    /// A stream subscribes to topics that begin so; [`Exchange::admits`] them.
-    Subscribed {
-        /// What its connection was let in with.
-        pass: Pass,
-        /// `<vhost>:<event prefix>`.
-        topic: &'a [u8],
-    },
-    /// Such a subscription is over.
-    Unsubscribed {
-        /// What its connection was let in with.
-        pass: Pass,
-        /// As it subscribed.
-        topic: &'a [u8],
-    },
-    /// A shard's message, in the order in which it sent them.
-    Message {
-        /// The sender.
-        from: ShardId,
-        /// What it says.
-        message: ShardMessage,
-    },
-    /// A command of the control thread, in order.
-    Command(ExchangeCommand),
-    /// The driver was kept from its work, because the process was stopped or something took long. What
-    /// peers said meanwhile is still to come: nobody counts as silent for it.
-    Delayed,
-    /// The deadline is reached.
-    Deadline,
-}
-
-/// What is to be sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ExchangeOrder {
-    /// A message to a peer.
-    Send {
-        /// Whom to.
-        peer: PeerName,
-        /// What.
-        message: PeerMessage,
-    },
-    /// A copy of a trigger to all streams that subscribe it, as topic `<vhost>:<event>`.
-    Stream {
-        /// The vhost.
-        vhost: VhostPath,
-        /// What.
-        trigger: Arc<Trigger>,
-    },
-    /// Cut off the connections of streams that were let in with this vhost's earlier passes: their
-    /// [`Exchange::is_valid`] is false.
-    CutStreams {
-        /// The vhost.
-        vhost: VhostId,
-    },
-    /// A trigger was given to so many workers in vain that it is given up: to be logged.
-    GiveUp {
-        /// The vhost.
-        vhost: VhostPath,
-        /// The event's name; what else it says is the application's business.
-        event: Box<str>,
-    },
-    /// All is done: the exchange can end.
-    Stop,
-}
-
-/// A message to a peer; see [`webrocket_wire::wbp::ServerMessage`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PeerMessage {
-    /// Done.
-    Done,
-    /// A single access token.
-    Token(Box<SingleAccessToken>),
-    /// Those present on a channel, the text of a JSON array.
-    Present(Box<str>),
-    /// An error.
-    Error(Status),
-    /// A trigger for a worker.
-    Trigger {
-        /// The worker.
-        worker: WorkerRef,
-        /// The trigger.
-        trigger: Arc<Trigger>,
-        /// Which one.
-        id: TriggerId,
-        /// Whether the worker acknowledges, and so is told the id.
-        is_acknowledged: bool,
-    },
-    /// A heartbeat.
-    Heartbeat,
-    /// The peer shall reconnect, or go.
-    Quit,
-}
-
-impl PeerMessage {
-    /// As it is encoded.
-    #[must_use]
-    pub fn on_the_wire(&self) -> ServerMessage<'_> {
-        match self {
-            Self::Done => ServerMessage::Done,
-            Self::Token(token) => ServerMessage::Token(token),
-            Self::Present(list) => ServerMessage::Present(list),
-            Self::Error(status) => ServerMessage::Error(*status),
-            Self::Trigger { trigger, id, is_acknowledged, .. } => {
-                ServerMessage::Trigger(trigger, is_acknowledged.then_some(id.0))
-            }
-            Self::Heartbeat => ServerMessage::Heartbeat,
-            Self::Quit => ServerMessage::Quit,
-        }
-    }
-}
 
 /// What an exchange is made of.
 #[derive(Debug, Clone)]

@@ -11,9 +11,9 @@ use std::{
 use webrocket_wire::Trigger;
 
 use super::{
-    desks::{AssignationFailed, DeskOrder, TriggerId},
+    ids::{TriggerId, WorkerRef},
     queue::{Queue, QueueInfo, QueueLimits, Waiting},
-    worker::{Filter, Worker, WorkerInfo, WorkerRef},
+    worker::{Filter, Worker, WorkerInfo},
 };
 use crate::{
     slots::{Slots, WorkerSlot},
@@ -22,6 +22,33 @@ use crate::{
 
 /// Of so many events it is remembered which classes take them; then it begins anew.
 const ROUTES_MAX: usize = 1_024;
+
+/// Nobody can take the trigger: no worker's filter matches, or the queue is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AssignationFailed;
+
+/// What is to be done for a desk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum DeskOrder {
+    /// Send a trigger to a worker, if it [still shall be sent](super::desks::Desks::sent).
+    Deliver {
+        /// Whom to.
+        worker: WorkerRef,
+        /// What.
+        trigger: Arc<Trigger>,
+        /// Which one.
+        id: TriggerId,
+    },
+    /// Tell a worker that it is one no more.
+    Dismiss(WorkerRef),
+    /// A trigger was given to so many workers in vain that it is given up: to be logged.
+    GiveUp {
+        /// The vhost.
+        vhost: VhostId,
+        /// What nobody handled.
+        trigger: Arc<Trigger>,
+    },
+}
 
 /// What all desks share.
 #[derive(Debug, Default)]

@@ -26,45 +26,15 @@ use std::{
 use webrocket_wire::Trigger;
 
 use super::{
-    desk::{Desk, Floor},
+    desk::{AssignationFailed, Desk, DeskOrder, Floor},
+    ids::{TriggerId, WorkerRef},
     queue::{QueueInfo, QueueLimits},
-    worker::{Application, Filter, Transport, Worker, WorkerInfo, WorkerRef},
+    worker::{Application, Filter, Transport, Worker, WorkerInfo},
 };
 use crate::{deadlines::Deadlines, slots::WorkerSlot, vhost::VhostId};
 
 /// A worker over ZeroMQ that is silent for so long is dead.
 pub const SILENCE_MAX: Duration = Duration::from_secs(3);
-
-/// Names a trigger within its vhost, in the order of placing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TriggerId(pub u64);
-
-/// Nobody can take the trigger: no worker's filter matches, or the queue is full.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AssignationFailed;
-
-/// What is to be done for a desk.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum DeskOrder {
-    /// Send a trigger to a worker, if it [still shall be sent](Desks::sent).
-    Deliver {
-        /// Whom to.
-        worker: WorkerRef,
-        /// What.
-        trigger: Arc<Trigger>,
-        /// Which one.
-        id: TriggerId,
-    },
-    /// Tell a worker that it is one no more.
-    Dismiss(WorkerRef),
-    /// A trigger was given to so many workers in vain that it is given up: to be logged.
-    GiveUp {
-        /// The vhost.
-        vhost: VhostId,
-        /// What nobody handled.
-        trigger: Arc<Trigger>,
-    },
-}
 
 /// The desks of all vhosts.
 #[derive(Debug, Default)]

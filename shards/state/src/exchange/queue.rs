@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use webrocket_wire::Trigger;
 
-use super::{desks::TriggerId, worker::WorkerRef};
+use super::ids::{TriggerId, WorkerRef};
 use crate::settings::Settings;
 
 /// The most triggers that may wait beyond a queue's bound: workers that leave give back more than it takes.

@@ -9,22 +9,15 @@ use std::{
 
 use regex::Regex;
 
-use super::{desks::TriggerId, queue::Waiting};
-use crate::slots::WorkerSlot;
+use super::{
+    ids::{TriggerId, WorkerRef},
+    queue::Waiting,
+};
 use crate::vhost::VhostId;
 
 /// The most triggers that are on their way to a worker without window: what the way to it does
 /// not take at once shall wait where others can have it.
 pub(super) const UNSENT_MAX: usize = 64;
-
-/// Names a worker; never valid for a later one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct WorkerRef {
-    /// Its slot in the exchange.
-    pub slot: WorkerSlot,
-    /// Which worker in that slot.
-    pub generation: u32,
-}
 
 /// Which events a worker takes: a regular expression, anchored at both ends. Filters with the same
 /// text are the same filter.

@@ -1,4 +1,4 @@
-//! What workers over ZeroMQ say, and who the workers of the desks are.
+//! What workers over ZeroMQ say and are sent, and how anybody becomes a worker and ceases to be one.
 
 use std::{
     sync::Arc,
@@ -8,8 +8,8 @@ use std::{
 use webrocket_wire::{Status, Trigger, wbp::WorkerMessage};
 
 use super::{
-    Exchange, ExchangeFigure, Filter, Pass, PeerMessage, PeerName, TriggerId, WorkerRef,
-    message::SourceId,
+    Exchange, ExchangeFigure, Filter, Pass, PeerMessage, TriggerId, WorkerRef,
+    seats::{Seat, Taker},
     worker::{Application, Transport},
 };
 use crate::{ids::SessionRef, vhost::VhostId};
@@ -22,44 +22,6 @@ pub const CONGESTION_PAUSE: Duration = Duration::from_millis(10);
 
 /// How many different filters a vhost's workers may have: each is matched against every new event's name.
 pub const FILTERS_MAX: usize = 1_024;
-
-/// Who a worker is.
-#[derive(Debug)]
-pub(super) enum Taker {
-    Peer { session: SessionRef, name: PeerName },
-    Source(SourceId),
-}
-
-/// A worker's seat at its desk.
-#[derive(Debug)]
-pub(super) struct Seat {
-    worker: WorkerRef,
-    pub(super) taker: Taker,
-    /// Whether it says what it has handled.
-    pub(super) is_acknowledged: bool,
-}
-
-/// The seats of all desks, by the worker's slot.
-#[derive(Debug, Default)]
-pub(super) struct Seats(Vec<Option<Seat>>);
-
-impl Seats {
-    pub(super) fn find(&self, worker: WorkerRef) -> Option<&Seat> {
-        self.0.get(worker.slot.index())?.as_ref().filter(|seat| seat.worker == worker)
-    }
-
-    fn put(&mut self, seat: Seat) {
-        let slot = seat.worker.slot.index();
-        if self.0.len() <= slot {
-            self.0.resize_with(slot + 1, || None);
-        }
-        self.0[slot] = Some(seat);
-    }
-
-    fn take(&mut self, worker: WorkerRef) -> Option<Seat> {
-        self.0.get_mut(worker.slot.index())?.take_if(|seat| seat.worker == worker)
-    }
-}
 
 /// Workers over ZeroMQ.
 impl Exchange {

@@ -12,9 +12,11 @@ use webrocket_wire::Trigger;
 use super::{filter, number, trigger};
 use crate::{
     exchange::{
-        desks::{AssignationFailed, DeskOrder, Desks, SILENCE_MAX, TriggerId},
+        desk::{AssignationFailed, DeskOrder},
+        desks::{Desks, SILENCE_MAX},
+        ids::{TriggerId, WorkerRef},
         queue::{QueueLimits, RETURNED_MAX},
-        worker::{Application, Transport, WorkerRef},
+        worker::{Application, Transport},
     },
     vhost::VhostId,
 };
