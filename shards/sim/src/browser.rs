@@ -2,22 +2,26 @@
 //! be answered.
 //!
 //! Here are its connection and its turns. `asking` puts requests together, `hearing` takes what
-//! comes, `leaving` is how it ends; `rights` knows what the session may, and from that `classic` and
-//! `wwfp` what each request may be answered.
+//! comes, `leaving` is how it ends; `stage` says how far it has come, `identity` who its session is. `rights`
+//! knows what the session may, and from that `classic` and `wwfp` what each request may be answered.
 
 mod asking;
 mod classic;
 mod hearing;
+mod identity;
 mod leaving;
 mod rights;
+mod stage;
 mod wwfp;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use webrocket_wire::handshake::Dialect;
 
-pub use leaving::Ending;
-use rights::Who;
+pub use stage::Ending;
+
+use identity::Who;
+use stage::Stage;
 
 use crate::{
     chance::Chance,
@@ -38,16 +42,6 @@ pub struct Mood {
     pub is_stopping: bool,
     /// Everybody has left: no address has as many connections as it may.
     pub is_deserted: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Connecting,
-    Open,
-    Leaving(Ending),
-    /// The server has closed; what is left is to read to the end.
-    Closed,
-    Ended,
 }
 
 /// Who connects.

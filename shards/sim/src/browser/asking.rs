@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use webrocket_wire::Rights;
 
-use super::{Browser, Kind, Pending, Stage, Surroundings, rights::Who};
+use super::{Browser, Kind, Pending, Surroundings, identity::Who, stage::Stage};
 use crate::{
     classic, frames,
     net::Actor,

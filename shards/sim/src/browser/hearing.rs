@@ -1,6 +1,6 @@
 //! What a browser hears, and what it concludes.
 
-use super::{Browser, Pending, Stage, Surroundings, rights::Who};
+use super::{Browser, Pending, Surroundings, identity::Who, stage::Stage};
 use crate::{
     answer::{self, Answer, Heard, Member, Moved},
     classic,

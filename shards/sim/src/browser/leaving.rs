@@ -2,43 +2,16 @@
 
 use webrocket_wire::handshake::Dialect;
 
-use super::{Browser, Kind, Stage, Surroundings};
+use super::{
+    Browser, Kind, Surroundings,
+    stage::{ENDINGS, Ending, Stage},
+};
 use crate::{
     frames,
     net::Actor,
     oracles::{End, Guarantee, Ledger},
     request::Request,
 };
-
-/// How a browser leaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
-    /// With a close frame; `None`: without a code.
-    Orderly(Option<u16>),
-    /// With the request `disconnect` or `close`.
-    Asked,
-    /// The connection is reset.
-    Reset,
-    /// Without a word: the cable is cut.
-    Silent,
-    /// It sends no more, but goes on reading.
-    HalfClosed,
-    /// It breaks the protocol, and is to be closed with this code.
-    Offence(u16),
-}
-
-const ENDINGS: [Ending; 10] = [
-    Ending::Orderly(Some(1000)),
-    Ending::Orderly(None),
-    Ending::Asked,
-    Ending::Reset,
-    Ending::Silent,
-    Ending::HalfClosed,
-    Ending::Offence(1002),
-    Ending::Offence(1003),
-    Ending::Offence(1007),
-    Ending::Offence(1009),
-];
 
 impl Browser {
     pub(super) fn die(&mut self, ledger: &mut Ledger) {

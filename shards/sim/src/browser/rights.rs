@@ -1,38 +1,13 @@
-//! What the session is and may, as far as its browser can know.
+//! What the session may, as far as its browser can know.
 
 use webrocket_wire::{ChannelKind, ChannelName, Rights, handshake::Dialect};
 
-use super::Browser;
+use super::{Browser, identity::Who};
 use crate::{
     oracles::Ledger,
     request::Request,
     scenario::{OPENED, Scenario, USERS, VHOSTS},
 };
-
-/// Who a session is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Who {
-    Nobody,
-    User(&'static str),
-    /// The holder of a token, by its number.
-    Token(usize),
-}
-
-impl Who {
-    /// By what others know it.
-    pub(super) fn uid(self, ledger: &Ledger) -> Option<String> {
-        match self {
-            Self::Nobody => None,
-            Self::User(name) => Some(name.to_owned()),
-            Self::Token(number) => Some(ledger.tokens[number].grant.uid.to_string()),
-        }
-    }
-
-    /// Whether no other session has its `uid`.
-    pub(super) fn is_solo(self, ledger: &Ledger) -> bool {
-        matches!(self, Self::Token(number) if ledger.tokens[number].is_solo)
-    }
-}
 
 /// Whether anybody may subscribe a channel of that name, given the right.
 pub(super) fn is_open(channel: &str) -> bool {

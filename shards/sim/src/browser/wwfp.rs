@@ -2,10 +2,7 @@
 
 use webrocket_wire::Rights;
 
-use super::{
-    Browser,
-    rights::{Who, is_open},
-};
+use super::{Browser, identity::Who, rights::is_open};
 use crate::{
     answer::Answer,
     oracles::Ledger,
