@@ -1,9 +1,14 @@
 //! The control thread as the shards know it: answers their questions late, and changes things
 //! under everybody's feet.
+//!
+//! `exchange` is what it does for the exchange, `sources` who takes events over HTTP. `backend` issues the tokens,
+//! and `speaking` is what the backend says. `roll` judges the channels that the shards list.
 
 mod backend;
+mod exchange;
 mod roll;
 mod sources;
+mod speaking;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -244,7 +249,7 @@ impl Control {
             },
             CommandReply::Heard(ticket, heard) => {
                 let Ask::Message(number) = self.asked(ticket) else { unreachable!("a session was told") };
-                return backend::messaged(ledger, number, heard);
+                return Self::messaged(ledger, number, heard);
             }
             CommandReply::Listed(ticket, channels) => {
                 let Ask::List(vhost) = self.asked(ticket) else { unreachable!("channels were listed") };

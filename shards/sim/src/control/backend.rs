@@ -1,22 +1,15 @@
-//! The application behind the broker: it issues tokens, broadcasts, and speaks to single sessions.
+//! The application behind the broker: what it is at, and the tokens that it issues.
 
 use std::sync::{Arc, LazyLock};
 
 use regex::Regex;
-use webrocket_state::{
-    Command,
-    command::{Found, Heard},
-    identity::TokenGrant,
-};
-use webrocket_wire::{ChannelName, Data, Json, Publication, SingleAccessToken};
+use webrocket_state::identity::TokenGrant;
+use webrocket_wire::SingleAccessToken;
 
-use super::{Ask, Control};
 use crate::{
     chance::Chance,
     net::{Canary, Micros, Net},
-    oracles::{BACKEND, Fate, Ledger, SHY, Token},
-    scenario::{BACKEND_OPEN_MAX, CHANNELS, Scenario},
-    workload,
+    oracles::{Ledger, SHY, Token},
 };
 
 /// So many tokens of each vhost there are from the beginning.
@@ -31,81 +24,10 @@ static PATTERNS: LazyLock<[Regex; 4]> = LazyLock::new(|| {
 /// What the backend is at.
 #[derive(Debug, Default)]
 pub(super) struct Backend {
-    due: Micros,
+    /// When it speaks next.
+    pub(super) due: Micros,
     /// Broadcasts that are not acknowledged.
-    open: usize,
-}
-
-impl Control {
-    /// Speaks if it is time to; when it is the next time.
-    pub(super) fn speak(
-        &mut self,
-        net: &mut Net,
-        chance: &mut Chance,
-        scenario: &Scenario,
-        ledger: &mut Ledger,
-    ) -> Option<Micros> {
-        let pace = scenario.backend_pace_max?;
-        if net.now >= self.backend.due {
-            self.backend.due = net.now + chance.between(100, pace);
-            if chance.percent(30) {
-                self.message(net, chance, ledger);
-            } else if self.backend.open < BACKEND_OPEN_MAX {
-                self.publish(net, chance, scenario, ledger);
-            }
-        }
-        Some(self.backend.due)
-    }
-
-    fn publish(&mut self, net: &mut Net, chance: &mut Chance, scenario: &Scenario, ledger: &mut Ledger) {
-        let index = chance.below(self.known.len());
-        let Some(vhost) = self.known[index].snapshot.as_ref().map(|vhost| vhost.id) else { return };
-        let channel = *chance.pick(&CHANNELS);
-        let content = workload::content(chance, scenario);
-        let number = ledger.compose(net.now, BACKEND, (index, channel), content);
-        let text = ledger.backend_event(number);
-        let channel: ChannelName = channel.parse().expect("a valid name");
-        let (event, data) = parts(&text);
-        let publication = Publication::new(event, Some(data), &channel, None).share();
-        let owner = self.directory.owner(vhost, &channel).index();
-        let ticket = self.ticket(Ask::Publish(number));
-        self.backend.open += 1;
-        self.send(net, owner, chance.small(500), Command::Publish { ticket, vhost, channel, publication });
-    }
-
-    /// The owner has ordered a broadcast, or refused it.
-    pub(super) fn published(&mut self, now: Micros, ledger: &mut Ledger, number: usize, found: Found) {
-        self.backend.open -= 1;
-        ledger.broadcasts[number].fate = if found.is_ok() { Fate::Acknowledged(now) } else { Fate::Refused };
-    }
-
-    /// Speaks to a session that it has heard of, now and then in the wrong vhost.
-    fn message(&mut self, net: &mut Net, chance: &mut Chance, ledger: &mut Ledger) {
-        if ledger.sids.is_empty() {
-            return;
-        }
-        let (sid, browser) = chance.pick(&ledger.sids).clone();
-        let own = ledger.vhost_of(browser);
-        let index = if chance.percent(10) { 1 - own } else { own };
-        let Some(vhost) = self.known[index].snapshot.as_ref().map(|vhost| vhost.id) else { return };
-        let shards = net.commands.len();
-        let (number, text) = ledger.compose_message(browser, index == own, shards);
-        let (event, data) = parts(&text);
-        let message = Publication::direct(event, Some(data)).share();
-        let sid = sid.parse().expect("a session identifier is a UUID");
-        for shard in 0..shards {
-            let ticket = self.ticket(Ask::Message(number));
-            let command = Command::DirectMessage { ticket, vhost, sid, message: message.clone() };
-            self.send(net, shard, chance.small(500), command);
-        }
-    }
-}
-
-/// A shard has delivered a direct message, or does not know the session.
-pub(super) fn messaged(ledger: &mut Ledger, number: usize, heard: Heard) {
-    let message = &mut ledger.messages[number];
-    message.unanswered -= 1;
-    message.found += usize::from(heard.is_ok());
+    pub(super) open: usize,
 }
 
 /// Issues a token.
@@ -150,11 +72,4 @@ pub(super) fn void_tokens(chance: &mut Chance, ledger: &mut Ledger, vhost: usize
     for _ in 0..TOKENS_AT_FIRST {
         issue_token(chance, ledger, vhost);
     }
-}
-
-/// The event and the data of what a session is to receive. Where it is a broadcast, the data has a member
-/// `channel` itself, which the server replaces by its own.
-fn parts(text: &str) -> (Json<'_>, Data<'_>) {
-    let (event, data) = text[1..text.len() - 1].split_once(':').expect("an event with data");
-    (Json::parse(event).expect("a text"), Data::parse(data).expect("an object"))
 }
