@@ -27,10 +27,11 @@ use crate::{
     chance::Chance,
     encodings::Receives,
     frames::{self, Item, ServerStream},
-    net::{Micros, Net},
+    net::Net,
     oracles::{Asked, Guarantee, Ledger},
     request::Request,
     scenario::{Scenario, VHOSTS},
+    time::Micros,
 };
 
 /// What the world is at.

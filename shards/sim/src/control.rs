@@ -27,9 +27,11 @@ use webrocket_wire::{ChannelName, Rights, UserName};
 
 use crate::{
     chance::Chance,
-    net::{Micros, Net},
+    net::Net,
     oracles::Ledger,
-    scenario::{CHANNELS, OPENED, Scenario, Theme, USERS, VHOSTS},
+    scenario::{CHANNELS, OPENED, Scenario, USERS, VHOSTS},
+    theme::Theme,
+    time::Micros,
 };
 
 use backend::Backend;

@@ -10,9 +10,10 @@ use webrocket_state::{
 
 use crate::{
     chance::Chance,
-    net::{Actor, Micros, Net},
+    net::{Actor, Net},
     oracles::{Guarantee, Ledger},
     scenario::Scenario,
+    time::Micros,
 };
 
 /// From so many addresses browsers come.

@@ -20,14 +20,16 @@ use webrocket_state::{
 use webrocket_wire::Trigger;
 
 use crate::{
+    canary::Canary,
     chance::Chance,
     driver::tag,
-    net::{Actor, Canary, Micros, Net},
+    net::{Actor, Net},
     oracles::{
         Guarantee, Ledger,
         triggers::{Expected, FILTERS, Taker, number},
     },
     scenario::Scenario,
+    time::Micros,
     wires::Frames,
 };
 

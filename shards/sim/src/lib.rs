@@ -8,12 +8,13 @@
 //! | --- | --- |
 //! | [`world`] | one run: whose turn it is, and its phases |
 //! | [`driver`], [`exchange`] | a shard and its driver, the exchange and its driver |
-//! | [`net`] | sockets, queues, virtual time, faults put in on purpose |
+//! | [`net`] | sockets, queues, and how a fault is put in |
+//! | [`time`], [`canary`] | virtual time, faults put in on purpose |
 //! | [`browser`], [`frames`], [`encodings`] | a browser, its bytes, two encodings beside the plain one |
 //! | [`request`], [`answer`], [`classic`], [`wwfp`] | what it asks and understands, in either dialect |
 //! | [`peers`], [`wires`] | backends over ZeroMQ, their connections |
 //! | [`control`] | the control thread, the backend behind it, and takers of events over HTTP |
-//! | [`scenario`], [`workload`] | what is fixed for a run, what a seed makes happen |
+//! | [`theme`], [`scenario`], [`workload`] | what a run is about, what is fixed for it, what a seed makes happen |
 //! | [`oracles`] | what must hold |
 //! | [`chance`] | the one source of chance |
 //!
@@ -23,6 +24,7 @@
 
 pub mod answer;
 pub mod browser;
+pub mod canary;
 pub mod chance;
 pub mod classic;
 pub mod control;
@@ -35,6 +37,8 @@ pub mod oracles;
 pub mod peers;
 pub mod request;
 pub mod scenario;
+pub mod theme;
+pub mod time;
 pub mod wires;
 pub mod workload;
 pub mod world;

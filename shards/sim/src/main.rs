@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
 use webrocket_sim::{
-    net::Canary,
+    canary::Canary,
     run,
-    scenario::Theme,
+    theme::Theme,
     world::{Options, Outcome},
 };
 use webrocket_state::{

@@ -18,7 +18,7 @@ pub use triggers::Triggers;
 
 use webrocket_state::SessionRef;
 
-use crate::{net::Micros, workload::Shape};
+use crate::{time::Micros, workload::Shape};
 
 /// The backend behind the control thread, where a sender is named.
 pub const BACKEND: usize = usize::MAX;

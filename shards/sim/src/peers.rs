@@ -9,8 +9,9 @@ use webrocket_state::Exchange;
 
 use crate::{
     chance::Chance,
-    net::{Actor, Micros, Net},
+    net::{Actor, Net},
     scenario::{Scenario, VHOSTS},
+    time::Micros,
     wires::Subscription,
 };
 

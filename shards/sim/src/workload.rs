@@ -3,7 +3,8 @@
 use crate::{
     chance::Chance,
     request::{MALFORMED, Request},
-    scenario::{CHANNELS, Scenario, Theme, USERS},
+    scenario::{CHANNELS, Scenario, USERS},
+    theme::Theme,
 };
 
 /// The shape of a broadcast's data.

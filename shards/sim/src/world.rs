@@ -24,15 +24,18 @@ use webrocket_state::{
 
 use crate::{
     browser::{Browser, Mood, Surroundings},
+    canary::Canary,
     chance::Chance,
     control::Control,
     driver::{ADDRESSES, Driver},
     encodings::encodings,
     exchange::{Around, ExchangeDriver},
-    net::{Actor, Canary, Counters, Micros, Net},
+    net::{Actor, Counters, Net},
     oracles::{Audiences, Guarantee, Ledger, Violation, Window},
     peers::{self, Peers},
-    scenario::{Scenario, Theme},
+    scenario::Scenario,
+    theme::Theme,
+    time::Micros,
 };
 
 const SECOND: Micros = 1_000_000;

@@ -4,10 +4,10 @@
 use std::thread;
 
 use webrocket_sim::{
-    net::Canary,
+    canary::Canary,
     oracles::Violation,
     run,
-    scenario::Theme,
+    theme::Theme,
     world::{Options, Outcome},
 };
 use webrocket_state::{exchange::ExchangeFigure, metrics::Figure};

@@ -5,7 +5,8 @@ use webrocket_sim::{
     exchange::{Around, ExchangeDriver},
     net::Net,
     oracles::Ledger,
-    scenario::{Scenario, Theme},
+    scenario::Scenario,
+    theme::Theme,
 };
 use webrocket_state::{
     Directory, Exchange, VhostId,

@@ -10,7 +10,7 @@ use crate::{
     net::Actor,
     oracles::Asked,
     request::Request,
-    scenario::Theme,
+    theme::Theme,
     workload::{self, Shape, Wish},
     wwfp,
 };

@@ -7,9 +7,11 @@ use webrocket_state::identity::TokenGrant;
 use webrocket_wire::SingleAccessToken;
 
 use crate::{
+    canary::Canary,
     chance::Chance,
-    net::{Canary, Micros, Net},
+    net::Net,
     oracles::{Ledger, SHY, Token},
+    time::Micros,
 };
 
 /// So many tokens of each vhost there are from the beginning.

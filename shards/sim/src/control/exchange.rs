@@ -18,10 +18,11 @@ use webrocket_wire::{AccessToken, SingleAccessToken, Status};
 use super::{Ask, Control, sources::Source};
 use crate::{
     chance::Chance,
-    net::{Actor, Micros, Net},
+    net::{Actor, Net},
     oracles::triggers::FILTERS,
     peers::token_for,
     scenario::{Scenario, VHOSTS},
+    time::Micros,
 };
 
 impl Control {

@@ -11,8 +11,9 @@ use webrocket_wire::{ChannelKind, presence};
 use super::{Ask, Control};
 use crate::{
     answer,
-    net::{Micros, Net},
+    net::Net,
     oracles::{Audiences, Guarantee, Ledger, Present},
+    time::Micros,
 };
 
 impl Control {

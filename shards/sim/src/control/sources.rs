@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use webrocket_state::exchange::{TriggerId, message::SourceId};
 
-use crate::net::Micros;
+use crate::time::Micros;
 
 /// Somebody who takes events over HTTP.
 #[derive(Debug)]

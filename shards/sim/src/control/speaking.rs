@@ -9,9 +9,10 @@ use webrocket_wire::{ChannelName, Data, Json, Publication};
 use super::{Ask, Control};
 use crate::{
     chance::Chance,
-    net::{Micros, Net},
+    net::Net,
     oracles::{BACKEND, Fate, Ledger},
     scenario::{BACKEND_OPEN_MAX, CHANNELS, Scenario},
+    time::Micros,
     workload,
 };
 

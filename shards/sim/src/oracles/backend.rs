@@ -5,7 +5,7 @@ use std::sync::Arc;
 use webrocket_state::identity::TokenGrant;
 
 use super::{Guarantee, Ledger, Wrong};
-use crate::net::Micros;
+use crate::time::Micros;
 
 /// A single access token as everybody knows it.
 #[derive(Debug)]

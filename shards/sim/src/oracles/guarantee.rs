@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::net::Micros;
+use crate::time::Micros;
 
 /// What the broker promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

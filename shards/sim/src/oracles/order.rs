@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{End, Fact, Fate, Guarantee, Ledger, Place, Window, Wrong};
-use crate::net::Micros;
+use crate::time::Micros;
 
 /// A fact that happens once on a channel, and the channel.
 type Anchor = (Place, Fact);

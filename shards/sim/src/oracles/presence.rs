@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Fact, Guarantee, Ledger, Place, Window, Wrong};
 use crate::{
     answer::{Data, Member, Moved},
-    net::Micros,
+    time::Micros,
     wwfp,
 };
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use webrocket_state::{VhostId, exchange::TriggerId};
 
 use super::{Guarantee, Ledger};
-use crate::net::Micros;
+use crate::time::Micros;
 
 /// Somebody who is given triggers: a connection over ZeroMQ, or a taker over HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

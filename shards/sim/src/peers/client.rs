@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 
 use super::Surroundings;
 use crate::{
-    net::Micros,
     oracles::{FIRST_CLIENT, Fate, Guarantee},
     scenario::{CHANNELS, CLIENT_OPEN_MAX, OPENED},
+    time::Micros,
     workload,
 };
 

@@ -1,7 +1,7 @@
 //! A worker over ZeroMQ.
 
 use super::Surroundings;
-use crate::{chance::Chance, net::Micros, oracles::triggers::FILTERS};
+use crate::{chance::Chance, oracles::triggers::FILTERS, time::Micros};
 
 /// How often it says that it lives.
 const HEARTBEAT: Micros = 800_000;

@@ -1,0 +1,4 @@
+//! Virtual time.
+
+/// Virtual time, in microseconds since the simulation began.
+pub type Micros = u64;
