@@ -1,59 +1,7 @@
 //! Single access tokens and direct messages: what the backend hands out, and who gets it.
 
-use std::sync::Arc;
-
-use webrocket_state::identity::TokenGrant;
-
-use super::{Guarantee, Ledger, Wrong};
+use super::{Guarantee, Ledger, Message, guarantee::Wrong};
 use crate::time::Micros;
-
-/// A single access token as everybody knows it.
-#[derive(Debug)]
-pub struct Token {
-    /// Its digits.
-    pub text: String,
-    /// Of which vhost.
-    pub vhost: usize,
-    /// What it grants.
-    pub grant: Arc<TokenGrant>,
-    /// Whether no other session ever has its `uid`.
-    pub is_solo: bool,
-    /// Whether those who hold it show themselves to nobody.
-    pub is_shy: bool,
-    /// Whether the control thread has given it away, or dropped it with its vhost.
-    pub is_spent: bool,
-    holders: Vec<usize>,
-}
-
-impl Token {
-    /// A token that nobody has tried.
-    #[must_use]
-    pub fn new(text: String, vhost: usize, grant: Arc<TokenGrant>, is_solo: bool, is_shy: bool) -> Self {
-        Self { text, vhost, grant, is_solo, is_shy, is_spent: false, holders: Vec::new() }
-    }
-}
-
-/// A direct message.
-#[derive(Debug)]
-pub struct Message {
-    /// To which browser.
-    pub to: usize,
-    /// Whether it was sent to that browser's own vhost.
-    pub is_addressed: bool,
-    /// Shards that have not answered.
-    pub unanswered: usize,
-    /// Shards that said that they delivered it.
-    pub found: usize,
-    received: usize,
-}
-
-impl Token {
-    /// Whether it certainly authenticates nobody in a vhost any more.
-    #[must_use]
-    pub fn is_spent_for(&self, vhost: usize) -> bool {
-        self.is_spent || self.vhost != vhost
-    }
-}
 
 impl Ledger {
     /// A token authenticated a browser.

@@ -1,4 +1,4 @@
-//! What the broker promises, by name.
+//! What the broker promises, by name, and how it is told that a promise was not kept.
 
 use std::fmt;
 
@@ -132,5 +132,18 @@ pub struct Violation {
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} at {} µs: {}", self.guarantee, self.at, self.detail)
+    }
+}
+
+/// Promises that were not kept, and what was seen.
+pub(super) type Wrong = Vec<(Guarantee, String)>;
+
+/// A text for a message to a human, not longer than he reads.
+#[must_use]
+pub fn shorten(text: &str) -> String {
+    if text.len() <= 160 {
+        text.to_owned()
+    } else {
+        format!("{}… ({} bytes)", &text[..text.floor_char_boundary(150)], text.len())
     }
 }

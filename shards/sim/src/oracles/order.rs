@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::{End, Fact, Fate, Guarantee, Ledger, Place, Window, Wrong};
+use super::{End, Fact, Fate, Guarantee, Ledger, Place, Window, guarantee::Wrong};
 use crate::time::Micros;
 
 /// A fact that happens once on a channel, and the channel.

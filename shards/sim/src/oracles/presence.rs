@@ -1,62 +1,15 @@
 //! Who is present: what each subscriber was told must amount to one truth.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use super::{Fact, Guarantee, Ledger, Place, Window, Wrong};
+use super::{
+    Audience, Audiences, Fact, Guarantee, Ledger, Place, Present, SHY, Tab, Window, guarantee::Wrong,
+};
 use crate::{
     answer::{Data, Member, Moved},
     time::Micros,
     wwfp,
 };
-
-/// Who is present, by `uid`, and what each shows.
-pub type Present = BTreeMap<String, Data>;
-
-/// A session's wish to show itself on a channel, by which others may recognise it.
-#[derive(Debug)]
-pub struct Tab {
-    place: Place,
-    is_hidden: bool,
-    /// By what others know it, once it is told that it subscribes.
-    uid: Option<String>,
-    /// Whether no other session has that `uid`.
-    is_solo: bool,
-    /// What it said when it left, if it was told that it did.
-    farewell: Option<Option<usize>>,
-}
-
-/// What one subscription knows of its channel's members.
-#[derive(Debug)]
-pub struct Knowledge {
-    /// Who is present; `None` before the list.
-    pub present: Option<Present>,
-    /// The session's own `uid`, whose joining must be the first that it is told.
-    own_join: Option<String>,
-}
-
-/// What browsers say of a channel.
-#[derive(Debug, Default)]
-pub struct Audience {
-    /// How many subscribe.
-    pub subscribers: u64,
-    /// Whose visible sessions do.
-    pub visible: BTreeSet<String>,
-    /// Who else may still be there: sessions of browsers that are gone.
-    pub ghosts: BTreeSet<String>,
-    /// The subscriptions.
-    pub windows: Vec<usize>,
-}
-
-/// By place.
-pub type Audiences = BTreeMap<Place, Audience>;
-
-impl Knowledge {
-    /// What a new subscription knows. `own`: the `uid` that it shows, if it does.
-    #[must_use]
-    pub fn new(own: Option<String>) -> Self {
-        Self { present: None, own_join: own }
-    }
-}
 
 impl Ledger {
     /// A browser wants to show itself; the number of its data.
@@ -259,9 +212,6 @@ impl Ledger {
         }
     }
 }
-
-/// The `uid` of those who show themselves to nobody.
-pub const SHY: &str = "eve";
 
 #[cfg(test)]
 mod tests {

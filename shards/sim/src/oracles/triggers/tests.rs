@@ -1,4 +1,5 @@
 use super::*;
+use crate::oracles::{Guarantee, Ledger};
 
 const VHOST: VhostId = VhostId(0);
 const TAKERS: [Taker; 2] = [Taker::Wire(0), Taker::Wire(1)];
