@@ -66,6 +66,7 @@ impl Summary {
         self.add("requests", outcome.requests);
         self.add("events received", outcome.deliveries);
         self.add("presence events received", outcome.presence_events);
+        self.add("positions seen", outcome.positions_seen);
         self.add("presence lists compared", outcome.lists_compared);
         self.add("hidden subscriptions", outcome.hidden_subscriptions);
         self.add("answers with their ref", outcome.named_answers);

@@ -173,6 +173,7 @@ impl World {
             requests: self.scenario.requests_max - self.requests_left,
             deliveries: self.ledger.deliveries,
             presence_events: self.ledger.presence_events,
+            positions_seen: self.ledger.positions_seen,
             lists_compared: self.ledger.lists_compared,
             hidden_subscriptions,
             named_answers: self.ledger.named_answers,

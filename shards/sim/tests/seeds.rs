@@ -52,6 +52,7 @@ fn every_promise_is_kept_and_everything_is_tried() {
     let tried = [
         ("events", sum(&outcomes, |outcome| outcome.deliveries), 50_000),
         ("presence events", sum(&outcomes, |outcome| outcome.presence_events), 3_000),
+        ("broadcasts with their position", sum(&outcomes, |outcome| outcome.positions_seen), 20_000),
         ("presence lists compared", sum(&outcomes, |outcome| outcome.lists_compared), 500),
         ("hidden subscriptions", sum(&outcomes, |outcome| outcome.hidden_subscriptions), 200),
         ("answers with their ref", sum(&outcomes, |outcome| outcome.named_answers), 5_000),

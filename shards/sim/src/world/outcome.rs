@@ -36,6 +36,8 @@ pub struct Outcome {
     pub presence_events: u64,
     /// Presence lists that were compared with what was known.
     pub lists_compared: u64,
+    /// Broadcasts that arrived with their position, in an encoding that tells it.
+    pub positions_seen: u64,
     /// Subscriptions of presence channels that nobody was to know of.
     pub hidden_subscriptions: u64,
     /// Answers that carried a `ref`.
