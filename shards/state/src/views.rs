@@ -125,6 +125,8 @@ pub struct Views {
     by_key: hashbrown::HashMap<ChannelKey, (ViewSlot, Encoding), ahash::RandomState>,
     /// The same by the owner's reference.
     by_channel: hashbrown::HashMap<(ShardId, ChannelRef), ViewSlot, ahash::RandomState>,
+    /// How many views of closed channels there are still.
+    detached: usize,
 }
 
 impl Views {
@@ -161,6 +163,12 @@ impl Views {
     fn in_other_encoding(&self, first: ViewSlot, encoding: Encoding) -> Option<ViewSlot> {
         let mut views = std::iter::successors(Some(first), |view| self.slots[*view].next);
         views.find(|view| self.slots[*view].encoding == encoding)
+    }
+
+    /// Whether subscribers of closed channels are still to be told.
+    #[must_use]
+    pub fn has_detached(&self) -> bool {
+        self.detached > 0
     }
 
     /// The view of a channel in an encoding, made where there is none.
@@ -221,6 +229,7 @@ impl Views {
             detached.push((view, generation));
             let place = &mut self.slots[view];
             place.is_detached = true;
+            self.detached += 1;
             next = place.next.take();
         }
         detached
@@ -236,6 +245,7 @@ impl Views {
     fn unchain(&mut self, view: ViewSlot) {
         let View { key, owner, channel, next, is_detached, .. } = &self.slots[view];
         if *is_detached {
+            self.detached -= 1;
             return;
         }
         let (by_channel, next) = ((*owner, *channel), *next);
@@ -349,6 +359,7 @@ mod tests {
                         closed.extend(detached);
                     }
                 }
+                prop_assert_eq!(views.has_detached(), !closed.is_empty());
                 for number in 0..3 {
                     let (key, of) = channel(number, generations[usize::from(number)]);
                     let mut chain: Vec<_> =

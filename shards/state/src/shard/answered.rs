@@ -136,6 +136,9 @@ impl Requests<'_> {
     /// new channel of the same name.
     fn end_closed_subscription(&mut self, slot: SessionSlot, key: &ChannelKey) -> bool {
         let views = &self.serving.fanout.views;
+        if !views.has_detached() {
+            return false;
+        }
         let subscriptions = &self.serving.sessions.slots[slot].inbox.subscriptions;
         let mut of = subscriptions.iter().map(|subscription| subscription.view);
         let closed = of.find(|view| views[*view].is_detached() && views[*view].key == *key);
