@@ -7,7 +7,7 @@ use webrocket_state::{
     slots::ChannelSlot, views::Views,
 };
 
-use super::{Case, Subject};
+use super::case::{Case, Subject};
 use crate::crowd::{Crowd, masked};
 
 const LOOKUPS: u64 = 1_000;

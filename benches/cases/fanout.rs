@@ -9,7 +9,7 @@ use webrocket_state::{
     log::{Cursor, Log, SparePool},
 };
 
-use super::{Case, Subject};
+use super::case::{Case, Subject};
 use crate::crowd::{Crowd, Flushed, broadcast, masked};
 
 const SUBSCRIBERS: usize = 1_000;

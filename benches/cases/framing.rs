@@ -9,7 +9,7 @@ use webrocket_wire::{
     message::{ClientMessage, Fields, Payload},
 };
 
-use super::{Case, Subject};
+use super::case::{Case, Subject};
 use crate::crowd::{broadcast, masked};
 
 const OPERATIONS: u64 = 1_000;

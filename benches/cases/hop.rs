@@ -20,7 +20,7 @@ use webrocket_state::{
 };
 use webrocket_wire::{Data, Json, Position, Publication};
 
-use super::{Case, Subject};
+use super::case::{Case, Subject};
 
 /// How many messages a party passes on at once.
 pub(crate) const BATCH: u64 = 64;

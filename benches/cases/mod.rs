@@ -6,40 +6,19 @@
 //!
 //! | module | subject |
 //! | --- | --- |
+//! | `case` | what a case is |
 //! | `framing` | bytes to messages, messages to frames, and what is between |
 //! | `fanout` | logs and cursors; broadcasts through a whole shard |
 //! | `channels` | finding a channel, subscribing it, joining it |
 //! | `hop` | from one party's queue to another |
 
+mod case;
 mod channels;
 mod fanout;
 mod framing;
 pub(crate) mod hop;
 
-/// Something that is measured.
-pub(crate) struct Case {
-    pub(crate) group: &'static str,
-    pub(crate) name: &'static str,
-    /// How many operations one run is.
-    pub(crate) operations: u64,
-    /// Gets to where a run can begin.
-    pub(crate) prepare: fn() -> Box<dyn Subject>,
-}
-
-/// What a case runs, again and again.
-pub(crate) trait Subject {
-    /// Does the case's operations.
-    fn run(&mut self);
-
-    /// Puts back what the run changed; nobody measures that.
-    fn restore(&mut self) {}
-}
-
-impl<F: FnMut()> Subject for F {
-    fn run(&mut self) {
-        self();
-    }
-}
+pub(crate) use case::{Case, Subject};
 
 /// All cases, those of a group one behind the other.
 pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
