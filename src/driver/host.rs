@@ -10,11 +10,10 @@ use std::{
     mem::ManuallyDrop,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd},
     pin::Pin,
-    time::Duration,
 };
 
 use futures_io::AsyncRead;
-use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, net::TcpStream};
+use glommio::{LocalExecutor, net::TcpStream};
 use rustix::io::Errno;
 use webrocket_state::Machine;
 
@@ -22,15 +21,6 @@ use super::{
     poller::Wait,
     shard::{Driver, Next},
 };
-
-/// Entries of each of the executor's rings: a shard has one wait and a few timers in flight.
-const RING_DEPTH: usize = 32;
-
-/// Memory registered for the executor's own I/O, which shards do not use: the least that it takes.
-const IO_MEMORY: usize = 64 * 1024;
-
-/// How often the executor looks at its rings while a shard is busy without end.
-const PREEMPT_EVERY: Duration = Duration::from_millis(100);
 
 /// Runs a shard to its end in this thread, sleeping in `epoll_wait`.
 pub(super) fn run_on_epoll<M: Machine>(mut driver: Driver<M>) {
@@ -41,16 +31,6 @@ pub(super) fn run_on_epoll<M: Machine>(mut driver: Driver<M>) {
             Next::Stop => return,
         }
     }
-}
-
-/// An executor in this thread, pinned to `cpu` if given. Of each executor that has run, glommio 0.9
-/// keeps an eventfd open until the process ends.
-pub(super) fn executor(cpu: Option<usize>) -> glommio::Result<LocalExecutor, ()> {
-    LocalExecutorBuilder::new(cpu.map_or(Placement::Unbound, Placement::Fixed))
-        .ring_depth(RING_DEPTH)
-        .io_memory(IO_MEMORY)
-        .preempt_timer(PREEMPT_EVERY)
-        .make()
 }
 
 /// Runs a shard to its end in `executor`.

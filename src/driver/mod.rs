@@ -10,6 +10,7 @@
 //! | `start` | the shards' threads and what they are given |
 //! | `shard` | a turn: what happens between two sleeps, and the bounds on it |
 //! | `host` | how a shard sleeps: glommio on io_uring, or a plain thread on epoll |
+//! | `executor` | how a glommio executor is made |
 //! | `poller`, `connections`, `listener`, `socket` | the epoll set and the sockets in it |
 //! | `queues`, `mailbox`, `control`, `wake` | the ways between threads, all bounded |
 //! | `probe` | whether io_uring can be used |
@@ -28,6 +29,7 @@ mod connections;
 mod control;
 pub mod descriptors;
 mod error;
+mod executor;
 mod host;
 mod listener;
 pub mod mailbox;

@@ -10,7 +10,7 @@ use std::{fmt, io, thread};
 use io_uring::{IoUring, opcode, register::Probe};
 use rustix::process::{Resource, getrlimit};
 
-use super::host;
+use super::executor;
 
 /// glommio's own bound, checked by it at each executor's start.
 const MEMLOCK_MIN: u64 = 512 * 1024;
@@ -65,7 +65,7 @@ pub(super) fn try_uring(cpu: Option<usize>) -> Result<(), UringRefusal> {
         return Err(UringRefusal::LockedMemory { limit });
     }
     // The executor binds its thread to the CPU, hence not in this one.
-    let trial = thread::spawn(move || host::executor(cpu).map(drop).map_err(|error| error.to_string()));
+    let trial = thread::spawn(move || executor::make(cpu).map(drop).map_err(|error| error.to_string()));
     trial.join().expect("what glommio would panic about was tried before").map_err(UringRefusal::Executor)
 }
 

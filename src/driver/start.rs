@@ -19,7 +19,7 @@ use super::{
     affinity,
     control::ControlLine,
     error::DriverError,
-    host,
+    executor, host,
     listener::{self, Listener},
     mailbox::{FromShard, Mailbox},
     options::{DriverOptions, Io, IoMode},
@@ -180,7 +180,7 @@ impl<M: Machine> Seat<M> {
         let id = self.parts.id;
         // Drivers are made behind the gate: a machine is made only if the shard will run.
         if self.is_uring {
-            let executor = match host::executor(self.cpu) {
+            let executor = match executor::make(self.cpu) {
                 Ok(executor) => executor,
                 Err(error) => {
                     return gate.refuse(failed(id, "its executor")(io::Error::other(error.to_string())));
