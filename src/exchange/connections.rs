@@ -151,7 +151,7 @@ impl<T: Default> Connections<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exchange::sockets::Entrance;
+    use crate::exchange::entrance::Entrance;
     use std::{
         net::{SocketAddr, TcpStream},
         os::fd::AsRawFd,

@@ -9,6 +9,7 @@
 //! | --- | --- |
 //! | `start` | the thread, and what it is given |
 //! | `thread` | a turn: what happens between two sleeps, and the bounds on it |
+//! | `entrance` | which of the two sockets a connection is for |
 //! | `sockets` | the sockets, bound, with all their options |
 //! | `zap` | who is let in |
 //! | `curve` | the server's key pair |
@@ -26,6 +27,7 @@
 
 mod connections;
 mod curve;
+mod entrance;
 mod monitor;
 mod peers;
 mod sockets;

@@ -4,7 +4,7 @@ use std::os::fd::RawFd;
 
 use zmq::{Context, DONTWAIT, Message, Socket, SocketEvent, SocketType};
 
-use super::sockets::Entrance;
+use super::entrance::Entrance;
 
 /// What happened to a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

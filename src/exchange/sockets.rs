@@ -5,7 +5,7 @@ use std::{fmt, io, net::SocketAddr};
 use webrocket_wire::SecretKey;
 use zmq::{Context, Socket, SocketType};
 
-use super::monitor::Monitor;
+use super::{entrance::Entrance, monitor::Monitor};
 
 /// Messages of one peer that may wait to be read.
 const RECEIVE_MESSAGES_MAX: i32 = 1_000;
@@ -81,25 +81,6 @@ pub enum ExchangeError {
     /// The system gives no thread.
     #[error("the exchange's thread cannot be started: {0}")]
     Thread(#[source] io::Error),
-}
-
-/// Which of the two sockets a connection is for; its name is the one that libzmq asks with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Entrance {
-    /// Clients and workers.
-    Exchange,
-    /// Streams.
-    Stream,
-}
-
-impl Entrance {
-    /// As libzmq names it when it asks whom to let in.
-    pub(super) const fn domain(self) -> &'static str {
-        match self {
-            Self::Exchange => "exchange",
-            Self::Stream => "stream",
-        }
-    }
 }
 
 /// What connections speak until they are let in, and how their frames travel then.

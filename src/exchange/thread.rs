@@ -20,8 +20,9 @@ use zmq::{PollEvents, PollItem, Socket};
 
 use super::{
     connections::{Connections, Number},
+    entrance::Entrance,
     peers::{Peers, Sent},
-    sockets::{Entrance, Sockets},
+    sockets::Sockets,
     streams::Streams,
     zap::{Admission, Credentials, Question},
 };

@@ -12,7 +12,7 @@ use std::{fmt, str::FromStr};
 use webrocket_state::exchange::Pass;
 use zmq::{DONTWAIT, SNDMORE, Socket};
 
-use super::{connections::Number, sockets::Entrance};
+use super::{connections::Number, entrance::Entrance};
 
 const VERSION: &[u8] = b"1.0";
 
