@@ -6,7 +6,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use ureq::{Agent, http};
 
-use super::{CtlError, arguments::Node};
+use super::{arguments::Node, error::CtlError};
 
 const URL_DEFAULT: &str = "http://127.0.0.1:9773";
 /// How long a node may take to answer.

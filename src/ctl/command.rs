@@ -10,12 +10,12 @@ use ureq::http::Method;
 use webrocket_wire::VhostPath;
 
 use super::{
-    CtlError,
     arguments::{
         ChannelCommand, Cli, Command, KeyCommand, NodeCommand, QueueCommand, Secret, SettingsCommand,
         TokenCommand, UserCommand, VhostCommand, WorkerCommand,
     },
     client::Client,
+    error::CtlError,
     table::{pairs, table},
 };
 use crate::exchange::KeyPair;
