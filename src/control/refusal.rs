@@ -8,7 +8,7 @@ use axum::{
 use serde_json::json;
 use webrocket_wire::{BackendKey, ChannelName, UserName, VhostPath};
 
-use super::{tokens::TokenError, vhosts::KEYS_MAX};
+use super::tokens::TokenError;
 
 /// A refused request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -70,8 +70,8 @@ pub(super) enum Refusal {
     #[error("the vhost has as many channels as its setting channels_max allows")]
     ChannelLimit,
     /// The vhost has too many keys.
-    #[error("the vhost has {KEYS_MAX} keys, and cannot have more")]
-    KeyLimit,
+    #[error("the vhost has {0} keys, and cannot have more")]
+    KeyLimit(usize),
     /// There are too many tokens.
     #[error("{0}")]
     TokenLimit(TokenError),
@@ -112,7 +112,7 @@ impl Refusal {
             | Self::KeyExists(_)
             | Self::KeyElsewhere(_)
             | Self::ChannelExists(_) => StatusCode::CONFLICT,
-            Self::ChannelLimit | Self::KeyLimit => StatusCode::FORBIDDEN,
+            Self::ChannelLimit | Self::KeyLimit(_) => StatusCode::FORBIDDEN,
             Self::TokenLimit(_) | Self::TooManySources | Self::TooManyConnections | Self::Stopping => {
                 StatusCode::SERVICE_UNAVAILABLE
             }

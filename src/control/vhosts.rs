@@ -121,7 +121,7 @@ impl Vhosts {
         if self.iter().any(|entry| entry.keys.contains(key)) {
             return Err(Refusal::KeyElsewhere(*key));
         }
-        if keys.len() >= KEYS_MAX { Err(Refusal::KeyLimit) } else { Ok(()) }
+        if keys.len() >= KEYS_MAX { Err(Refusal::KeyLimit(KEYS_MAX)) } else { Ok(()) }
     }
 
     pub(super) fn contains(&self, path: &VhostPath) -> bool {
