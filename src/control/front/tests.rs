@@ -1,5 +1,8 @@
 use super::*;
-use crate::control::{fake_node::HANG, request::Control, serve::Gauges, stop::stop_signal};
+use crate::control::{
+    backend::Backend, dev, fake_node::HANG, figures::ControlFigures, request::Control, serve::Gauges,
+    stop::stop_signal,
+};
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
