@@ -21,11 +21,11 @@ use webrocket_state::{
 use webrocket_wire::{ChannelName, UserName};
 
 use super::{
-    Phase,
     channels::{Asker, ChannelChange, ChannelsInFlight},
     figures::ControlFigures,
     front::Front,
     link::{Link, Replied, nothing},
+    phase::Phase,
     refusal::Refusal,
     request::Request,
     sources::{Sources, Word},

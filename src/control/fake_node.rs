@@ -33,13 +33,14 @@ use webrocket_state::{
 use webrocket_wire::{ChannelName, Member, MemberData, SharedPublication};
 
 use super::{
-    Addresses, Cookie, NodeInfo, Phase,
+    Addresses, Cookie, NodeInfo,
     actor::{Actor, ActorParts, Inputs},
     api::{self, Api, COOKIE},
     backend::Backend,
     fake_exchange::{ExchangeWorld, fake_exchange},
     figures::ControlFigures,
     front::{self, Front},
+    phase::Phase,
     request,
     serve::{Gauges, HttpServer},
     stop::{Stopper, stop_signal},

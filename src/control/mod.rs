@@ -25,6 +25,8 @@ mod figures;
 mod front;
 mod line;
 mod link;
+mod node;
+mod phase;
 mod random;
 mod refusal;
 mod remembered;
@@ -38,14 +40,8 @@ mod tokens;
 mod verify;
 mod vhosts;
 
-use std::{
-    io,
-    net::{SocketAddr, TcpListener},
-    sync::Arc,
-    time::Instant,
-};
+use std::{io, net::TcpListener, sync::Arc, time::Instant};
 
-use serde::Serialize;
 use tokio::sync::{Semaphore, mpsc, watch};
 use webrocket_state::{
     Command, Directory, Report,
@@ -57,6 +53,7 @@ pub use backend::count_events;
 #[cfg(any(test, fuzzing))]
 pub(crate) use backend::fuzz;
 pub use cookie::{Cookie, CookieError};
+pub use node::{Addresses, NodeInfo};
 pub use seed::seed_dev;
 pub use stop::{StopSignal, Stopper, stop_signal};
 
@@ -65,6 +62,7 @@ use crate::{
     metrics::Board,
     store::{Store, StoreError},
 };
+use phase::Phase;
 
 /// Connections to the control API at the same moment.
 const CONTROL_CONNECTIONS_MAX: u32 = 256;
@@ -99,37 +97,6 @@ pub struct ControlConfig {
     pub stop: StopSignal,
 }
 
-/// What a node says of itself.
-#[derive(Debug, Clone, Serialize)]
-pub struct NodeInfo {
-    /// Its name.
-    pub name: String,
-    /// The version of WebRocket that it runs.
-    pub version: String,
-    /// How many shards it has.
-    pub shards: u16,
-    /// How shards do their I/O, `uring` or `epoll`.
-    pub io: String,
-    /// Where it listens.
-    pub addresses: Addresses,
-    /// The public key by which ZeroMQ backends know it, in Z85, if they are to speak CURVE.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub curve_public_key: Option<String>,
-}
-
-/// Where a node listens.
-#[derive(Debug, Clone, Serialize)]
-pub struct Addresses {
-    /// WebSocket, and HTTP for everybody.
-    pub websocket: SocketAddr,
-    /// The control API.
-    pub control: SocketAddr,
-    /// Clients and workers over ZeroMQ.
-    pub exchange: SocketAddr,
-    /// Streams over ZeroMQ.
-    pub stream: SocketAddr,
-}
-
 /// The control thread cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
@@ -139,17 +106,6 @@ pub enum ControlError {
     /// The control address cannot be listened at.
     #[error("the control address cannot be served: {0}")]
     Listen(#[source] io::Error),
-}
-
-/// Where the node is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// Shards are being told what the store holds.
-    Starting,
-    /// Everything stored is in effect.
-    Ready,
-    /// Sessions are being closed.
-    Stopping,
 }
 
 /// Runs the control thread in a tokio runtime of one thread, with I/O and time enabled.

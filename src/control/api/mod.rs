@@ -49,7 +49,7 @@ use serde::Serialize;
 use tokio::sync::{Semaphore, watch};
 use webrocket_wire::NameError;
 
-use super::{Cookie, NodeInfo, Phase, figures::ControlFigures, refusal::Refusal, request::Control};
+use super::{Cookie, NodeInfo, figures::ControlFigures, phase::Phase, refusal::Refusal, request::Control};
 use crate::metrics::Board;
 
 /// Where requests carry the cookie.

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::Shared;
 use crate::{
-    control::Phase,
+    control::phase::Phase,
     metrics::{Exposition, Kind},
 };
 
