@@ -21,7 +21,7 @@ use webrocket_state::{
 use webrocket_wire::{ChannelName, UserName};
 
 use super::{
-    channels::{Asker, ChannelChange, ChannelsInFlight},
+    channel_changes::{Asker, ChannelChange, ChannelsInFlight},
     figures::ControlFigures,
     front::Front,
     link::{Link, Replied, nothing},

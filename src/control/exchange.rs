@@ -1,4 +1,5 @@
-//! The exchange's reports: what it asks for its clients, and what operators ask of it.
+//! What passes between the actor and the exchange: reports, questions of clients and of operators, and the
+//! sources that take events.
 //!
 //! A client's request comes to the same as a backend's over HTTP: its channels are stored with all
 //! others, its tokens are in the one table. The exchange keeps the order of each client's requests.
@@ -9,7 +10,7 @@ use webrocket_state::{
     command::{ChannelNotFound, Described},
     exchange::{
         ExchangeCommand, ExchangeReport, WorkerInfo,
-        message::{ClientAnswer, ClientQuestion, QueueShown},
+        message::{ClientAnswer, ClientQuestion, QueueShown, SourceMode, SourceOpened},
     },
     ids::RequestRef,
     vhost::VhostId,
@@ -18,10 +19,11 @@ use webrocket_wire::{Status, VhostPath};
 
 use super::{
     actor::Actor,
-    channels::{Asker, ChannelChange},
+    channel_changes::{Asker, ChannelChange},
     link::tell,
     refusal::Refusal,
-    request::Sent,
+    request::{Pass, Sent},
+    sources::{Source, SourceRequest, WINDOW, Word},
     tokens::{TokenError, TokenRequest},
 };
 
@@ -114,6 +116,32 @@ impl Actor {
         let (told, replies) = oneshot::channel();
         self.link.ask_exchange(|ticket| ExchangeCommand::ShowQueue { ticket, vhost }, tell(told));
         Ok(Sent { value: (), replies })
+    }
+
+    /// Makes a source for a backend and tells the exchange. Replied once it is given events.
+    pub(super) fn open_source(
+        &mut self,
+        pass: &Pass,
+        request: SourceRequest,
+    ) -> Result<Sent<Source, SourceOpened>, Refusal> {
+        let vhost = self.vhosts.of_pass(pass)?.vhost.id;
+        let mode = match request.is_worker {
+            true => SourceMode::Worker { window: WINDOW },
+            false => SourceMode::Stream { window: WINDOW },
+        };
+        let (filter, opened) = self.sources.open(request)?;
+        let source = opened.id;
+        let (told, replies) = oneshot::channel();
+        let command = |ticket| ExchangeCommand::OpenSource { ticket, source, vhost, filter, mode };
+        self.link.ask_exchange(command, tell(told));
+        Ok(Sent { value: opened, replies })
+    }
+
+    /// Takes a source's word.
+    pub(super) fn handle_source(&mut self, word: &Word) {
+        if let Some(command) = self.sources.hear(word) {
+            self.link.send_exchange(command);
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod actor;
 mod api;
 mod backend;
 mod changes;
+mod channel_changes;
 mod channels;
 mod connection;
 mod cookie;

@@ -22,23 +22,12 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot};
 use webrocket_state::{
-    exchange::{
-        ExchangeCommand, Filter, TriggerId,
-        message::{SourceId, SourceMode, SourceOpened},
-    },
+    exchange::{ExchangeCommand, Filter, TriggerId, message::SourceId},
     pattern::Patterns,
 };
 use webrocket_wire::Trigger;
 
-use super::{
-    actor::Actor,
-    figures::ControlFigures,
-    front,
-    line::Line,
-    link::tell,
-    refusal::Refusal,
-    request::{Pass, Sent},
-};
+use super::{figures::ControlFigures, front, line::Line, refusal::Refusal};
 
 /// Sources at the same moment: half of the connections, so that backends can still ask.
 pub(super) const SOURCES_MAX: usize = front::CONNECTIONS_MAX as usize / 2;
@@ -94,7 +83,7 @@ pub(super) enum Word {
 
 /// The end of a source at which events are taken. Whoever drops it takes no more.
 pub(super) struct Source {
-    id: SourceId,
+    pub(super) id: SourceId,
     events: mpsc::Receiver<Event>,
     end: oneshot::Receiver<Infallible>,
     is_over: bool,
@@ -113,7 +102,7 @@ impl Sources {
     ///
     /// # Errors
     /// The filter is no pattern, or there are as many sources as there may be.
-    fn open(&mut self, request: SourceRequest) -> Result<(Filter, Source), Refusal> {
+    pub(super) fn open(&mut self, request: SourceRequest) -> Result<(Filter, Source), Refusal> {
         let filter = self.filter(request.filter.as_deref())?;
         if self.entries.len() >= SOURCES_MAX {
             self.figures.event_streams_refused_total.increment();
@@ -148,7 +137,7 @@ impl Sources {
     }
 
     /// Takes a source's word. Returns what the exchange is to hear of it.
-    fn hear(&mut self, word: &Word) -> Option<ExchangeCommand> {
+    pub(super) fn hear(&mut self, word: &Word) -> Option<ExchangeCommand> {
         match *word {
             Word::Took(source, id) => {
                 let entry = self.entries.get_mut(&source).expect("it is there until it says that it is over");
@@ -177,34 +166,6 @@ impl Sources {
     pub(super) fn end_all(&mut self) {
         for entry in self.entries.values_mut() {
             entry.open = None;
-        }
-    }
-}
-
-impl Actor {
-    /// Makes a source for a backend and tells the exchange. Replied once it is given events.
-    pub(super) fn open_source(
-        &mut self,
-        pass: &Pass,
-        request: SourceRequest,
-    ) -> Result<Sent<Source, SourceOpened>, Refusal> {
-        let vhost = self.vhosts.of_pass(pass)?.vhost.id;
-        let mode = match request.is_worker {
-            true => SourceMode::Worker { window: WINDOW },
-            false => SourceMode::Stream { window: WINDOW },
-        };
-        let (filter, opened) = self.sources.open(request)?;
-        let source = opened.id;
-        let (told, replies) = oneshot::channel();
-        let command = |ticket| ExchangeCommand::OpenSource { ticket, source, vhost, filter, mode };
-        self.link.ask_exchange(command, tell(told));
-        Ok(Sent { value: opened, replies })
-    }
-
-    /// Takes a source's word.
-    pub(super) fn handle_source(&mut self, word: &Word) {
-        if let Some(command) = self.sources.hear(word) {
-            self.link.send_exchange(command);
         }
     }
 }
