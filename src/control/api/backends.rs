@@ -14,7 +14,7 @@ use webrocket_state::{
     exchange::{QueueInfo, Transport, WorkerInfo},
 };
 
-use super::{Shared, vhosts};
+use super::{state::Shared, vhosts};
 use crate::control::{refusal::Refusal, request::Request};
 
 /// `GET …/workers`: `{"workers": [{"id", "transport", "filter", "window", "outstanding", "since"}, …]}`,

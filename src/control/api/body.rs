@@ -7,8 +7,10 @@ use axum::{
 };
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 
-use super::BODY_BYTES_MAX;
 use crate::control::refusal::Refusal;
+
+/// Length of a request's body, in bytes.
+pub(super) const BODY_BYTES_MAX: usize = 1 << 20;
 
 /// A request's body.
 pub(super) struct Body<T>(pub(super) T);

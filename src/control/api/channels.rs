@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use webrocket_state::command::{ChannelInfo, ChannelNotFound};
 use webrocket_wire::ChannelName;
 
-use super::{Shared, body::Body, created, name, vhosts};
+use super::{answer::created, body::Body, names::name, state::Shared, vhosts};
 use crate::control::{refusal::Refusal, request::Request};
 
 /// The body of `POST …/channels`.

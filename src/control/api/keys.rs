@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use webrocket_wire::BackendKey;
 
-use super::{Shared, body::Body, created, vhosts};
+use super::{answer::created, body::Body, state::Shared, vhosts};
 use crate::control::{refusal::Refusal, request::Request};
 
 /// The body of `POST …/keys`.

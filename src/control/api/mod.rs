@@ -24,55 +24,40 @@
 //! already, 413 the body is too long, 503 the node stops or is full. What is created is answered
 //! 201 with `Location`, what is deleted 204. A change is in effect on every shard and in the exchange when it is answered.
 
+mod answer;
 mod backends;
 mod body;
 mod channels;
 mod keys;
+mod names;
 mod node;
 mod settings;
+mod state;
 mod tokens;
 mod users;
 mod vhosts;
 
-use std::{str::FromStr, sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use axum::{
-    Json, Router,
+    Router,
     extract::{DefaultBodyLimit, Request, State},
-    http::{HeaderName, StatusCode, header},
+    http::HeaderName,
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{delete, get, post, put},
 };
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::Serialize;
-use tokio::sync::{Semaphore, watch};
-use webrocket_wire::NameError;
 
-use super::{Cookie, NodeInfo, figures::ControlFigures, phase::Phase, refusal::Refusal, request::Control};
-use crate::metrics::Board;
+use super::refusal::Refusal;
+use body::BODY_BYTES_MAX;
+use state::Shared;
+
+pub(super) use state::Api;
 
 /// Where requests carry the cookie.
 pub(super) const COOKIE: HeaderName = HeaderName::from_static("x-webrocket-cookie");
 /// What may be had without it.
 const OPEN_PATHS: [&str; 3] = ["/metrics", "/healthz", "/readyz"];
-/// Length of a request's body, in bytes.
-const BODY_BYTES_MAX: usize = 1 << 20;
-
-/// What handlers work with.
-pub(super) struct Api {
-    pub(super) control: Control,
-    pub(super) cookie: Cookie,
-    pub(super) node: NodeInfo,
-    /// Bounds hashing of secrets, together with their verification.
-    pub(super) hashers: Arc<Semaphore>,
-    pub(super) board: Arc<Board>,
-    pub(super) figures: Arc<ControlFigures>,
-    pub(super) phase: watch::Receiver<Phase>,
-    pub(super) started: Instant,
-}
-
-type Shared = State<Arc<Api>>;
 
 /// The control API as a service.
 pub(super) fn router(api: Api) -> Router {
@@ -109,21 +94,6 @@ async fn require_cookie(State(api): Shared, request: Request, next: Next) -> Res
         return next.run(request).await;
     }
     Refusal::Unauthorized.into_response()
-}
-
-/// A name of the request, valid.
-fn name<N: FromStr<Err = NameError>>(what: &str, text: &str) -> Result<N, Refusal> {
-    text.parse().map_err(|error| Refusal::Invalid(format!("{text:?} is no {what}: {error}")))
-}
-
-/// Everything that is not unreserved in a URL's path is encoded, the slash above all.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-
-/// 201 with the address of what was made.
-fn created(segments: &[&str], made: impl Serialize) -> Response {
-    let location: String =
-        segments.iter().map(|segment| format!("/{}", utf8_percent_encode(segment, SEGMENT))).collect();
-    (StatusCode::CREATED, [(header::LOCATION, location)], Json(made)).into_response()
 }
 
 #[cfg(test)]

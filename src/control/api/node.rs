@@ -8,7 +8,7 @@ use axum::{
 };
 use serde_json::json;
 
-use super::Shared;
+use super::state::Shared;
 use crate::{
     control::phase::Phase,
     metrics::{Exposition, Kind},

@@ -6,7 +6,7 @@ use axum::{
     response::IntoResponse,
 };
 
-use super::{Shared, body::Body, vhosts};
+use super::{body::Body, state::Shared, vhosts};
 use crate::control::{
     refusal::Refusal,
     request::{Request, SettingsChange},

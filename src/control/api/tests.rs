@@ -19,7 +19,10 @@ use webrocket_wire::{ChannelName, Rights, VhostPath};
 
 use super::*;
 use crate::{
-    control::fake_node::{Node, World},
+    control::{
+        cookie::Cookie,
+        fake_node::{Node, World},
+    },
     driver::mailbox::FromShard,
     store::Store,
 };

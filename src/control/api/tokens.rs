@@ -8,7 +8,7 @@ use axum::{
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Shared, body::Body, vhosts};
+use super::{body::Body, state::Shared, vhosts};
 use crate::control::{refusal::Refusal, request::Request, tokens::TokenRequest};
 
 /// The body of `POST …/tokens`.

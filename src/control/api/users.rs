@@ -12,9 +12,11 @@ use webrocket_state::{User, identity::Secret};
 use webrocket_wire::{Rights, UserName};
 
 use super::{
-    Api, Shared,
+    answer::created,
     body::{Body, nullable},
-    created, name, vhosts,
+    names::name,
+    state::{Api, Shared},
+    vhosts,
 };
 use crate::{
     control::{

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use webrocket_wire::VhostPath;
 
-use super::{Shared, body::Body, created, name};
+use super::{answer::created, body::Body, names::name, state::Shared};
 use crate::control::{
     refusal::Refusal,
     request::{Request, VhostView},
