@@ -10,18 +10,17 @@ use webrocket_state::command::{ChannelInfo, ChannelNotFound};
 use webrocket_wire::{ChannelKind, ChannelName, Publication, VhostPath, presence};
 
 use super::{
-    Backend, WINDOW, accepted,
-    events::{self, Event},
-    json,
+    answer::{accepted, json},
+    events::{self, Event, WINDOW},
 };
 use crate::control::{
     refusal::Refusal,
-    request::{Pass, Request},
+    request::{Control, Pass, Request},
 };
 
 /// `POST /<vhost>/channels/<name>`: accepted, whether it was open already or not.
 pub(super) async fn open(
-    backend: &Backend,
+    control: &Control,
     pass: Pass,
     vhost: &VhostPath,
     name: &str,
@@ -29,7 +28,7 @@ pub(super) async fn open(
     let channel: ChannelName =
         name.parse().map_err(|error| Refusal::Invalid(format!("{name:?} is no channel name: {error}")))?;
     let location = format!("{vhost}/channels/{channel}");
-    match change(backend, pass, channel, true).await {
+    match change(control, pass, channel, true).await {
         Ok(()) | Err(Refusal::ChannelExists(_)) => {}
         Err(refusal) => return Err(refusal),
     }
@@ -37,17 +36,17 @@ pub(super) async fn open(
 }
 
 /// `DELETE /<vhost>/channels/<name>`: accepted; its subscribers are told.
-pub(super) async fn close(backend: &Backend, pass: Pass, name: &str) -> Result<Response, Refusal> {
-    change(backend, pass, known(name)?, false).await?;
+pub(super) async fn close(control: &Control, pass: Pass, name: &str) -> Result<Response, Refusal> {
+    change(control, pass, known(name)?, false).await?;
     Ok(accepted())
 }
 
 /// `GET /<vhost>/channels/<name>`: `{"channel":{"name","type","subscribers":{"size"}}}`. The
 /// subscribers of a presence channel are its visible members, with their `list`.
-pub(super) async fn show(backend: &Backend, pass: Pass, name: &str) -> Result<Response, Refusal> {
+pub(super) async fn show(control: &Control, pass: Pass, name: &str) -> Result<Response, Refusal> {
     let channel = known(name)?;
     let request = |reply| Request::DescribeChannel(pass.into(), channel.clone(), reply);
-    match backend.control.ask_one(request).await? {
+    match control.ask_one(request).await? {
         Ok(channel) => Ok(json(StatusCode::OK, description(&channel))),
         Err(ChannelNotFound) => Err(Refusal::NoChannel(channel)),
     }
@@ -58,7 +57,7 @@ pub(super) async fn show(backend: &Backend, pass: Pass, name: &str) -> Result<Re
 ///
 /// A channel that is closed while they are sent may have received the first of them.
 pub(super) async fn broadcast(
-    backend: &Backend,
+    control: &Control,
     pass: Pass,
     name: &str,
     body: &[u8],
@@ -66,14 +65,14 @@ pub(super) async fn broadcast(
     let events = events::parse(body)?;
     let channel = known(name)?;
     if events.is_empty() {
-        show(backend, pass, name).await?;
+        show(control, pass, name).await?;
     }
     for window in events.chunks(WINDOW) {
         let publication =
             |event: &Event<'_>| Publication::new(event.name, event.data, &channel, None).share();
         let publications = window.iter().map(publication).collect();
         let published = |reply| Request::Publish(pass, channel.clone(), publications, reply);
-        let replies = backend.control.ask_shards(published).await?;
+        let replies = control.ask_shards(published).await?;
         if replies.contains(&Err(ChannelNotFound)) {
             return Err(Refusal::NoChannel(channel));
         }
@@ -81,9 +80,9 @@ pub(super) async fn broadcast(
     Ok(accepted())
 }
 
-async fn change(backend: &Backend, pass: Pass, channel: ChannelName, open: bool) -> Result<(), Refusal> {
+async fn change(control: &Control, pass: Pass, channel: ChannelName, open: bool) -> Result<(), Refusal> {
     let caller = pass.into();
-    backend.control.ask(|reply| Request::ChangeChannel { caller, channel, open, reply }).await
+    control.ask(|reply| Request::ChangeChannel { caller, channel, open, reply }).await
 }
 
 /// The name of a channel that may exist.

@@ -9,6 +9,9 @@ use webrocket_wire::{
 
 use crate::control::refusal::Refusal;
 
+/// Events of one request that are on their way to shards at the same moment.
+pub(super) const WINDOW: usize = 64;
+
 /// One event, as slices of the body.
 #[derive(Debug)]
 pub(super) struct Event<'a> {

@@ -18,6 +18,7 @@
 //! Source: docs/protocol.md, "HTTP Backend API".
 
 mod address;
+mod answer;
 mod body;
 mod channels;
 mod credentials;
@@ -32,7 +33,7 @@ use std::sync::Arc;
 
 use axum::{
     extract::{Request as HttpRequest, State},
-    http::{Method, StatusCode, header, request::Parts},
+    http::{Method, header, request::Parts},
     response::{IntoResponse, Response},
 };
 
@@ -48,9 +49,6 @@ use super::{
 };
 use address::{Address, Operation};
 use body::{Bodies, Upload};
-
-/// Events of one request that are on their way to shards at the same moment.
-const WINDOW: usize = 64;
 
 /// What the Backend API works with.
 pub(super) struct Backend {
@@ -101,14 +99,15 @@ impl Backend {
         let pass = credentials::admit(&head.headers, view)?;
         let body = self.bodies.read(upload).await?;
         let query = head.uri.query().unwrap_or_default();
+        let control = &self.control;
         match operation {
-            Operation::OpenChannel(name) => channels::open(self, pass, &view.vhost.path, &name).await,
-            Operation::CloseChannel(name) => channels::close(self, pass, &name).await,
-            Operation::ShowChannel(name) => channels::show(self, pass, &name).await,
-            Operation::Broadcast(name) => channels::broadcast(self, pass, &name, &body).await,
-            Operation::SendMessages(sid) => sessions::send(self, pass, &sid, &body).await,
-            Operation::TakeEvents => source::open(self, pass, query, &head.extensions).await,
-            Operation::IssueToken => token::issue(self, pass, query).await,
+            Operation::OpenChannel(name) => channels::open(control, pass, &view.vhost.path, &name).await,
+            Operation::CloseChannel(name) => channels::close(control, pass, &name).await,
+            Operation::ShowChannel(name) => channels::show(control, pass, &name).await,
+            Operation::Broadcast(name) => channels::broadcast(control, pass, &name, &body).await,
+            Operation::SendMessages(sid) => sessions::send(control, pass, &sid, &body).await,
+            Operation::TakeEvents => source::open(control, pass, query, &head.extensions).await,
+            Operation::IssueToken => token::issue(control, pass, query).await,
         }
     }
 
@@ -134,16 +133,6 @@ pub(super) async fn serve(State(backend): State<Arc<Backend>>, request: HttpRequ
 #[must_use]
 pub fn count_events(body: &[u8]) -> Option<usize> {
     events::parse(body).ok().map(|events| events.len())
-}
-
-/// 202.
-fn accepted() -> Response {
-    json(StatusCode::ACCEPTED, "{}".to_owned())
-}
-
-/// An answer that is JSON already.
-fn json(status: StatusCode, text: String) -> Response {
-    (status, [(header::CONTENT_TYPE, "application/json")], text).into_response()
 }
 
 #[cfg(test)]

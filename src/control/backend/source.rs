@@ -18,11 +18,11 @@ use hyper::body::Frame;
 use tokio::time::{Instant, Sleep, sleep};
 use webrocket_state::command::VhostNotFound;
 
-use super::{Backend, query};
+use super::query;
 use crate::control::{
     line::Line,
     refusal::Refusal,
-    request::{Pass, Request},
+    request::{Control, Pass, Request},
     sources::{Event, Source, SourceRequest},
 };
 
@@ -34,7 +34,7 @@ const COMMENT: &[u8] = b":\n\n";
 
 /// `GET /<vhost>/events?filter=…&mode=…`: events as they come, from when the answer's head is there.
 pub(super) async fn open(
-    backend: &Backend,
+    control: &Control,
     pass: Pass,
     query: &str,
     extensions: &Extensions,
@@ -47,7 +47,7 @@ pub(super) async fn open(
     };
     let line = extensions.get::<Line>().cloned().unwrap_or_default();
     let request = SourceRequest { filter, is_worker, line: line.clone() };
-    let sent = backend.control.ask(|reply| Request::OpenSource(pass, request, reply)).await?;
+    let sent = control.ask(|reply| Request::OpenSource(pass, request, reply)).await?;
     let (source, opened) = sent.reply().await?;
     opened.map_err(|VhostNotFound| Refusal::NoResource)?;
     line.make_stream();

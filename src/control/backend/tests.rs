@@ -13,7 +13,7 @@ use tower::ServiceExt;
 use uuid::Uuid;
 use webrocket_state::ShardId;
 
-use super::*;
+use super::{events::WINDOW, *};
 use crate::control::{
     fake_node::{BODY_BYTES_MAX, Node, World, answer},
     figures::Figure,
@@ -226,8 +226,8 @@ async fn a_regenerated_token_opens_nothing_any_more() {
     let pass = Pass::new(moon.node.vhost().id, view["token"].as_str().unwrap().parse().unwrap());
     let renewed = moon.node.ask("PUT", "/vhosts/%2Fmoon/token", &Value::Null).await.1;
     assert_eq!(moon.status("POST", "/moon/channels/a", "").await, 401);
-    let late = Backend::new(moon.node.control.clone(), BODY_BYTES_MAX, Arc::default());
-    let open = async |pass| channels::open(&late, pass, &moon.node.vhost().path, "a").await.map(|_| ());
+    let control = &moon.node.control;
+    let open = async |pass| channels::open(control, pass, &moon.node.vhost().path, "a").await.map(|_| ());
     assert_eq!(open(pass).await, Err(Refusal::NoBackend), "it was renewed while the body came in");
     let moon = Moon { credentials: credentials(&renewed), ..moon };
     assert_eq!(moon.status("POST", "/moon/channels/a", "").await, 202);

@@ -7,17 +7,17 @@ use axum::{
 };
 use serde_json::json;
 
-use super::{Backend, query};
+use super::query;
 use crate::control::{
     refusal::Refusal,
-    request::{Pass, Request},
+    request::{Control, Pass, Request},
     tokens::TokenRequest,
 };
 
 /// `GET /<vhost>/token?uid=…&channels=…`: `{"token"}`.
-pub(super) async fn issue(backend: &Backend, pass: Pass, query: &str) -> Result<Response, Refusal> {
+pub(super) async fn issue(control: &Control, pass: Pass, query: &str) -> Result<Response, Refusal> {
     let [uid, channels] = query::all_of(query, ["uid", "channels"])?;
     let request = TokenRequest::new(&uid, &channels, None)?;
-    let token = backend.control.ask(|reply| Request::IssueToken(pass.into(), request, reply)).await?;
+    let token = control.ask(|reply| Request::IssueToken(pass.into(), request, reply)).await?;
     Ok(([(header::CACHE_CONTROL, "no-store")], Json(json!({ "token": token.reveal() }))).into_response())
 }
