@@ -19,13 +19,10 @@ use crate::shell::{cargo, printed, root};
 use modules::Modules;
 use names::Imports;
 
-/// Packages with circles that are still to be broken up.
-const UNCHECKED: [&str; 1] = ["webrocket"];
-
 /// Which packages to check.
 #[derive(Args, Default)]
 pub(crate) struct Selection {
-    /// Only these packages [default: all that are to have no circles]
+    /// Only these packages [default: all]
     packages: Vec<String>,
 }
 
@@ -59,10 +56,8 @@ fn crate_roots(selection: &Selection) -> Result<Vec<PathBuf>> {
     for selected in &selection.packages {
         ensure!(packages.iter().any(|package| name(package) == *selected), "there is no package {selected}");
     }
-    let is_selected = |package: &&Value| match selection.packages.as_slice() {
-        [] => !UNCHECKED.contains(&name(package).as_str()),
-        selected => selected.contains(&name(package)),
-    };
+    let selected = &selection.packages;
+    let is_selected = |package: &&Value| selected.is_empty() || selected.contains(&name(package));
     let mut roots = Vec::new();
     for package in packages.iter().filter(is_selected) {
         for target in package["targets"].as_array().context("a package has targets")? {
