@@ -23,7 +23,7 @@ pub enum Open {
     Broadcast {
         /// Where to.
         channel: ChannelName,
-        /// Its length.
+        /// What the publication counts for.
         bytes: usize,
     },
     /// At the exchange.
@@ -298,10 +298,11 @@ mod tests {
     fn a_request_that_goes_on_keeps_its_place() {
         let mut answers = Answers::new(0);
         let publication = Publication::direct(Json::parse("\"event\"").unwrap(), None).share();
+        let bytes = publication.len() + 3;
         let open = Open::TriggeringBroadcast { channel: channel(), publication, bytes: 3 };
         let first = answers.push(open, Answerer::Barrier, None);
         answers.push_ready(b"second".to_vec());
-        assert_eq!((answers.bytes(), answers.has_barrier()), (10, true));
+        assert_eq!((answers.bytes(), answers.has_barrier()), (bytes, true));
         answers.go_on(first, Open::Broadcast { channel: channel(), bytes: 7 });
         assert_eq!((answers.bytes(), answers.has_barrier()), (7, true));
         assert!(answers.next_ready().is_none());

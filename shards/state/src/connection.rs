@@ -16,7 +16,7 @@ use webrocket_wire::{
 
 use crate::outgoing::Outgoing;
 
-/// The deadlines of a connection before it is open, and after.
+/// The deadlines of a connection that is not open: of its handshake, and of its close.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
     /// How long the request head may take.
@@ -139,6 +139,15 @@ impl Connection {
     #[must_use]
     pub fn is_open(&self) -> bool {
         matches!(self.stage, Stage::Open(_))
+    }
+
+    /// After how much silence it sends a ping, if it is open.
+    #[must_use]
+    pub fn ping_interval(&self) -> Option<Duration> {
+        match &self.stage {
+            Stage::Open(limits) => Some(limits.ping()),
+            Stage::Head(_) | Stage::Judged | Stage::AwaitingClose { .. } | Stage::Finishing { .. } => None,
+        }
     }
 
     /// Sets what it may take from now on, if it is open.

@@ -56,7 +56,7 @@ impl Encodings {
     /// plain, 1 the first of `encoders`, and so on; any other number is plain too.
     #[must_use]
     pub fn with(encoders: Vec<Box<dyn Encoder>>, choose: fn(&Upgrade) -> usize) -> Self {
-        assert!(encoders.len() < usize::from(u8::MAX), "an encoding is named by one byte");
+        assert!(encoders.len() <= usize::from(u8::MAX), "an encoding is named by one byte");
         Self(Some(Arc::new(More { encoders, choose })))
     }
 

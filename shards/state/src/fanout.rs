@@ -2,9 +2,11 @@
 //!
 //! A *view* is a channel in one encoding as one shard sees it: its subscribers here and the log of what they have
 //! to take. It is made with the first subscriber that needs it and goes with the last. All views of a channel are
-//! appended to together, so that all its subscribers see one order. A session with one subscription *follows* the view's log: a broadcast costs it nothing
-//! until the flush. A session with several *visits*: each broadcast tells it, so that it receives
-//! everything in the order in which it happened, whatever the channel.
+//! appended to together, so that all its subscribers see one order.
+//!
+//! A session with one subscription *follows* the view's log: a broadcast costs it nothing until the flush. A session
+//! with several *visits*: each broadcast tells it, so that it receives everything in the order in which it happened,
+//! whatever the channel.
 //!
 //! What a session receives is, in this order: the rest of a frame that was partly sent, its own
 //! bytes, then its tail, a range of one log. Before anything else is put behind a tail, the tail is
@@ -26,8 +28,8 @@ use crate::{
     views::{Entry, ViewFlush, Views},
 };
 
-/// The sessions of a shard.
-type Sessions = Slots<SessionSlot, Session>;
+/// The sessions that receive.
+type Receivers = Slots<SessionSlot, Session>;
 
 /// A tail is settled to make one contiguous range with the session's own bytes up to this length.
 const SETTLE_BYTES_MAX: u64 = 64 * 1024;
@@ -125,7 +127,7 @@ impl Fanout {
     }
 
     /// Adds a subscription; the session receives everything that is appended from now on.
-    pub fn subscribe(&mut self, sessions: &mut Sessions, slot: SessionSlot, view: ViewSlot) {
+    pub fn subscribe(&mut self, sessions: &mut Receivers, slot: SessionSlot, view: ViewSlot) {
         let session = &mut sessions[slot];
         debug_assert!(!self.subscribes(session, view), "a session subscribes a channel once");
         if session.inbox.subscriptions.is_empty() {
@@ -157,7 +159,7 @@ impl Fanout {
     }
 
     /// The session's only subscription is not the only one any more.
-    fn become_visitor(&mut self, sessions: &mut Sessions, slot: SessionSlot) {
+    fn become_visitor(&mut self, sessions: &mut Receivers, slot: SessionSlot) {
         let Subscription { view, at } = sessions[slot].inbox.subscriptions[0];
         self.unlist(sessions, view, Cursor::Follower, at);
         let place = &mut self.views[view];
@@ -175,7 +177,7 @@ impl Fanout {
     }
 
     /// One of the session's subscriptions is the only one now.
-    fn become_follower(&mut self, sessions: &mut Sessions, slot: SessionSlot) {
+    fn become_follower(&mut self, sessions: &mut Receivers, slot: SessionSlot) {
         let Subscription { view, at } = sessions[slot].inbox.subscriptions[0];
         self.unlist(sessions, view, Cursor::Visitor, at);
         let place = &mut self.views[view];
@@ -188,7 +190,7 @@ impl Fanout {
     }
 
     /// Takes an entry out of a view's list and tells the one that moves into its place.
-    fn unlist(&mut self, sessions: &mut Sessions, view: ViewSlot, cursor: Cursor, at: u32) {
+    fn unlist(&mut self, sessions: &mut Receivers, view: ViewSlot, cursor: Cursor, at: u32) {
         let list = self.views[view].list(cursor);
         list.swap_remove(at as usize);
         if let Some(moved) = list.get(at as usize) {
@@ -198,7 +200,7 @@ impl Fanout {
 
     /// Ends a subscription. What was appended before is still the session's.
     /// `true` if the view has no subscriber any more; it is gone then.
-    pub fn unsubscribe(&mut self, sessions: &mut Sessions, slot: SessionSlot, view: ViewSlot) -> bool {
+    pub fn unsubscribe(&mut self, sessions: &mut Receivers, slot: SessionSlot, view: ViewSlot) -> bool {
         let session = &mut sessions[slot];
         if session.inbox.tail.is_some_and(|tail| tail.view == view) {
             self.settle(session);
@@ -240,7 +242,7 @@ impl Fanout {
     /// Appends a frame for all subscribers of the view. Returns how many there are.
     pub fn append(
         &mut self,
-        sessions: &mut Sessions,
+        sessions: &mut Receivers,
         view: ViewSlot,
         write: impl FnOnce(&mut Vec<u8>),
     ) -> usize {
@@ -250,7 +252,7 @@ impl Fanout {
     /// The same for all but one session, which may be no subscriber of the view.
     pub fn append_leaving_out(
         &mut self,
-        sessions: &mut Sessions,
+        sessions: &mut Receivers,
         view: ViewSlot,
         left_out: SessionSlot,
         write: impl FnOnce(&mut Vec<u8>),
@@ -272,7 +274,7 @@ impl Fanout {
 
     fn append_but(
         &mut self,
-        sessions: &mut Sessions,
+        sessions: &mut Receivers,
         view: ViewSlot,
         left_out: Option<SessionSlot>,
         write: impl FnOnce(&mut Vec<u8>),
@@ -420,7 +422,7 @@ impl Fanout {
 
     /// The next step of the flush; none for now where it must be known first what those take who are offered
     /// something (`is_offered`).
-    pub fn next_step(&mut self, sessions: &mut Sessions, is_offered: bool) -> Option<FlushStep> {
+    pub fn next_step(&mut self, sessions: &mut Receivers, is_offered: bool) -> Option<FlushStep> {
         loop {
             let step = if self.urgent.is_empty() || self.favoured >= FAVOURED_MAX && !self.bulk.is_empty() {
                 self.favoured = 0;
@@ -454,7 +456,7 @@ impl Fanout {
     /// What to do with a session that stood in this queue.
     fn next_session(
         &mut self,
-        sessions: &mut Sessions,
+        sessions: &mut Receivers,
         slot: SessionSlot,
         queue: Queued,
     ) -> Option<FlushStep> {
@@ -467,7 +469,7 @@ impl Fanout {
     }
 
     /// The next follower with something to send; at the end of the list the view leaves the queue.
-    fn next_follower(&mut self, sessions: &mut Sessions, view: ViewSlot) -> Option<FlushStep> {
+    fn next_follower(&mut self, sessions: &mut Receivers, view: ViewSlot) -> Option<FlushStep> {
         let Some(place) = self.views.at(view) else {
             self.bulk.pop_front();
             return None;

@@ -1,7 +1,7 @@
 //! One shard's side of the ways to the others and to the exchange.
 //!
-//! What a shard says to itself, as the owner of a channel of its own sessions, takes the same way: it goes into a queue
-//! of its own, which the shard empties before it takes anything else.
+//! What a shard says to itself, as the owner of a channel of its own sessions, goes into a queue of its own. The shard
+//! empties it behind each message of a session and each other input, so it holds no more than one of those causes.
 //!
 //! Nothing blocks on a push: what the queue has no room for waits here. It stays bounded because
 //! those who cause messages are stopped, and only those: a session that would send a request
@@ -241,13 +241,13 @@ impl Links {
         self.own.pop_front()
     }
 
-    /// How many messages wait.
+    /// How many messages wait for other shards and the exchange.
     #[must_use]
     pub fn len(&self) -> usize {
         self.links.iter().map(Link::len).sum()
     }
 
-    /// Whether no message waits.
+    /// Whether no message waits for others.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0

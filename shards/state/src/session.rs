@@ -96,7 +96,8 @@ pub struct OpenSession {
 /// Why a session is not read; several reasons may hold at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Pause {
-    /// As many requests are open as may be, or a request waits until earlier ones are answered.
+    /// As many requests are open as may be, a request waits until earlier ones are answered, or a handshake waits until
+    /// the connections of its address are counted.
     pub requests: bool,
     /// Its own answers wait because it does not take them.
     pub output: bool,

@@ -98,7 +98,8 @@ impl Sessions {
     /// What the session in a slot has while it is open.
     ///
     /// # Panics
-    /// It is not open: whoever asks acts upon what an open session has asked.
+    /// It is not open. Whoever asks knows that it is: its message or open request is acted upon, it subscribes
+    /// something, or it was found by its sid.
     #[must_use]
     pub fn open(&self, slot: SessionSlot) -> &OpenSession {
         self.slots[slot].open().expect("an open session")
@@ -144,9 +145,10 @@ impl Sessions {
         self.deadlines.next()
     }
 
-    /// Takes the next session that is to be looked after, with what is due.
-    pub fn next_due(&mut self, now: Instant) -> Option<(SessionRef, Due)> {
+    /// Takes the next session that is to be looked after, with what is due; `left` entries are looked at, at most.
+    pub fn next_due(&mut self, now: Instant, left: &mut usize) -> Option<(SessionRef, Due)> {
         loop {
+            *left = left.checked_sub(1)?;
             let (at, slot, generation) = self.deadlines.pop_due(now)?;
             let Some(session) = self.slots.entry(slot, generation) else { continue };
             if session.scheduled == at {

@@ -1,6 +1,6 @@
 //! A vhost's settings: every limit has a name, a unit, a default and a range.
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use webrocket_wire::{Rights, handshake::Dialect};
@@ -33,14 +33,6 @@ impl Anonymous {
             (Self::Read, _) => Rights::READ,
             (Self::ReadWrite, _) => Rights::READ_WRITE,
         }
-    }
-}
-
-impl Settings {
-    /// After how much silence a session is sent a ping.
-    #[must_use]
-    pub fn ping_interval(&self) -> Duration {
-        Duration::from_millis(self.ping_interval_ms.into())
     }
 }
 

@@ -18,8 +18,8 @@
 //!
 //! - Effects on a channel happen at its owner, in the order in which requests reach it; what the
 //!   owner says arrives at a shard in the order in which it said it.
-//! - What a shard says to itself as an owner goes the same way, by its own queue. That is emptied behind every
-//!   message of a session and every other input, so nobody finds anything in it.
+//! - What a shard says to itself as an owner goes through a queue of its own. That is emptied behind every message
+//!   of a session, every other input, and every session that long work concerns.
 //! - A session's subscription begins exactly when its `subscribed` is put into its bytes, and has ended
 //!   when its `unsubscribed` is.
 //! - A session is removed in one place, `Serving::remove`, which tells every owner.
@@ -56,15 +56,14 @@ use crate::{
     command::{Command, CommandReply, Report},
     connection::{Event, Timeouts},
     directory::Directory,
-    encoding::{Encodings, Made},
-    event::ChannelEvent,
+    encoding::Encodings,
     fanout::Fanout,
-    ids::{ChannelRef, RequestRef, SessionRef, ShardId},
+    ids::{RequestRef, SessionRef, ShardId},
     link::Links,
     machine::{Action, Input, Machine, Party},
     message::{Answer, OwnerEvent, OwnerRequest, Publisher, ShardMessage, Waiter},
     metrics::{Figure, Figures},
-    session::{Parked, State},
+    session::Parked,
     sessions::Sessions,
     vhosts::Vhosts,
 };
@@ -240,8 +239,8 @@ impl Shard {
                     self.sessions.actions.push_back(Action::HandOff { session, head });
                 }
                 Event::Refused(_) => {
-                    entry.state = State::Closing;
                     self.figures.add(Figure::Refused, 1);
+                    self.serving(now).leave_open(slot);
                     self.sessions.schedule(slot);
                 }
                 Event::Closed { broken } => {
@@ -343,7 +342,11 @@ impl Shard {
 
     fn owner_event(&mut self, now: Instant, from: ShardId, event: OwnerEvent) {
         match event {
-            OwnerEvent::Deliver { channel, event, made } => self.deliver(now, from, channel, &event, &made),
+            OwnerEvent::Deliver { channel, event, made } => {
+                let Self { sessions, fanout, links, figures, encodings, .. } = self;
+                let mut serving = Serving { now, sessions, fanout, links, figures };
+                serving.deliver(encodings, (from, channel), &event.said(), &made);
+            }
             OwnerEvent::Closed { channel } => {
                 for (view, generation) in self.fanout.views.detach(from, channel) {
                     self.run_close_view(now, view, generation);
@@ -352,33 +355,6 @@ impl Shard {
             OwnerEvent::FencePassed(Waiter::Request(request)) => self.serving(now).leaves_taken(request),
             OwnerEvent::FencePassed(Waiter::Command(ticket)) => {
                 self.fences.passed(ticket, &mut self.links, &mut self.reports);
-            }
-        }
-    }
-
-    /// Tells the subscribers of a channel here what it says.
-    fn deliver(
-        &mut self,
-        now: Instant,
-        owner: ShardId,
-        channel: ChannelRef,
-        event: &ChannelEvent,
-        made: &Made,
-    ) {
-        let Self { sessions, fanout, links, figures, encodings, .. } = self;
-        let mut serving = Serving { now, sessions, fanout, links, figures };
-        let mut next = serving.fanout.views.first(owner, channel);
-        let said = event.said();
-        let left_out = said.left_out().and_then(|sid| serving.sessions.find(sid));
-        while let Some(view) = next {
-            let place = &serving.fanout.views[view];
-            let encoding = place.encoding;
-            next = place.next();
-            if encodings.is_costly(encoding) {
-                let frame = made.frame(encoding).expect("the owner makes what somebody receives");
-                serving.deliver(view, left_out, |out| out.extend_from_slice(frame));
-            } else {
-                serving.deliver(view, left_out, |out| encodings.encode(encoding, &said, out));
             }
         }
     }
@@ -471,7 +447,7 @@ impl Shard {
     }
 
     /// What ends every input: what the shard has said to itself, and its own end.
-    fn settle(&mut self, now: Instant) {
+    fn finish_input(&mut self, now: Instant) {
         self.serve_own(now);
         if self.life == Life::Stopping && self.sessions.is_empty() {
             self.life = Life::Stopped;
@@ -489,7 +465,7 @@ impl Party for Shard {
         let message = self.links.to(shard).next_message()?;
         self.owner().acknowledge_left(shard);
         self.resume_stopped(shard);
-        self.settle(now);
+        self.finish_input(now);
         Some(message)
     }
 
@@ -509,7 +485,7 @@ impl Machine for Shard {
         if self.life != Life::Serving {
             // Whoever comes now would only delay the end.
             self.serving(now).end(session.slot);
-            self.settle(now);
+            self.finish_input(now);
         }
         session
     }
@@ -522,10 +498,10 @@ impl Machine for Shard {
             Input::Disconnected { session } => self.serving(now).disconnected(session),
             Input::Message { from, message } => self.message(now, from, message),
             Input::Command(command) => self.command(now, command),
-            Input::Deadline => self.serving(now).check_deadlines(),
+            Input::Deadline => self.check_deadlines(now),
             Input::Proceed => self.proceed(now),
         }
-        self.settle(now);
+        self.finish_input(now);
     }
 
     fn wants_connections(&self) -> bool {
@@ -551,7 +527,7 @@ impl Machine for Shard {
             match serving.next_flush(condemned) {
                 ControlFlow::Break(session) => return session,
                 // Nobody is offered anything: others may be told that it has left.
-                ControlFlow::Continue(()) => self.settle(now),
+                ControlFlow::Continue(()) => self.finish_input(now),
             }
         }
     }

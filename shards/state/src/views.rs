@@ -259,16 +259,19 @@ impl Views {
             self.slots[before].next = next;
             return;
         }
+        let is_named = self.by_key.get(key).is_some_and(|(first, _)| *first == view);
         match next {
             Some(next) => {
                 self.by_channel.insert(by_channel, next);
-                if let Some(first) = self.by_key.get_mut(key) {
-                    *first = (next, self.slots[next].encoding);
+                if is_named {
+                    self.by_key.insert(key.clone(), (next, self.slots[next].encoding));
                 }
             }
             None => {
                 self.by_channel.remove(&by_channel);
-                self.by_key.remove(key);
+                if is_named {
+                    self.by_key.remove(key);
+                }
             }
         }
     }

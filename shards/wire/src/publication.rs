@@ -260,10 +260,10 @@ impl<'a> Publication<'a> {
 }
 
 impl SharedPublication {
-    /// What it counts for where bytes are bounded: the lengths of its parts.
+    /// What it counts for where bytes are bounded: all that it holds, its header included.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.number(12)
+        self.0.len()
     }
 
     /// Never: an event has a name.
@@ -428,14 +428,17 @@ mod tests {
         let parts = shared.parts();
         assert_eq!((parts.event(), parts.data()), (&b"\"e\""[..], &b"[1]"[..]));
         assert_eq!((parts.channel(), parts.uid(), parts.sid), (&b"world"[..], Some(&b"joe"[..]), Some(sid)));
-        assert_eq!(shared.len(), 3 + 3 + 5 + 3);
+        assert_eq!(shared.len(), Header::BYTES + 3 + 3 + 5 + 3);
         assert_eq!(parts.left_out(), None);
         let other = Uuid::from_u128(7);
         let shared = Publication::new(event, None, &channel, None).leaving_out(other).share();
         assert_eq!((shared.parts().sid, shared.parts().left_out()), (None, Some(other)));
         let bare = Publication::direct(event, None).share();
         let parts = bare.parts();
-        assert_eq!((parts.data(), parts.channel(), parts.uid(), bare.len()), (&b""[..], &b""[..], None, 3));
+        assert_eq!(
+            (parts.data(), parts.channel(), parts.uid(), bare.len()),
+            (&b""[..], &b""[..], None, Header::BYTES + 3)
+        );
     }
 
     #[test]

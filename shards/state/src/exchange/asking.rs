@@ -143,7 +143,7 @@ impl Exchange {
 impl Exchange {
     /// An owner has put a broadcast in order, or knows no such channel.
     pub(super) fn published(&mut self, from: ShardId, request: RequestRef, answer: &Answer, bytes: usize) {
-        self.links.to(from).request_closed(bytes);
+        self.links.answered(from, bytes);
         let message = match answer {
             Answer::Published => PeerMessage::Done,
             Answer::ChannelNotFound => PeerMessage::Error(Status::ChannelNotFound),

@@ -160,10 +160,14 @@ mod tests {
 
     use super::*;
 
+    /// A broadcast that counts for so many bytes, or for as few as one can.
     fn broadcast(bytes: usize) -> Request {
         let channel = "a".parse().unwrap();
-        let event = format!("\"{}\"", "e".repeat(bytes - 2));
-        let publication = Publication::direct(Json::parse(&event).unwrap(), None).share();
+        let named = |letters: usize| {
+            let event = format!("\"{}\"", "e".repeat(letters));
+            Publication::direct(Json::parse(&event).unwrap(), None).share()
+        };
+        let publication = named(bytes.saturating_sub(named(0).len()));
         Request::Broadcast { owner: ShardId(0), channel, publication }
     }
 

@@ -157,7 +157,7 @@ fn step() -> impl Strategy<Value = Step> {
 struct Naive {
     now: Instant,
     fanout: Fanout,
-    sessions: Sessions,
+    sessions: Receivers,
     slots: Vec<SessionSlot>,
     views: Vec<Option<ViewSlot>>,
     subscribes: BTreeSet<(usize, usize)>,
@@ -167,7 +167,7 @@ struct Naive {
 
 impl Naive {
     fn new() -> Self {
-        let (mut sessions, now) = (Sessions::default(), Instant::now());
+        let (mut sessions, now) = (Receivers::default(), Instant::now());
         let session = || Session::new(now, IpAddr::from([127, 0, 0, 1]), now);
         let slots = (0..4).map(|_| sessions.insert(session()).0).collect();
         let (views, waits_for) = (vec![None; 3], vec![Vec::new(); 4]);

@@ -82,9 +82,9 @@ impl Admission<'_> {
 
     fn refuse(&mut self, slot: SessionSlot, refusal: Refusal) {
         self.serving.dismiss(slot);
+        self.serving.leave_open(slot);
         let timeouts = self.serving.sessions.timeouts();
         let session = &mut self.serving.sessions.slots[slot];
-        session.state = State::Closing;
         session.connection.refuse(self.serving.now, refusal, &timeouts);
         self.serving.fanout.enqueue(session, slot);
         self.serving.figures.add(Figure::Refused, 1);

@@ -17,7 +17,7 @@ use crate::{
 use super::request::Requests;
 
 /// A subscription as its channel's owner has counted it.
-struct Counted {
+struct CountedSubscription {
     owner: ShardId,
     channel: ChannelRef,
     encoding: Encoding,
@@ -30,7 +30,7 @@ impl Requests<'_> {
         let open = answers.and_then(|answers| answers.open(request.number));
         match (open, answer) {
             (None, Answer::Subscribed { channel, encoding, .. }) => {
-                self.take_back(request, &Counted { owner, channel, encoding });
+                self.take_back(request, &CountedSubscription { owner, channel, encoding });
             }
             (None, _) => {}
             (Some(Open::Subscribe(name)), answer) => {
@@ -69,8 +69,8 @@ impl Requests<'_> {
     }
 
     /// The session that was counted as a subscriber is none, or was one before.
-    fn take_back(&mut self, request: RequestRef, counted: &Counted) {
-        let Counted { owner, channel, encoding } = *counted;
+    fn take_back(&mut self, request: RequestRef, counted: &CountedSubscription) {
+        let CountedSubscription { owner, channel, encoding } = *counted;
         self.serving.tell_leave(owner, channel, request.session, encoding, MemberData::default());
     }
 
@@ -86,7 +86,7 @@ impl Requests<'_> {
                 return self.subscribed(
                     request,
                     name,
-                    &Counted { owner, channel, encoding },
+                    &CountedSubscription { owner, channel, encoding },
                     present.as_deref(),
                 );
             }
@@ -102,7 +102,7 @@ impl Requests<'_> {
         &mut self,
         request: RequestRef,
         name: &ChannelName,
-        counted: &Counted,
+        counted: &CountedSubscription,
         present: Option<&Present>,
     ) {
         let slot = request.session.slot;
@@ -119,7 +119,7 @@ impl Requests<'_> {
         let uid = self.session(slot).shown_uid(name.kind());
         let present = present.map(Present::as_reply);
         self.serving.complete(request, &Reply::Subscribed { channel: name, uid: uid.as_deref(), present });
-        let Counted { owner, channel, encoding } = *counted;
+        let CountedSubscription { owner, channel, encoding } = *counted;
         let fanout = &mut self.serving.fanout;
         let view = fanout.views.find_or_create(&key, owner, channel, encoding);
         let sessions = &mut self.serving.sessions.slots;

@@ -8,7 +8,7 @@ use webrocket_wire::{MemberData, Reply, Rights, SharedPublication};
 use crate::{
     command::{Heard, SessionNotFound},
     encoding::Encodings,
-    identity::{Identity, rights_on},
+    identity::Identity,
     metrics::Figure,
     rate::Rate,
     session::limits,
@@ -81,10 +81,9 @@ impl Serving<'_> {
     fn unreadable(&self, slot: SessionSlot) -> Vec<ViewSlot> {
         let session = &self.sessions.slots[slot];
         let open = self.sessions.open(slot);
-        let anonymous = open.vhost.anonymous_rights(open.dialect);
         let is_unreadable = |view: &ViewSlot| {
             let name = self.fanout.views[*view].name();
-            !rights_on(&open.identity, open.rights, anonymous, name.as_str()).contains(Rights::READ)
+            !open.rights_on(name.as_str()).contains(Rights::READ)
         };
         let views = session.inbox.subscriptions.iter().map(|subscription| subscription.view);
         views.filter(is_unreadable).collect()

@@ -6,6 +6,7 @@ use webrocket_wire::{CloseCode, MemberData, Reply};
 
 use crate::{
     command::{CommandReply, Ticket},
+    connection::Due,
     fanout::Fanout,
     session::State,
     sessions::Sessions,
@@ -29,6 +30,21 @@ impl Shard {
             Some(Job::SweepVhost { ticket, vhost, next }) => self.run_sweep_vhost(now, ticket, vhost, next),
             Some(Job::CloseVhost { ticket, vhost, next }) => self.run_close_vhost(now, ticket, vhost, next),
             Some(Job::Shutdown { next }) => self.run_shutdown(now, next),
+        }
+    }
+
+    /// Looks after a slice of the sessions that are due; the next turn goes on with the rest.
+    pub(super) fn check_deadlines(&mut self, now: Instant) {
+        let mut left = SLICE_SESSIONS;
+        while !self.fanout.wants_flush()
+            && let Some((session, due)) = self.sessions.next_due(now, &mut left)
+        {
+            if !matches!(due, Due::At(_) | Due::Pinged) {
+                let subscriptions = self.sessions.slots[session.slot].inbox.subscriptions.len();
+                left = left.saturating_sub(subscriptions);
+            }
+            self.serving(now).look_after(session, due);
+            self.serve_own(now);
         }
     }
 

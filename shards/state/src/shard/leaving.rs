@@ -168,8 +168,8 @@ impl Serving<'_> {
         self.sessions.schedule(slot);
     }
 
-    /// The session is open no longer.
-    fn leave_open(&mut self, slot: SessionSlot) {
+    /// The session is open no longer, or will not be.
+    pub(super) fn leave_open(&mut self, slot: SessionSlot) {
         let before = std::mem::replace(&mut self.sessions.slots[slot].state, State::Closing);
         if let State::Open(open) = before {
             self.sessions.unlist_sid(slot, open.sid);

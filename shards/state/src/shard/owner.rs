@@ -10,7 +10,7 @@ use webrocket_wire::{ChannelName, Member, MemberData, SharedPublication, presenc
 use crate::{
     channels::{ChannelKey, ChannelLimit, Channels},
     command::{ChannelInfo, ChannelNotFound, CommandReply, Described, Found, NotOpened, Opened, Report},
-    encoding::{Encoding, Encodings},
+    encoding::{Encoding, Encodings, Made},
     event::ChannelEvent,
     ids::{ChannelRef, RequestRef, SessionRef, ShardId},
     link::{Deferred, Links},
@@ -36,6 +36,17 @@ pub(super) struct Subscriber {
     pub(super) encoding: Encoding,
     pub(super) may_create: bool,
     pub(super) joining: Option<Box<Joining>>,
+}
+
+/// Ways that are congested, with the number of a message on each.
+pub(super) type Congested = Vec<(ShardId, u64)>;
+
+/// What came of sending an event to other shards.
+pub(super) struct Sent {
+    /// The ways on which it waits.
+    pub(super) congested: Congested,
+    /// Its frames in the encodings that this owner makes.
+    pub(super) made: Made,
 }
 
 impl Owner<'_> {
@@ -90,27 +101,34 @@ impl Owner<'_> {
     }
 
     /// Gives an event its place in the channel's order: sends it to every shard with subscribers, this one
-    /// included. Returns the congested ways, with the message's number on each.
-    pub(super) fn distribute(&mut self, channel: ChannelRef, event: &ChannelEvent) -> Vec<(ShardId, u64)> {
-        let mut congested = Vec::new();
+    /// included.
+    fn distribute(&mut self, channel: ChannelRef, event: &ChannelEvent) -> Congested {
+        let Sent { congested, made } = self.send_elsewhere(channel, event);
+        let (here, event) = (self.links.here(), event.clone());
+        let entry = self.channels.entry(channel).expect("an open channel");
+        if entry.audience.sorts().any(|shard| shard == here) {
+            self.links.tell(here, OwnerEvent::Deliver { channel, event, made });
+        }
+        congested
+    }
+
+    /// Sends an event to every other shard with subscribers. Whoever calls this tells those of this one.
+    pub(super) fn send_elsewhere(&mut self, channel: ChannelRef, event: &ChannelEvent) -> Sent {
+        let mut congested = Congested::new();
+        let here = self.links.here();
         let entry = self.channels.entry(channel).expect("an open channel");
         let made = self.encodings.make(entry.made.sorts(), event);
-        for shard in entry.audience.sorts() {
+        for shard in entry.audience.sorts().filter(|shard| *shard != here) {
             let (event, made) = (event.clone(), made.clone());
             if let Some(number) = self.links.tell(shard, OwnerEvent::Deliver { channel, event, made }) {
                 congested.push((shard, number));
             }
         }
-        congested
+        Sent { congested, made }
     }
 
     /// Acknowledges a broadcast once it has left on every congested way.
-    pub(super) fn acknowledge(
-        &mut self,
-        publisher: Publisher,
-        mut congested: Vec<(ShardId, u64)>,
-        bytes: usize,
-    ) {
+    pub(super) fn acknowledge(&mut self, publisher: Publisher, mut congested: Congested, bytes: usize) {
         while let Some((shard, number)) = congested.pop() {
             let link = self.links.to(shard);
             if !link.has_left(number) {

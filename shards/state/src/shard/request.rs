@@ -14,7 +14,7 @@ use crate::{
     channels::Channels,
     command::Report,
     directory::Directory,
-    encoding::Encodings,
+    encoding::{Encodings, Made},
     event::{ChannelEvent, Said},
     identity::{Identity, Secret},
     ids::{ChannelRef, ShardId},
@@ -26,7 +26,11 @@ use crate::{
     vhosts::Vhosts,
 };
 
-use super::{fences::Fences, owner::Owner, serving::Serving};
+use super::{
+    fences::Fences,
+    owner::{Owner, Sent},
+    serving::Serving,
+};
 
 /// What sessions ask, carried out.
 pub(super) struct Requests<'a> {
@@ -171,7 +175,8 @@ impl Requests<'_> {
         Ok(())
     }
 
-    /// Broadcasts on a channel that this shard owns: if all its subscribers are here too, straight into their logs.
+    /// Broadcasts on a channel that this shard owns: straight into the logs of its subscribers here, and if there are
+    /// others, by one shared allocation to their shards.
     fn publish_here(
         &mut self,
         slot: SessionSlot,
@@ -187,21 +192,15 @@ impl Requests<'_> {
         self.serving.figures.add(Figure::Broadcasts, 1);
         if entry.audience.sorts().all(|shard| shard == here) {
             let said = Said::Published(position, broadcast);
-            let left_out = said.left_out().and_then(|sid| self.serving.sessions.find(sid));
-            let mut next = self.serving.fanout.views.first(here, channel);
-            while let Some(view) = next {
-                let place = &self.serving.fanout.views[view];
-                let encoding = place.encoding;
-                next = place.next();
-                self.serving.deliver(view, left_out, |out| self.encodings.encode(encoding, &said, out));
-            }
+            self.serving.deliver(self.encodings, (here, channel), &said, &Made::default());
             self.reply(slot, &Reply::Broadcasted(name), reference);
             return Ok(());
         }
         let publication = broadcast.by(self.session(slot).identity.name()).share();
         let bytes = publication.len();
-        let mut owner = self.owner();
-        let congested = owner.distribute(channel, &ChannelEvent::Published(position, publication));
+        let event = ChannelEvent::Published(position, publication);
+        let Sent { congested, made } = self.owner().send_elsewhere(channel, &event);
+        self.serving.deliver(self.encodings, (here, channel), &event.said(), &made);
         if congested.is_empty() {
             self.reply(slot, &Reply::Broadcasted(name), reference);
         } else {

@@ -7,8 +7,10 @@ use webrocket_wire::{CloseCode, MemberData, Reply, classic, handshake::Dialect, 
 use crate::{
     answers::{Answerer, Open},
     connection::Due,
+    encoding::{Encodings, Made},
+    event::Said,
     fanout::{Fanout, FlushStep},
-    ids::{RequestRef, SessionRef},
+    ids::{ChannelRef, RequestRef, SessionRef, ShardId},
     link::Links,
     machine::Action,
     metrics::{Figure, Figures},
@@ -17,7 +19,7 @@ use crate::{
     slots::{SessionSlot, ViewSlot},
 };
 
-use super::bounds::{OPEN_BROADCAST_BYTES_MAX, OUTPUT_PAUSE_BYTES, SLICE_SESSIONS};
+use super::bounds::{OPEN_BROADCAST_BYTES_MAX, OUTPUT_PAUSE_BYTES};
 
 /// The sessions of a shard, what they receive, and the links by which owners hear of them.
 pub(super) struct Serving<'a> {
@@ -70,13 +72,39 @@ impl Serving<'_> {
         self.fanout.frames(&mut self.sessions.slots[slot], slot)
     }
 
-    /// Tells the subscribers of a view what its channel says, but for one of them if it is `left_out`.
+    /// Tells the subscribers of a channel here what it says; `made` has its frames in the encodings that the owner
+    /// has made.
+    ///
+    /// # Panics
+    /// Another shard owns the channel, and has not made a costly encoding in which somebody here receives.
     pub(super) fn deliver(
         &mut self,
-        view: ViewSlot,
-        left_out: Option<SessionSlot>,
-        write: impl FnOnce(&mut Vec<u8>),
+        encodings: &Encodings,
+        (owner, channel): (ShardId, ChannelRef),
+        said: &Said<'_>,
+        made: &Made,
     ) {
+        let left_out = said.left_out().and_then(|sid| self.sessions.find(sid));
+        let mut next = self.fanout.views.first(owner, channel);
+        while let Some(view) = next {
+            let place = &self.fanout.views[view];
+            let encoding = place.encoding;
+            next = place.next();
+            let made = made.frame(encoding);
+            let is_ours = owner == self.links.here();
+            assert!(
+                made.is_some() || is_ours || !encodings.is_costly(encoding),
+                "the owner makes what is received"
+            );
+            self.append(view, left_out, |out| match made {
+                Some(frame) => out.extend_from_slice(frame),
+                None => encodings.encode(encoding, said, out),
+            });
+        }
+    }
+
+    /// Appends a frame for the subscribers of a view, but for one of them if it is `left_out`.
+    fn append(&mut self, view: ViewSlot, left_out: Option<SessionSlot>, write: impl FnOnce(&mut Vec<u8>)) {
         let sessions = &mut self.sessions.slots;
         let subscribers = match left_out {
             None => self.fanout.append(sessions, view, write),
@@ -170,40 +198,32 @@ impl Serving<'_> {
         }
     }
 
-    /// Looks after a slice of the sessions that are due; the next turn goes on with the rest.
-    pub(super) fn check_deadlines(&mut self) {
-        let mut left = SLICE_SESSIONS;
-        while left > 0 && !self.fanout.wants_flush() {
-            let Some((session, due)) = self.sessions.next_due(self.now) else { break };
-            left -= 1;
-            let slot = session.slot;
-            let entry = &mut self.sessions.slots[slot];
-            if !matches!(due, Due::At(_) | Due::Pinged) {
-                left = left.saturating_sub(entry.inbox.subscriptions.len());
+    /// Does what is due for a session.
+    pub(super) fn look_after(&mut self, session: SessionRef, due: Due) {
+        let slot = session.slot;
+        let entry = &mut self.sessions.slots[slot];
+        let mut most = None;
+        match due {
+            Due::At(_) => {}
+            Due::Pinged => {
+                self.fanout.enqueue(entry, slot);
+                // A pong brings the next ping nearer than the end that is feared now.
+                most = entry.connection.ping_interval();
             }
-            let mut most = None;
-            match due {
-                Due::At(_) => {}
-                Due::Pinged => {
-                    self.fanout.enqueue(entry, slot);
-                    // A pong brings the next ping nearer than the end that is feared now.
-                    most = entry.open().map(|open| open.vhost.settings.ping_interval());
-                }
-                Due::Handshake => {
-                    self.figures.add(Figure::HandshakeTimeouts, 1);
-                    self.end(slot);
-                }
-                Due::CloseOverdue => self.end(slot),
-                // While we do not read, silence is ours.
-                Due::Idle if entry.pause.any() => entry.connection.touch(self.now),
-                Due::Idle => {
-                    self.figures.add(Figure::IdleTimeouts, 1);
-                    self.close(slot, CloseCode::IdleTimeout, &MemberData::default());
-                }
-                Due::Stalled => self.condemn(slot),
+            Due::Handshake => {
+                self.figures.add(Figure::HandshakeTimeouts, 1);
+                self.end(slot);
             }
-            self.sessions.reschedule(self.now, session, most);
+            Due::CloseOverdue => self.end(slot),
+            // While we do not read, silence is ours.
+            Due::Idle if entry.pause.any() => entry.connection.touch(self.now),
+            Due::Idle => {
+                self.figures.add(Figure::IdleTimeouts, 1);
+                self.close(slot, CloseCode::IdleTimeout, &MemberData::default());
+            }
+            Due::Stalled => self.condemn(slot),
         }
+        self.sessions.reschedule(self.now, session, most);
     }
 
     /// The next step of the flush: whom to send to, nobody at its end or while it must be known first what those

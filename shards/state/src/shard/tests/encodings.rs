@@ -7,7 +7,7 @@ use webrocket_wire::{MemberData, Publication, frame::Opcode, handshake::Upgrade}
 use super::*;
 use crate::{
     encoding::{Encoder, Encoding},
-    event::Said,
+    event::{ChannelEvent, Said},
     ids::{ChannelRef, RequestRef},
     slots::ChannelSlot,
 };

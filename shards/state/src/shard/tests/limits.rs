@@ -144,3 +144,60 @@ fn a_broadcast_on_a_congested_link_is_acknowledged_when_it_has_left() {
     }
     assert_eq!(left, CONGESTED_MESSAGES + 3);
 }
+
+#[test]
+fn sessions_that_are_idle_together_leave_in_slices_and_see_each_other_leave() {
+    const SESSIONS: usize = 100;
+    let settings = Settings { ping_interval_ms: 1_000, idle_timeout_ms: 2_000, ..Settings::default() };
+    let mut bench = Bench::new(settings);
+    let mut vhost = Vhost::clone(bench.shard.vhosts.get(VhostId(0)).unwrap());
+    for number in 0..SESSIONS {
+        let user = User { rights: Rights::ALL, has_secret: false, generation: 1 };
+        vhost.users.insert(format!("u{number}").parse().unwrap(), user);
+    }
+    let put = Command::PutVhost { ticket: Ticket::new(0), vhost: Arc::new(vhost) };
+    bench.shard.handle(bench.now, Input::Command(put));
+    assert_eq!(applied(&mut bench.shard), Some(true));
+    let channels = ["presence-a", "presence-b"];
+    for channel in channels {
+        let (ticket, channel) = (Ticket::new(0), channel.parse().unwrap());
+        let open = Command::OpenChannel { ticket, vhost: VhostId(0), channel };
+        bench.shard.handle(bench.now, Input::Command(open));
+        assert_eq!(applied(&mut bench.shard), Some(true));
+    }
+    // Where channels alternate, everybody is told by copy.
+    let data = format!(r#"{{"text":"{}"}}"#, "x".repeat(1_000));
+    let mut sessions = Vec::new();
+    for number in 0..SESSIONS {
+        let session = bench.connect_to("/w?protocol=wwfp");
+        bench.send(session, &format!(r#"{{"auth":{{"user":"u{number}"}}}}"#));
+        for channel in channels {
+            bench.send(session, &format!(r#"{{"subscribe":{{"channel":"{channel}","data":{data}}}}}"#));
+            // With a long list waiting for it, it is not read.
+            bench.flush(usize::MAX);
+            bench.resume_all();
+        }
+        sessions.push(session);
+    }
+    bench.now += Duration::from_secs(2);
+    bench.shard.handle(bench.now, Input::Deadline);
+    let one_leaves = 2 * SESSIONS * (data.len() + 100);
+    let fresh = bench.shard.fanout.fresh_bytes();
+    assert!(fresh < 512 * 1024 + one_leaves, "{fresh} bytes wait for the flush");
+
+    let mut told: Vec<Vec<u8>> = vec![Vec::new(); SESSIONS];
+    loop {
+        let sent = bench.flush(usize::MAX);
+        if sent.is_empty() {
+            break;
+        }
+        for (session, bytes) in sent {
+            told[sessions.iter().position(|of| *of == session).unwrap()].extend_from_slice(&bytes);
+        }
+        bench.shard.handle(bench.now, Input::Deadline);
+    }
+    let left = told.iter().map(|told| texts(told).iter().filter(|text| text.contains("memberLeft")).count());
+    let mut left: Vec<usize> = left.collect();
+    left.sort_unstable();
+    assert_eq!(left, (0..SESSIONS).map(|before| 2 * before).collect::<Vec<_>>());
+}

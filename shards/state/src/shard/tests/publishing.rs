@@ -112,3 +112,20 @@ fn a_session_that_is_left_out_receives_everything_else() {
     assert_eq!((events(ann), events(ben), events(out)), ("1234".into(), "1234".into(), "134".into()));
     assert_eq!(bench.shard.figures.value(Figure::Deliveries), 4 * 3 - 1);
 }
+
+#[test]
+fn a_publisher_receives_its_own_broadcast_before_it_is_acknowledged() {
+    let mut bench = Bench::among(2, Settings::default());
+    let channel = bench.channels_of(ShardId(0), 1).remove(0);
+    let ann = bench.connect();
+    bench.send(ann, &format!(r#"{{"subscribe":{{"channel":"{channel}"}}}}"#));
+    bench.flush(usize::MAX);
+    // Whether somebody listens on another shard too makes no difference.
+    for _ in 0..2 {
+        bench.send(ann, &format!(r#"{{"broadcast":{{"event":"e","channel":"{channel}"}}}}"#));
+        let told = bench.texts(ann);
+        assert!(told[0].starts_with(r#"{"e":"#), "{told:?}");
+        assert_eq!(told[1..], [format!(r#"{{"broadcasted":"{channel}"}}"#)]);
+        bench.subscribe_from_other(&channel);
+    }
+}
