@@ -223,9 +223,8 @@ impl Shard {
     fn consume(&mut self, now: Instant, session: SessionRef, bytes: &mut [u8]) {
         let (slot, timeouts) = (session.slot, self.sessions.timeouts());
         let mut input = bytes;
-        while self.sessions.entry(session).is_some() {
-            self.serving(now).pause_if_full(slot);
-            let entry = &mut self.sessions.slots[slot];
+        while let Some(entry) = self.sessions.entry(session) {
+            serving::pause_if_full(entry, &mut self.figures);
             if entry.pause.any() {
                 self.sessions.park(slot).bytes.extend_from_slice(input);
                 break;

@@ -14,7 +14,7 @@ use crate::{
     link::Links,
     machine::Action,
     metrics::{Figure, Figures},
-    session::OpenSession,
+    session::{OpenSession, Session},
     sessions::Sessions,
     slots::{SessionSlot, ViewSlot},
 };
@@ -178,26 +178,6 @@ impl Serving<'_> {
         }
     }
 
-    /// Stops reading a session whose answers or open requests are too many.
-    pub(super) fn pause_if_full(&mut self, slot: SessionSlot) {
-        let entry = &mut self.sessions.slots[slot];
-        if entry.connection.out.pending().len() > OUTPUT_PAUSE_BYTES && !entry.pause.output {
-            entry.pause.output = true;
-            self.figures.add(Figure::OutputPauses, 1);
-        }
-        let full = entry.open().is_some_and(|open| {
-            open.answers.as_ref().is_some_and(|answers| {
-                answers.len() >= open.vhost.settings.requests_outstanding_max as usize
-                    || answers.bytes() > OPEN_BROADCAST_BYTES_MAX
-                    || answers.has_barrier()
-            })
-        });
-        if full && !entry.pause.requests {
-            entry.pause.requests = true;
-            self.figures.add(Figure::RequestPauses, 1);
-        }
-    }
-
     /// Does what is due for a session.
     pub(super) fn look_after(&mut self, session: SessionRef, due: Due) {
         let slot = session.slot;
@@ -303,6 +283,25 @@ impl Serving<'_> {
             entry.connection.sent(self.now, 0, false);
             self.fanout.enqueue(entry, session.slot);
         }
+    }
+}
+
+/// Stops reading a session whose answers or open requests are too many.
+pub(super) fn pause_if_full(entry: &mut Session, figures: &mut Figures) {
+    if entry.connection.out.pending().len() > OUTPUT_PAUSE_BYTES && !entry.pause.output {
+        entry.pause.output = true;
+        figures.add(Figure::OutputPauses, 1);
+    }
+    let full = entry.open().is_some_and(|open| {
+        open.answers.as_ref().is_some_and(|answers| {
+            answers.len() >= open.vhost.settings.requests_outstanding_max as usize
+                || answers.bytes() > OPEN_BROADCAST_BYTES_MAX
+                || answers.has_barrier()
+        })
+    });
+    if full && !entry.pause.requests {
+        entry.pause.requests = true;
+        figures.add(Figure::RequestPauses, 1);
     }
 }
 
