@@ -26,7 +26,7 @@ use super::{
 };
 
 /// The demo page.
-pub(super) const PAGE: &str = include_str!("demo.html");
+pub(super) const PAGE: &str = include_str!(concat!(env!("OUT_DIR"), "/demo.html"));
 
 /// What the demo page may do: its own script and style, the browser client, and requests to where
 /// it came from. The page itself narrows that down to the very script and style that it holds.
