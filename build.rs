@@ -26,7 +26,8 @@ fn main() {
 fn write(name: &str, content: &str) {
     let folder = env::var_os("OUT_DIR").expect("Cargo names the folder");
     let target = Path::new(&folder).join(name);
-    fs::write(&target, content).unwrap_or_else(|error| panic!("could not write {}: {error}", target.display()));
+    fs::write(&target, content)
+        .unwrap_or_else(|error| panic!("could not write {}: {error}", target.display()));
 }
 
 /// The demo's page with its style, its script, and the hashes by which its policy allows them.

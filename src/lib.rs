@@ -32,5 +32,6 @@ pub mod exchange;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod metrics;
+pub mod sentence;
 pub mod server;
 pub mod store;

@@ -9,6 +9,7 @@ use tracing_subscriber::{EnvFilter, fmt};
 use webrocket::{
     config::{Config, Flags, LogFormat, LogLevel},
     driver::descriptors,
+    sentence::sentence,
     server::Server,
 };
 
@@ -19,7 +20,7 @@ fn main() -> ExitCode {
     match run(Flags::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("webrocket-server: {error:#}");
+            eprintln!("webrocket-server: {}", sentence(error.as_ref()));
             ExitCode::FAILURE
         }
     }
